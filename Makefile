@@ -1,0 +1,54 @@
+# The one face of the repository: people and continuous integration type the same words.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.PHONY: run test unit check format lock bench conformance fuzz image clean
+
+run: $(VENV)/.run  ## start the whole server on 127.0.0.1 (ARGS="--data-dir DIR --ports free")
+	@exec $(BIN)/mailserver dev $(ARGS)
+
+test: $(VENV)/.dev  ## every test; installs the client programs some tests drive
+	@tests/clients.sh
+	$(BIN)/pytest $(ARGS)
+
+unit: $(VENV)/.dev  ## the tests that need no service: seconds
+	$(BIN)/pytest tests/unit $(ARGS)
+
+check: $(VENV)/.dev  ## lint, format, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev  ## every benchmark; JSON on standard output
+	$(BIN)/python -m benchmarks $(ARGS)
+
+lock:  ## pin every dependency with its hashes (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock" \
+	    --extra embedded --group build pyproject.toml -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock" \
+	    --extra embedded --group build --group dev -c requirements.lock pyproject.toml \
+	    -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(VENV)/bin/python requirements.lock pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,74 @@
+"""The hub that tells a process's sessions that an account changed.
+
+An event is a hint: (account, modseq). Whoever gets one reads what changed since its own modseq
+from storage, so a lost or doubled event costs nothing but time.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from mailserver.model import AccountId, Modseq
+
+
+class Subscription:
+    """One listener's view of one account: the newest modseq it was told, and a way to wait."""
+
+    __slots__ = ("_changed", "account", "modseq")
+
+    def __init__(self, account: AccountId, modseq: Modseq) -> None:
+        self.account = account
+        self.modseq = modseq
+        self._changed = asyncio.Event()
+
+    def tell(self, modseq: Modseq) -> None:
+        """Take note of a modseq; an older one than known is ignored."""
+        if modseq > self.modseq:
+            self.modseq = modseq
+            self._changed.set()
+
+    async def wait(self) -> Modseq:
+        """Wait until the account changed since the last call and return its newest modseq."""
+        await self._changed.wait()
+        self._changed.clear()
+        return self.modseq
+
+
+class Hub:
+    """Fans changes of accounts out to the subscriptions of this process."""
+
+    def __init__(self) -> None:
+        self._subscriptions: dict[AccountId, set[Subscription]] = {}
+        self._forwarders: list[Callable[[AccountId, Modseq], None]] = []
+
+    def subscribe(self, account: AccountId, modseq: Modseq = Modseq(0)) -> Subscription:
+        """Start to listen to an account; `unsubscribe` ends it."""
+        subscription = Subscription(account, modseq)
+        self._subscriptions.setdefault(account, set()).add(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Stop listening."""
+        others = self._subscriptions.get(subscription.account)
+        if others is not None:
+            others.discard(subscription)
+            if not others:
+                del self._subscriptions[subscription.account]
+
+    def accounts(self) -> list[AccountId]:
+        """Return the accounts that somebody listens to."""
+        return list(self._subscriptions)
+
+    def forward(self, forwarder: Callable[[AccountId, Modseq], None]) -> None:
+        """Also hand every change that this process makes to a function that must not block."""
+        self._forwarders.append(forwarder)
+
+    def publish(self, account: AccountId, modseq: Modseq) -> None:
+        """Report a change made by this process, after its commit."""
+        self.deliver(account, modseq)
+        for forwarder in self._forwarders:
+            forwarder(account, modseq)
+
+    def deliver(self, account: AccountId, modseq: Modseq) -> None:
+        """Report a change made by any process to the subscriptions here."""
+        for subscription in self._subscriptions.get(account, ()):
+            subscription.tell(modseq)

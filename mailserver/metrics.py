@@ -1,0 +1,54 @@
+"""Every metric by name; the names are listed in docs/operate.md."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+
+
+class Metrics:
+    """The counters of one process, in a registry of their own, behind one configurable prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        registry = CollectorRegistry()
+        self._registry = registry
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"{prefix}_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"{prefix}_{name}", text, labels, registry=registry)
+
+        self.messages_received = counter("messages_received", "messages accepted, by SMTP or LMTP")
+        self.messages_sent = counter("messages_sent", "deliveries to other servers that succeeded")
+        self.spam_blocked = counter("spam_blocked", "messages refused or filed as junk")
+        self.queue_size = gauge("queue_size", "recipients that wait in the outgoing queue")
+        self.connections = gauge("connections", "open connections", "protocol")
+        self.commands = counter("commands", "commands by outcome", "protocol", "command", "outcome")
+        self.command_seconds = Histogram(
+            f"{prefix}_command_seconds",
+            "time from a whole command to its reply",
+            ("protocol",),
+            buckets=_LATENCY,
+            registry=registry,
+        )
+        self.authentications = counter("authentications", "attempts to log in", "protocol", "outcome")
+        self.commit_size = Histogram(
+            f"{prefix}_commit_messages",
+            "messages in one group commit",
+            buckets=(1, 2, 4, 8, 16, 32, 64),
+            registry=registry,
+        )
+        self.blobs_moved = counter("blobs_moved", "message bodies copied to S3")
+        self.blobs_dropped = counter("blobs_dropped", "hot copies dropped after the move")
+        self.blobs_collected = counter("blobs_collected", "unreferenced bodies deleted")
+        self.background_failures = counter("background_failures", "failed rounds of work", "task")
+
+    def watch_queue(self, size: Callable[[], float]) -> None:
+        """Ask `size` for the number of waiting recipients whenever the metrics are read."""
+        self.queue_size.set_function(size)
+
+    def render(self) -> bytes:
+        """Return the text exposition format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,288 @@
+"""The nouns of the server: ids, flags, mailboxes, messages."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import NewType
+
+AccountId = NewType("AccountId", int)
+MailboxId = NewType("MailboxId", int)
+EmailId = NewType("EmailId", int)
+ThreadId = NewType("ThreadId", int)
+QueueId = NewType("QueueId", int)
+BlobId = NewType("BlobId", bytes)  # SHA-256 of the message as stored, 32 octets
+Modseq = NewType("Modseq", int)  # one counter per account, RFC 7162 §3.1
+Uid = NewType("Uid", int)  # 1 to 2**32-1, ascending in a mailbox, never reused
+
+_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
+_VALUES = {digit: value for value, digit in enumerate(_DIGITS)}
+_TEXT_LENGTH = 13  # 63 bits in base 32
+
+
+class IdKind(StrEnum):
+    """The letter an id shows first, so that an id of one kind never passes for another."""
+
+    ACCOUNT = "a"
+    MAILBOX = "m"
+    EMAIL = "e"
+    THREAD = "t"
+    BLOB = "b"
+    QUEUE = "q"
+
+
+def id_text(kind: IdKind, value: int) -> str:
+    """Show an id as JMAP and OBJECTID do: a letter and 13 base-32 digits (RFC 8620 §1.2)."""
+    digits = []
+    for _ in range(_TEXT_LENGTH):
+        digits.append(_DIGITS[value & 31])
+        value >>= 5
+    return kind.value + "".join(reversed(digits))
+
+
+def id_value(kind: IdKind, text: str) -> int | None:
+    """Read an id back; None when the text is not an id of that kind."""
+    if len(text) != _TEXT_LENGTH + 1 or text[0] != kind.value:
+        return None
+    value = 0
+    for digit in text[1:]:
+        if digit not in _VALUES:
+            return None
+        value = value << 5 | _VALUES[digit]
+    return value if value < 1 << 63 else None
+
+
+# Flags -------------------------------------------------------------------------------------------
+
+SEEN = 1 << 0
+ANSWERED = 1 << 1
+FLAGGED = 1 << 2
+DRAFT = 1 << 3
+DELETED = 1 << 4  # belongs to the membership; every other flag belongs to the email
+
+FLAG_NAMES: tuple[tuple[int, str, str | None], ...] = (
+    # bit, IMAP name (RFC 9051 §2.3.2), JMAP keyword (RFC 8621 §4.1.1)
+    (SEEN, "\\Seen", "$seen"),
+    (ANSWERED, "\\Answered", "$answered"),
+    (FLAGGED, "\\Flagged", "$flagged"),
+    (DRAFT, "\\Draft", "$draft"),
+    (DELETED, "\\Deleted", None),
+    (1 << 5, "$Forwarded", "$forwarded"),
+    (1 << 6, "$MDNSent", "$mdnsent"),
+    (1 << 7, "$Junk", "$junk"),
+    (1 << 8, "$NotJunk", "$notjunk"),
+    (1 << 9, "$Phishing", "$phishing"),
+    (1 << 10, "$Important", "$important"),
+    (1 << 11, "$SubmitPending", "$submitpending"),
+    (1 << 12, "$Submitted", "$submitted"),
+    (1 << 13, "$label1", "$label1"),
+    (1 << 14, "$label2", "$label2"),
+    (1 << 15, "$label3", "$label3"),
+    (1 << 16, "$label4", "$label4"),
+    (1 << 17, "$label5", "$label5"),
+)
+_BIT_BY_NAME = {name.lower(): bit for bit, name, _ in FLAG_NAMES}
+_BIT_BY_KEYWORD = {keyword: bit for bit, _, keyword in FLAG_NAMES if keyword is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """The flags of one message: a bit mask of the common ones and the names of the others."""
+
+    bits: int = 0
+    keywords: tuple[str, ...] = ()  # sorted, in the case in which they were first set
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> "Flags":
+        """Read IMAP flag names, in any case; an unknown name is a keyword."""
+        bits = 0
+        keywords: dict[str, str] = {}
+        for name in names:
+            bit = _BIT_BY_NAME.get(name.lower())
+            if bit is None:
+                keywords.setdefault(name.lower(), name)
+            else:
+                bits |= bit
+        return cls(bits, tuple(sorted(keywords.values(), key=str.lower)))
+
+    @classmethod
+    def of_keywords(cls, names: Iterable[str]) -> "Flags":
+        """Read JMAP keywords."""
+        bits = 0
+        keywords = set()
+        for name in names:
+            lower = name.lower()
+            bit = _BIT_BY_KEYWORD.get(lower)
+            if bit is None:
+                keywords.add(lower)
+            else:
+                bits |= bit
+        return cls(bits, tuple(sorted(keywords)))
+
+    def names(self) -> tuple[str, ...]:
+        """Return the IMAP names, the common flags first."""
+        return flag_names(self.bits) + self.keywords
+
+    def jmap(self) -> dict[str, bool]:
+        """Return the JMAP keywords object; \\Deleted is not shown (RFC 8621 §4.1.1)."""
+        shown = {
+            keyword: True for bit, _, keyword in FLAG_NAMES if keyword is not None and self.bits & bit
+        }
+        shown.update((keyword.lower(), True) for keyword in self.keywords)
+        return shown
+
+
+def flag_names(bits: int) -> tuple[str, ...]:
+    """Return the IMAP names of the flags in a bit mask."""
+    return tuple(name for bit, name, _ in FLAG_NAMES if bits & bit)
+
+
+def flag_bit(name: str) -> int | None:
+    """Return the bit of an IMAP flag name in any case, or None for a keyword without a bit."""
+    return _BIT_BY_NAME.get(name.lower())
+
+
+class FlagChange(IntEnum):
+    """How STORE and Email/set combine given flags with those a message has."""
+
+    REPLACE = 0
+    ADD = 1
+    REMOVE = 2
+
+
+# Accounts and mailboxes --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One person or shared mailbox with its own store of mail."""
+
+    id: AccountId
+    login: str  # a full address in normal form
+    name: str
+    enabled: bool
+    quota_limit: int | None  # bytes; None is no limit
+    quota_used: int  # bytes
+    modseq: Modseq
+
+
+class Role(StrEnum):
+    """What a mailbox is for: JMAP roles (RFC 8621 §2) and IMAP special uses (RFC 6154 §2)."""
+
+    INBOX = "inbox"
+    ARCHIVE = "archive"
+    DRAFTS = "drafts"
+    FLAGGED = "flagged"
+    IMPORTANT = "important"
+    JUNK = "junk"
+    SENT = "sent"
+    TRASH = "trash"
+
+
+SPECIAL_USES: dict[Role, str] = {
+    Role.ARCHIVE: "\\Archive",
+    Role.DRAFTS: "\\Drafts",
+    Role.FLAGGED: "\\Flagged",
+    Role.IMPORTANT: "\\Important",
+    Role.JUNK: "\\Junk",
+    Role.SENT: "\\Sent",
+    Role.TRASH: "\\Trash",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """One mailbox of one account, as of `modseq`."""
+
+    id: MailboxId
+    parent_id: MailboxId | None
+    name: str  # the last part of the path, as JMAP shows it
+    path: str  # all parts joined by "/", as IMAP shows it; "INBOX" for the inbox
+    role: Role | None
+    subscribed: bool
+    sort_order: int
+    uidvalidity: int  # never reused for a name, RFC 9051 §2.3.1.1
+    uidnext: int
+    modseq: Modseq  # of the latest change to any of its messages or its counters
+    total: int
+    unseen: int
+    deleted: int
+    size: int  # bytes of all its messages
+
+
+# Messages ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Email:
+    """One message of an account: what never changes."""
+
+    id: EmailId
+    thread_id: ThreadId
+    blob_id: BlobId
+    size: int  # octets, RFC822.SIZE
+    received_at: datetime  # INTERNALDATE, receivedAt
+    sent_at: datetime | None
+    env: bytes  # mime.Env, packed
+    header: bytes  # the header block with its blank line
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """One message in one mailbox, and what can change about it."""
+
+    mailbox_id: MailboxId
+    uid: Uid
+    email_id: EmailId
+    thread_id: ThreadId
+    received_at: datetime
+    size: int
+    modseq: Modseq
+    flags: Flags
+
+
+class ChangeKind(IntEnum):
+    """What one row of the change log reports; the numbers are stored."""
+
+    EMAIL_CREATED = 1  # a new email, in this mailbox
+    EMAIL_ADDED = 2  # an email that existed is now also in this mailbox
+    EMAIL_UPDATED = 3  # its flags changed
+    EMAIL_REMOVED = 4  # no longer in this mailbox, but in another
+    EMAIL_DESTROYED = 5  # gone from this mailbox and from the account
+    MAILBOX_CREATED = 11
+    MAILBOX_UPDATED = 12
+    MAILBOX_DESTROYED = 13
+
+
+EMAIL_KINDS = frozenset(kind for kind in ChangeKind if kind < ChangeKind.MAILBOX_CREATED)
+GONE_KINDS = frozenset({ChangeKind.EMAIL_REMOVED, ChangeKind.EMAIL_DESTROYED})
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeEntry:
+    """One row of the change log: the same thing done to messages of one mailbox at one modseq."""
+
+    modseq: Modseq
+    kind: ChangeKind
+    mailbox_id: MailboxId
+    uids: tuple[int, ...] = ()
+    email_ids: tuple[int, ...] = ()
+    thread_ids: tuple[int, ...] = ()
+
+
+class QueueState(IntEnum):
+    """Where the delivery to one recipient stands; the numbers are stored."""
+
+    WAITING = 0
+    DELIVERED = 1
+    FAILED = 2
+    HELD = 3
+    CAUGHT = 4  # kept and shown, never sent: `mailserver dev`
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who a session acts for after authentication."""
+
+    account_id: AccountId
+    login: str
