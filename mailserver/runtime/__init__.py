@@ -1,0 +1,1 @@
+"""What runs the server: embedded services, worker processes, signals."""

@@ -1,0 +1,1 @@
+"""PostgreSQL and SeaweedFS as children of this program, for development and small hosts."""
