@@ -11,6 +11,25 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 
+class Secret(SecretStr):
+    """A value that is never shown, and the file that has its newest version, if any."""
+
+    def __init__(self, value: str, path: Path | None = None) -> None:
+        super().__init__(value)
+        self.path = path
+
+    @classmethod
+    def from_file(cls, path: Path) -> "Secret":
+        """Read a secret from a file, without the line end that editors put there."""
+        return cls(path.read_text(encoding="utf-8").strip(), path)
+
+    def current(self) -> str:
+        """Return the value as it is now: credentials in a file may be renewed every hour."""
+        if self.path is None:
+            return self.get_secret_value()
+        return self.path.read_text(encoding="utf-8").strip()
+
+
 class Section(BaseModel):
     """A table of the configuration file; a key nobody knows is an error."""
 
@@ -20,43 +39,56 @@ class Section(BaseModel):
 class Server(Section):
     """Who this server says it is."""
 
-    hostname: str = Field("localhost", description="the name in greetings, Received and TLS")
+    hostname: str = Field(
+        default="localhost", description="the name in greetings, Received and TLS"
+    )
+    grace: float = Field(
+        default=20, ge=0, description="seconds that running work has to end at a stop"
+    )
 
 
 class Embedded(Section):
     """PostgreSQL and SeaweedFS run by this program, for one machine."""
 
-    enabled: bool = Field(False, description="start both; `database` and `s3` are then ignored")
-    data_dir: Path = Field(Path(".data"), description="where they keep their files")
+    enabled: bool = Field(
+        default=False, description="start both; `database` and `s3` are then ignored"
+    )
+    data_dir: Path = Field(default=Path(".data"), description="where they keep their files")
 
 
 class Database(Section):
     """PostgreSQL."""
 
-    url: SecretStr = Field(SecretStr(""), description="DSN, may point to a pooler")
-    direct_url: SecretStr = Field(
-        SecretStr(""), description="DSN past a transaction pooler, for LISTEN; empty: the same"
+    url: Secret = Field(default=Secret(""), description="DSN, may point to a pooler")
+    direct_url: Secret = Field(
+        default=Secret(""), description="DSN past a transaction pooler, for LISTEN; empty: the same"
     )
-    pool_size: int = Field(10, ge=2, le=100, description="connections of one process at most")
+    pool_size: int = Field(
+        default=10, ge=2, le=100, description="connections of one process at most"
+    )
 
 
 class S3(Section):
     """The bucket that keeps message bodies."""
 
-    endpoint: str = Field("", description="http://host:port of the S3 service")
-    bucket: str = Field("mail", description="name of the bucket; it must exist or be creatable")
-    prefix: str = Field("", description="put before every object name")
-    region: str = Field("us-east-1", description="region in request signatures")
-    access_key: SecretStr = Field(SecretStr(""), description="access key id")
-    secret_key: SecretStr = Field(SecretStr(""), description="secret access key")
+    endpoint: str = Field(default="", description="http://host:port of the S3 service")
+    bucket: str = Field(
+        default="mail", description="name of the bucket; it must exist or be creatable"
+    )
+    prefix: str = Field(default="", description="put before every object name")
+    region: str = Field(default="us-east-1", description="region in request signatures")
+    access_key: Secret = Field(default=Secret(""), description="access key id")
+    secret_key: Secret = Field(default=Secret(""), description="secret access key")
 
 
 class Listener(Section):
     """One address and port; port 0 picks a free one."""
 
-    enabled: bool = True
-    host: str = "127.0.0.1"
-    port: int = Field(0, ge=0, le=65535)
+    enabled: bool = Field(default=True, description="false: nobody listens here")
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="address; 0.0.0.0 or :: is every one"
+    )
+    port: int = Field(default=0, ge=0, le=65535, description="TCP port; 0 picks a free one")
 
 
 class Listeners(Section):
@@ -74,67 +106,95 @@ class Listeners(Section):
 class Tls(Section):
     """The certificate of all listeners; re-read when the files change."""
 
-    certificate: Path | None = Field(None, description="PEM file with the chain")
-    key: Path | None = Field(None, description="PEM file with the private key")
+    certificate: Path | None = Field(default=None, description="PEM file with the chain")
+    key: Path | None = Field(default=None, description="PEM file with the private key")
 
 
 class Smtp(Section):
     """Limits of SMTP and submission."""
 
-    max_message_size: int = Field(50 * 1024 * 1024, ge=1024, description="bytes, RFC 1870")
-    max_recipients: int = Field(1000, ge=100, description="per message, RFC 5321 §4.5.3.1.8")
-    max_connections: int = Field(2000, ge=1, description="per process, all SMTP listeners")
-    max_connections_per_ip: int = Field(1200, ge=1, description="per process")
-    command_timeout: float = Field(300, gt=0, description="seconds, RFC 5321 §4.5.3.2")
-    data_timeout: float = Field(180, gt=0, description="seconds between two reads of data")
-    subaddress_separator: str = Field("+", min_length=1, max_length=1)
+    max_message_size: int = Field(default=50 * 1024 * 1024, ge=1024, description="bytes, RFC 1870")
+    max_recipients: int = Field(
+        default=1000, ge=100, description="per message, RFC 5321 §4.5.3.1.8"
+    )
+    max_connections: int = Field(default=2000, ge=1, description="per process, all SMTP listeners")
+    max_connections_per_ip: int = Field(default=1200, ge=1, description="per process")
+    command_timeout: float = Field(default=300, gt=0, description="seconds, RFC 5321 §4.5.3.2")
+    data_timeout: float = Field(default=180, gt=0, description="seconds between two reads of data")
+    subaddress_separator: str = Field(
+        default="+",
+        min_length=1,
+        max_length=1,
+        description="alice+list@ is delivered to alice@, RFC 5233",
+    )
     catch_outbound: bool = Field(
-        False, description="queue mail to other domains as caught: shown, never sent"
+        default=False, description="queue mail to other domains as caught: shown, never sent"
     )
 
 
 class Imap(Section):
     """Limits of IMAP."""
 
-    max_connections: int = Field(20000, ge=1, description="per process")
-    login_timeout: float = Field(60, gt=0, description="seconds without authentication")
-    idle_timeout: float = Field(1800, ge=1, description="seconds, RFC 9051 §5.4")
-    max_append_size: int = Field(50 * 1024 * 1024, ge=1024, description="bytes, RFC 7889")
+    max_connections: int = Field(default=20000, ge=1, description="per process")
+    login_timeout: float = Field(default=60, gt=0, description="seconds without authentication")
+    idle_timeout: float = Field(default=1800, ge=1, description="seconds, RFC 9051 §5.4")
+    max_append_size: int = Field(default=50 * 1024 * 1024, ge=1024, description="bytes, RFC 7889")
+    allow_plaintext_login: bool = Field(
+        default=False, description="passwords without TLS; for tests only"
+    )
 
 
 class Http(Section):
     """JMAP and the web face."""
 
-    public_url: str = Field("", description="base of all URLs shown to clients; empty: as asked")
-    max_request_size: int = Field(10_000_000, ge=1024, description="bytes of one API request")
-    max_upload_size: int = Field(50_000_000, ge=1024, description="bytes of one upload")
-    max_connections: int = Field(2000, ge=1, description="per process")
+    public_url: str = Field(
+        default="", description="base of all URLs shown to clients; empty: as asked"
+    )
+    max_request_size: int = Field(
+        default=10_000_000, ge=1024, description="bytes of one API request"
+    )
+    max_upload_size: int = Field(default=50_000_000, ge=1024, description="bytes of one upload")
+    max_connections: int = Field(default=2000, ge=1, description="per process")
 
 
 class Metrics(Section):
     """Prometheus."""
 
-    prefix: str = Field("mailserver", description="put before every name with an underscore")
+    prefix: str = Field(
+        default="mailserver", description="put before every name with an underscore"
+    )
 
 
 class Log(Section):
     """Logging to standard error (terminal) or standard output (JSON)."""
 
-    format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal")
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "text"] = Field(
+        default="auto", description="auto: text on a terminal"
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="the least important lines that are written"
+    )
 
 
 class Mover(Section):
     """The move of message bodies from PostgreSQL to S3."""
 
-    enabled: bool = True
-    interval: float = Field(10, gt=0, description="seconds between two looks")
-    copy_after: float = Field(60, ge=0, description="seconds after arrival that a copy is made")
-    drop_after: float = Field(7 * 86400, ge=0, description="seconds a copied body stays hot")
-    barrier_age: float = Field(
-        600, ge=0, description="seconds after the copy that an external S3 counts as durable"
+    enabled: bool = Field(default=True, description="false: bodies stay in PostgreSQL")
+    interval: float = Field(default=10, gt=0, description="seconds between two looks")
+    copy_after: float = Field(
+        default=60, ge=0, description="seconds after arrival that a copy is made"
     )
-    grace: float = Field(35 * 86400, ge=0, description="seconds an unreferenced body is kept")
+    drop_after: float = Field(
+        default=7 * 86400, ge=0, description="seconds a copied body stays hot"
+    )
+    barrier_age: float = Field(
+        default=600,
+        ge=0,
+        description="seconds after the copy that an external S3 counts as durable",
+    )
+    grace: float = Field(
+        default=35 * 86400, ge=0, description="seconds an unreferenced body is kept"
+    )
 
 
 class Config(Section):
