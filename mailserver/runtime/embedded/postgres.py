@@ -24,6 +24,7 @@ from mailserver.runtime.embedded.process import (
     acquire_lock,
     make_directory,
     processes_in,
+    run_to_end,
     sync_directory,
     works_in,
     write_private,
@@ -148,7 +149,8 @@ class Postgres:
                 await self._ready(child)
                 await self._make_database(binaries)
             except BaseException:
-                child.send(signal.SIGQUIT)
+                await child.stop([(signal.SIGQUIT, 10.0)])
+                self._child = None
                 raise
 
     async def stop(self, fast: bool = True) -> None:
@@ -250,14 +252,9 @@ class Postgres:
             *([] if self._sync else ["--no-sync"]),
         ]
         program = self._program(binaries, user, argv, [(data, "write")])
-        child = Child(program, lock=lock)
-        try:
-            code = await child.wait()
-        except BaseException:
-            child.send(signal.SIGKILL)
-            raise
+        code, output = await run_to_end(program, lock=lock)
         if code != 0:
-            raise EmbeddedError(f"initdb failed ({code}): {child.output()}")
+            raise EmbeddedError(f"initdb failed ({code}): {output}")
 
     def _socket_directory(self, user: User | None) -> Path:
         """Return a folder, closed to others, whose path is short enough for a unix socket."""

