@@ -1,0 +1,77 @@
+"""The choice of ports."""
+
+import random
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailserver.runtime.embedded import ports
+from mailserver.runtime.embedded.process import EmbeddedError
+
+LOW, HIGH = ports.fixed_range()
+
+
+def test_chosen_ports_are_distinct_free_and_in_range() -> None:
+    chosen = ports.choose(None, random.Random(1), LOW, HIGH)
+    assert len(set(chosen.all())) == 10
+    assert all(LOW <= port <= HIGH for port in chosen.all())
+    assert ports.taken(chosen) == []
+    assert chosen.admin_grpc == chosen.admin + 10000
+
+
+def test_kept_ports_stay_when_they_are_free() -> None:
+    first = ports.choose(None, random.Random(2), LOW, HIGH)
+    assert ports.choose(first, random.Random(3), LOW, HIGH) == first
+
+
+@pytest.mark.parametrize("name", ["s3", "admin_grpc"])
+def test_only_a_port_that_was_taken_is_replaced(name: str) -> None:
+    first = ports.choose(None, random.Random(4), LOW, HIGH)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", getattr(first, name)))
+        other.listen()
+        assert ports.taken(first) == [getattr(first, name)]
+        second = ports.choose(first, random.Random(5), LOW, HIGH)
+    changed = {field for field in ports.NAMES if getattr(first, field) != getattr(second, field)}
+    assert changed == {name.removesuffix("_grpc") if name == "admin_grpc" else name}
+
+
+def test_a_listener_on_every_address_counts_as_taken() -> None:
+    with socket.socket() as other:
+        other.bind(("0.0.0.0", 0))
+        other.listen()
+        assert not ports.is_free(other.getsockname()[1])
+
+
+def test_no_free_port_is_an_error_not_a_loop() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(EmbeddedError, match="no free TCP ports"):
+            ports.choose(None, random.Random(6), port, port)
+
+
+def test_kept_ports_are_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "ports.json"
+    assert ports.load(path) is None
+    chosen = ports.choose(None, random.Random(7), LOW, HIGH)
+    path.write_text(ports.dump(chosen))
+    assert ports.load(path) == chosen
+
+
+VALID = ports.dump(ports.SeaweedPorts(*range(20001, 20010))).encode()
+
+
+@given(st.integers(0, len(VALID)), st.binary(max_size=20), st.integers(0, 8))
+def test_a_damaged_file_gives_valid_ports_or_none(cut: int, junk: bytes, skip: int) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "ports.json"
+        path.write_bytes(VALID[:cut] + junk + VALID[cut + skip :])
+        found = ports.load(path)
+    assert found is None or all(0 < port < 65536 for port in found.all())
