@@ -1,0 +1,165 @@
+"""Header blocks: raw fields in order, found by one regular expression (RFC 5322 §2.2).
+
+Every pattern here uses possessive quantifiers, so that matching is linear whatever a peer sends.
+A line ends with LF; the CR before it belongs to the line end; a CR elsewhere is an ordinary octet.
+"""
+
+import functools
+import re
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+# Octets of one header block that are interpreted. What is above it keeps its place in the message
+# but names no field: a megabyte of header costs no more than this much of it.
+HEADER_LIMIT = 256 * 1024
+
+_NAME = rb"[!-9;-~]*+[ \t]*+:"
+_VALUE = rb"[^\r\n]*+(?:(?:\r?\n[ \t]|\r(?!\n))[^\r\n]*+)*+"
+_FROM = rb">?From [^\n]*+"  # mbox "From " lines end up anywhere in headers
+
+# Lines that a client forgot to indent belong to the field before them (RFC 7103 §7.2, option 3).
+_STRAY = rb"\r?\n(?!\r?\n|[!-9;-~]++[ \t]*+:|>?From )(?=[^\r\n])"
+_LOOSE_VALUE = rb"[^\r\n]*+(?:(?:" + _STRAY + rb"|\r(?!\n))[^\r\n]*+)*+"
+
+_BLOCK = re.compile(
+    rb"(?>(?:" + _NAME + _VALUE + rb"(?:\r?\n|\Z)|" + _FROM + rb"(?:\n|\Z))*+)", re.DOTALL
+)
+_LOOSE_BLOCK = re.compile(
+    rb"(?>(?:" + _NAME + _LOOSE_VALUE + rb"(?:\r?\n|\Z)|" + _FROM + rb"(?:\n|\Z))*+)", re.DOTALL
+)
+_FIELD = re.compile(rb"(?m:^)([!-9;-~]*+)[ \t]*+:(" + _VALUE + rb")")
+_LOOSE_FIELD = re.compile(rb"(?m:^)([!-9;-~]*+)[ \t]*+:(" + _LOOSE_VALUE + rb")")
+_BLANK_LINE = re.compile(rb"\n\r?\n")
+_EMPTY_LINE = re.compile(rb"\r?\n")
+_FOLD = re.compile(rb"\r*+\n|\r")
+_SPACE = re.compile(rb"[ \t]*+(?:\r*+\n|\r)[ \t]*+")
+
+
+class Field(NamedTuple):
+    """One header field and its place: `start` to `end` is the whole field with its line end."""
+
+    name: str  # as written
+    value: bytes  # after the colon, before the line end; folds are still in it
+    start: int
+    end: int
+
+
+class HeaderBlock:
+    """The fields of one header, in order, as they are in the message.
+
+    `first` and `last` of a lower-case name are dictionary look-ups. Offsets count from the start of
+    the octets that were scanned.
+    """
+
+    __slots__ = ("_first", "_last", "_loose", "_pairs", "_raw", "body_start", "end", "start")
+
+    def __init__(self, raw: bytes, start: int = 0, end: int | None = None) -> None:
+        stop = len(raw) if end is None else end
+        self._raw = raw
+        self.start = start
+        self._loose = False
+        self.end = self._scan(stop)
+        blank = _EMPTY_LINE.match(raw, self.end, stop)
+        self.body_start = blank.end() if blank else self.end
+        pattern = _LOOSE_FIELD if self._loose else _FIELD
+        self._pairs: list[tuple[bytes, bytes]] = pattern.findall(raw, start, self._limit())
+        lowered = [(name.lower(), value) for name, value in self._pairs]
+        self._last = dict(lowered)
+        self._first = dict(reversed(lowered))
+
+    def _limit(self) -> int:
+        return min(self.end, self.start + HEADER_LIMIT)
+
+    def _scan(self, stop: int) -> int:
+        """Find where the header ends: at the empty line, or at the first line that is no field."""
+        block = _BLOCK.match(self._raw, self.start, stop)
+        end = block.end() if block else self.start
+        if end in (self.start, stop) or self._raw[end] in b"\r\n":
+            return end
+        if _BLANK_LINE.search(self._raw, end, min(stop, end + HEADER_LIMIT)):
+            self._loose = True
+            block = _LOOSE_BLOCK.match(self._raw, self.start, stop)
+            end = block.end() if block else self.start
+        return end
+
+    def get_first(self, name: bytes) -> bytes | None:
+        """Return the first value of a lower-case name as octets; the form the parser uses."""
+        return self._first.get(name)
+
+    def get_last(self, name: bytes) -> bytes | None:
+        """Return the last value of a lower-case name: what JMAP calls *the* value."""
+        return self._last.get(name)
+
+    def first(self, name: str) -> bytes | None:
+        """Return the raw value of the first field of that name, None without one."""
+        return self._first.get(name.lower().encode("ascii", "replace"))
+
+    def last(self, name: str) -> bytes | None:
+        """Return the raw value of the last field of that name (RFC 8621 §4.1.3)."""
+        return self._last.get(name.lower().encode("ascii", "replace"))
+
+    def all(self, name: str) -> tuple[bytes, ...]:
+        """Return the raw values of all fields of that name, in order."""
+        wanted = name.lower().encode("ascii", "replace")
+        return tuple(value for found, value in self._pairs if found.lower() == wanted)
+
+    def pairs(self) -> list[tuple[bytes, bytes]]:
+        """Return (name, value) of every field, in order."""
+        return self._pairs
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __iter__(self) -> Iterator[Field]:
+        pattern = _LOOSE_FIELD if self._loose else _FIELD
+        for found in pattern.finditer(self._raw, self.start, self._limit()):
+            line_end = _EMPTY_LINE.match(self._raw, found.end(), self.end)
+            end = line_end.end() if line_end else found.end()
+            yield Field(found[1].decode("ascii"), found[2], found.start(), end)
+
+
+def unfold(value: bytes) -> bytes:
+    """Remove the line ends of a folded value (RFC 5322 §2.2.3); a stray CR becomes a space."""
+    if b"\n" in value or b"\r" in value:
+        return _FOLD.sub(_unfolded, value)
+    return value
+
+
+def _unfolded(found: re.Match[bytes]) -> bytes:
+    following = found.string[found.end() : found.end() + 1]
+    return b"" if following in (b" ", b"\t", b"") else b" "
+
+
+def one_line(value: bytes) -> bytes:
+    """Unfold and trim; each fold becomes one space, tabs become spaces, NUL is dropped."""
+    if b"\n" in value or b"\r" in value:
+        value = _SPACE.sub(b" ", value)
+    if b"\t" in value:
+        value = value.replace(b"\t", b" ")
+    if b"\0" in value:
+        value = value.replace(b"\0", b"")
+    return value.strip(b" ")
+
+
+@functools.lru_cache(maxsize=128)
+def _selection(names: frozenset[bytes], exclude: bool) -> re.Pattern[bytes]:
+    names_or = b"|".join(re.escape(name) for name in sorted(names)) if names else rb"(?!)"
+    if exclude:
+        head = rb"(?!(?:" + names_or + rb")[ \t]*+:)[!-9;-~]++[ \t]*+:"
+    else:
+        head = rb"(?:" + names_or + rb")[ \t]*+:"
+    return re.compile(rb"(?mi:^" + head + rb")" + _LOOSE_VALUE + rb"(?:\r?\n|\Z)")
+
+
+def header_fields(block: bytes, names: Collection[str], *, exclude: bool = False) -> bytes:
+    """Return the fields of HEADER.FIELDS, or of HEADER.FIELDS.NOT (RFC 9051 §6.4.5.1).
+
+    `block` is a header with its blank line; the blank line is in the result when it is there.
+    """
+    wanted = frozenset(name.lower().encode("ascii", "replace") for name in names)
+    fields: list[bytes] = _selection(wanted, exclude).findall(block)
+    if block.endswith(b"\n\r\n") or block == b"\r\n":
+        fields.append(b"\r\n")
+    elif block.endswith(b"\n\n") or block == b"\n":
+        fields.append(b"\n")
+    return b"".join(fields)
