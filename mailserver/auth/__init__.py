@@ -1,0 +1,1 @@
+"""Who is this: passwords, verified credentials, SASL machines, and the brake on guessing."""

@@ -1,0 +1,104 @@
+"""Verifies logins, and remembers for a few minutes which credentials were right.
+
+A mail client opens many connections with the same password. The stored hash is read each time, by
+its primary key; the 15 ms of argon2id are spent only when that pair of hash and password has not
+been verified in the last minutes. So a changed password or a disabled account counts at once.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mailserver.address import parse_address
+from mailserver.auth.passwords import Passwords
+from mailserver.auth.throttle import Throttle
+from mailserver.errors import AuthenticationFailed, Invalid
+from mailserver.model import Principal
+from mailserver.storage import accounts
+from mailserver.storage.database import Database
+
+log = logging.getLogger(__name__)
+
+CACHE_TIME = 300.0  # seconds
+CACHE_SIZE = 10_000  # entries of about 200 bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    stored: str  # the hash that the password was verified against
+    until: float
+
+
+class Authenticator:
+    """Turns a login and a password into the account they belong to."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        passwords: Passwords | None = None,
+        throttle: Throttle | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._database = database
+        self._passwords = passwords or Passwords()
+        self._throttle = throttle or Throttle()
+        self._now = monotonic
+        self._key = random(32)  # the cache is worth nothing outside this process
+        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
+
+    async def verify(self, login: str, password: str, *, peer: str) -> Principal:
+        """Return who logs in; raise AuthenticationFailed, TooMany (throttled) or Unavailable."""
+        name = _normal(login)
+        wait = self._throttle.wait(name, peer, self._now())
+        if wait:
+            await asyncio.sleep(wait)
+        found = await accounts.credentials(self._database, name)
+        account, stored, enabled = found or (None, None, False)
+        if not await self._matches(name, stored, password) or account is None or not enabled:
+            self._throttle.failed(name, peer, self._now())
+            raise AuthenticationFailed("wrong login or password, or a disabled account")
+        self._throttle.succeeded(name, peer, self._now())
+        if stored is not None and self._passwords.needs_rehash(stored):
+            await self._rehash(name, stored, password)
+        return Principal(account, name)
+
+    async def _matches(self, login: str, stored: str | None, password: str) -> bool:
+        """Check the password against the stored hash, by the cache when it was right lately."""
+        tag = self._tag(login, password)
+        known = self._verified.get(tag)
+        if known is not None:
+            if known.stored == stored and self._now() < known.until:
+                return True
+            del self._verified[tag]
+        if not await self._passwords.verify(stored, password) or stored is None:
+            return False
+        self._verified[tag] = _Verified(stored, self._now() + CACHE_TIME)
+        if len(self._verified) > CACHE_SIZE:
+            self._verified.popitem(last=False)
+        return True
+
+    async def _rehash(self, login: str, stored: str, password: str) -> None:
+        """Store the password under the parameters in use now, unless it was changed meanwhile."""
+        renewed = await self._passwords.hash(password)
+        if await accounts.replace_password(self._database, login, stored, renewed):
+            log.info("password hash renewed", extra={"account": login})
+
+    def _tag(self, login: str, password: str) -> bytes:
+        text = f"{login}\0{password}".encode("utf-8", "surrogatepass")
+        return hmac.digest(self._key, text, hashlib.sha256)
+
+
+def _normal(login: str) -> str:
+    """Return the login as it is stored; what is no address is nobody's login, and is looked up."""
+    try:
+        return str(parse_address(login))
+    except Invalid:
+        return login[:320].replace("\0", "")

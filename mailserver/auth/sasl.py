@@ -1,0 +1,91 @@
+"""SASL mechanisms as machines without I/O, for SMTP, IMAP and ManageSieve alike.
+
+A machine gets what the client sent, decoded from base64 by the protocol, and answers with the next
+challenge or with the credentials to verify. `None` is "no initial response" (RFC 4422 §3).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mailserver.errors import Invalid
+
+MAX_RESPONSE = 12288  # octets before decoding; RFC 4954 §4 asks for lines of that length
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """What the server sends next."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the client claims, ready to be verified."""
+
+    login: str
+    password: str = field(repr=False)
+    authorization: str = ""  # whom to act for; empty: the login itself
+
+
+class Mechanism(Protocol):
+    """One exchange under way."""
+
+    def step(self, response: bytes | None) -> Challenge | Credentials:
+        """Take the client's next message; raise Invalid when it breaks the mechanism's grammar."""
+        ...
+
+
+class Plain:
+    """PLAIN: message = [authzid] NUL authcid NUL passwd (RFC 4616 §2)."""
+
+    def step(self, response: bytes | None) -> Challenge | Credentials:
+        """Ask for the one message, or read it."""
+        if response is None:
+            return Challenge(b"")
+        parts = response.split(b"\0")
+        if len(parts) != 3:
+            raise Invalid("PLAIN needs an authorization identity, a login and a password")
+        authorization, login, password = (_text(part) for part in parts)
+        if not login or not password:
+            raise Invalid("PLAIN needs a login and a password that are not empty")
+        return Credentials(login, password, "" if authorization == login else authorization)
+
+
+class Login:
+    """LOGIN: the login, then the password, each asked for (draft-murchison-sasl-login)."""
+
+    def __init__(self) -> None:
+        self._login: str | None = None
+
+    def step(self, response: bytes | None) -> Challenge | Credentials:
+        """Ask for the login, take it and ask for the password, take that."""
+        if response is None:
+            return Challenge(b"Username:")
+        if self._login is None:
+            self._login = _text(response)
+            return Challenge(b"Password:")
+        password = _text(response)
+        if not self._login or not password:
+            raise Invalid("LOGIN needs a login and a password that are not empty")
+        return Credentials(self._login, password)
+
+
+MECHANISMS: dict[str, Callable[[], Mechanism]] = {"PLAIN": Plain, "LOGIN": Login}
+
+
+def start(name: str) -> Mechanism | None:
+    """Begin an exchange; None when there is no mechanism of that name, in whatever case."""
+    mechanism = MECHANISMS.get(name.upper())
+    return mechanism() if mechanism else None
+
+
+def _text(part: bytes) -> str:
+    try:
+        text = part.decode()
+    except UnicodeDecodeError:
+        raise Invalid("credentials must be UTF-8") from None
+    if "\0" in text:
+        raise Invalid("credentials have a NUL")
+    return text

@@ -1,0 +1,218 @@
+"""Statements on domains, accounts and addresses."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from mailserver.model import Account, AccountId, Modseq
+from mailserver.storage.database import Executor, Record
+
+
+def _account(row: Record) -> Account:
+    return Account(
+        id=AccountId(row["id"]),
+        login=row["login"],
+        name=row["name"],
+        enabled=row["enabled"],
+        quota_limit=row["quota_limit"],
+        quota_used=row["quota_used"],
+        modseq=Modseq(row["modseq"]),
+    )
+
+
+async def insert_domain(database: Executor, name: str, now: datetime) -> bool:
+    """Add a domain; False when it is there."""
+    tag = await database.execute(
+        """
+        INSERT INTO domain (name, created_at)
+        VALUES ($1, $2)
+        ON CONFLICT DO NOTHING
+        """,
+        name,
+        now,
+    )
+    return tag.endswith(" 1")
+
+
+async def domains(database: Executor) -> list[str]:
+    """Return the names of all domains."""
+    rows = await database.fetch("SELECT name FROM domain ORDER BY name")
+    return [row["name"] for row in rows]
+
+
+async def domain_exists(database: Executor, name: str) -> bool:
+    """Tell whether mail for the domain is ours."""
+    found = await database.fetchval("SELECT true FROM domain WHERE name = $1", name)
+    return found is True
+
+
+async def insert(
+    database: Executor,
+    account: AccountId,
+    login: str,
+    name: str,
+    password: str | None,
+    quota: int | None,
+    now: datetime,
+) -> bool:
+    """Add an account and its own address; False when the login is taken."""
+    tag = await database.execute(
+        """
+        WITH made AS (
+            INSERT INTO account (id, login, name, password, quota_limit, created_at)
+            VALUES ($1, $2, $3, $4, $5, $6)
+            ON CONFLICT (login) DO NOTHING
+            RETURNING id, login
+        )
+        INSERT INTO address (address, account_id)
+        SELECT login, id FROM made
+        """,
+        account,
+        login,
+        name,
+        password,
+        quota,
+        now,
+    )
+    return tag.endswith(" 1")
+
+
+async def by_id(database: Executor, account: AccountId) -> Account | None:
+    """Return one account."""
+    row = await database.fetchrow(
+        """
+        SELECT id, login, name, enabled, quota_limit, quota_used, modseq
+        FROM account
+        WHERE id = $1
+        """,
+        account,
+    )
+    return _account(row) if row else None
+
+
+async def by_login(database: Executor, login: str) -> Account | None:
+    """Return the account with that login in normal form."""
+    row = await database.fetchrow(
+        """
+        SELECT id, login, name, enabled, quota_limit, quota_used, modseq
+        FROM account
+        WHERE login = $1
+        """,
+        login,
+    )
+    return _account(row) if row else None
+
+
+async def everyone(database: Executor) -> list[Account]:
+    """Return all accounts by login."""
+    rows = await database.fetch(
+        """
+        SELECT id, login, name, enabled, quota_limit, quota_used, modseq
+        FROM account
+        ORDER BY login
+        """
+    )
+    return [_account(row) for row in rows]
+
+
+async def credentials(database: Executor, login: str) -> tuple[AccountId, str | None, bool] | None:
+    """Return the id, the password hash and whether the account is enabled."""
+    row = await database.fetchrow(
+        "SELECT id, password, enabled FROM account WHERE login = $1", login
+    )
+    return (AccountId(row["id"]), row["password"], row["enabled"]) if row else None
+
+
+async def set_password(database: Executor, login: str, password: str) -> bool:
+    """Store a password hash; False when there is no such account."""
+    tag = await database.execute(
+        "UPDATE account SET password = $2 WHERE login = $1", login, password
+    )
+    return tag.endswith(" 1")
+
+
+async def replace_password(database: Executor, login: str, old: str, new: str) -> bool:
+    """Store a password hash in place of another; False when that is no longer the stored one."""
+    tag = await database.execute(
+        "UPDATE account SET password = $3 WHERE login = $1 AND password = $2", login, old, new
+    )
+    return tag.endswith(" 1")
+
+
+async def set_quota(database: Executor, account: AccountId, quota: int | None) -> None:
+    """Set the room of an account in bytes; None is no limit."""
+    await database.execute("UPDATE account SET quota_limit = $2 WHERE id = $1", account, quota)
+
+
+async def insert_address(database: Executor, address: str, account: AccountId) -> bool:
+    """Let an address lead to an account; False when it does already."""
+    tag = await database.execute(
+        """
+        INSERT INTO address (address, account_id)
+        VALUES ($1, $2)
+        ON CONFLICT DO NOTHING
+        """,
+        address,
+        account,
+    )
+    return tag.endswith(" 1")
+
+
+async def addresses(database: Executor, account: AccountId) -> list[str]:
+    """Return the addresses that an account may send as."""
+    rows = await database.fetch(
+        "SELECT address FROM address WHERE account_id = $1 AND send ORDER BY address", account
+    )
+    return [row["address"] for row in rows]
+
+
+async def aliases(database: Executor) -> list[tuple[str, str]]:
+    """Return all (address, login) pairs that are not an account's own login."""
+    rows = await database.fetch(
+        """
+        SELECT address.address, account.login
+        FROM address
+        JOIN account ON account.id = address.account_id
+        WHERE address.address <> account.login
+        ORDER BY address.address, account.login
+        """
+    )
+    return [(row["address"], row["login"]) for row in rows]
+
+
+async def by_address(database: Executor, addresses: Sequence[str]) -> list[tuple[str, Account]]:
+    """Return which of the addresses lead to which accounts."""
+    rows = await database.fetch(
+        """
+        SELECT address.address, id, login, name, enabled, quota_limit, quota_used, modseq
+        FROM address
+        JOIN account ON account.id = address.account_id
+        WHERE address.address = ANY($1::text[])
+        ORDER BY account.id
+        """,
+        addresses,
+    )
+    return [(row["address"], _account(row)) for row in rows]
+
+
+async def modseq(database: Executor, account: AccountId) -> Modseq | None:
+    """Return the account's newest modseq."""
+    value = await database.fetchval("SELECT modseq FROM account WHERE id = $1", account)
+    return None if value is None else Modseq(value)
+
+
+async def newer(
+    database: Executor, accounts: Sequence[AccountId]
+) -> list[tuple[AccountId, Modseq]]:
+    """Return the modseq of several accounts, for the re-check that heals lost notifications."""
+    rows = await database.fetch(
+        "SELECT id, modseq FROM account WHERE id = ANY($1::bigint[])", accounts
+    )
+    return [(AccountId(row["id"]), Modseq(row["modseq"])) for row in rows]
+
+
+async def next_modseq(tx: Executor, account: AccountId) -> Modseq | None:
+    """Lock the account and take its next modseq; None when there is no such account."""
+    value = await tx.fetchval(
+        "UPDATE account SET modseq = modseq + 1 WHERE id = $1 RETURNING modseq", account
+    )
+    return None if value is None else Modseq(value)
