@@ -5,8 +5,8 @@
 """
 
 from mailserver.mime.bodies import decode_body, decode_text, is_known
-from mailserver.mime.digest import Digest, Env, digest, part_rows
 from mailserver.mime.forms import (
+    all_headers,
     as_addresses,
     as_date,
     as_grouped_addresses,
@@ -14,7 +14,6 @@ from mailserver.mime.forms import (
     as_raw,
     as_text,
     as_urls,
-    headers,
     part_headers,
 )
 from mailserver.mime.headers import HEADER_LIMIT, Field, HeaderBlock, header_fields
@@ -23,13 +22,15 @@ from mailserver.mime.message import Message, Part, PartRow
 from mailserver.mime.scan import parse
 from mailserver.mime.search import SearchText, search_text
 from mailserver.mime.sections import find, section, section_range
+from mailserver.mime.stored import Digest, Env, digest, part_rows
 from mailserver.mime.structure import body, bodystructure, envelope
 from mailserver.mime.subject import base
 
 __all__ = [
     "HEADER_LIMIT", "Digest", "Env", "Field", "HeaderBlock", "Message", "Part", "PartRow",
-    "SearchText", "as_addresses", "as_date", "as_grouped_addresses", "as_message_ids", "as_raw",
+    "SearchText", "all_headers", "as_addresses", "as_date", "as_grouped_addresses",
+    "as_message_ids", "as_raw",
     "as_text", "as_urls", "base", "body", "body_lists", "body_structure_jmap", "bodystructure",
-    "decode_body", "decode_text", "digest", "envelope", "find", "header_fields", "headers",
+    "decode_body", "decode_text", "digest", "envelope", "find", "header_fields",
     "is_known", "parse", "part_headers", "part_rows", "search_text", "section", "section_range",
 ]  # fmt: skip

@@ -54,13 +54,17 @@ def _table() -> dict[str, str]:
 
 
 _CODECS = _table()
+_USUAL = {  # the spellings of nearly all mail, found without a look at the punctuation
+    name: _CODECS[_simple(name)]
+    for name in ("utf-8", "UTF-8", "us-ascii", "US-ASCII", "iso-8859-1", "ISO-8859-1")
+}
 _ASCII = _CODECS["usascii"]
 _WIDE = ("utf_7", "utf_16", "utf_16_be", "utf_16_le", "utf_32", "utf_32_be", "utf_32_le")
 
 
 def codec_of(charset: str) -> str | None:
     """Return the codec of a charset name, None when it is not known."""
-    return _CODECS.get(_simple(charset[:64]))
+    return _USUAL.get(charset) or _CODECS.get(_simple(charset[:64]))
 
 
 def decode_header_text(octets: bytes) -> str:

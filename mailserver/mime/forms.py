@@ -35,7 +35,7 @@ class EmailHeader(TypedDict):
     value: str
 
 
-def headers(block: HeaderBlock) -> list[EmailHeader]:
+def all_headers(block: HeaderBlock) -> list[EmailHeader]:
     """Return every field in order, raw."""
     return [
         {"name": name.decode("ascii"), "value": as_raw(value)}
@@ -46,7 +46,7 @@ def headers(block: HeaderBlock) -> list[EmailHeader]:
 
 def part_headers(raw: bytes, header_start: int, body_start: int) -> list[EmailHeader]:
     """Return the fields of a part that is known by its offsets."""
-    return headers(HeaderBlock(raw, header_start, body_start))
+    return all_headers(HeaderBlock(raw, header_start, body_start))
 
 
 def as_raw(value: bytes) -> str:
@@ -70,11 +70,10 @@ def email_addresses(mailboxes: list[Mailbox]) -> list[EmailAddress]:
 
 
 def _email_address(mailbox: Mailbox) -> EmailAddress:
-    local, domain = mailbox.local or b"", mailbox.domain
-    email = b"%b@%b" % (local, domain) if domain else local
+    name, local, domain = mailbox.name, mailbox.local or b"", mailbox.domain
     return {
-        "name": words.decode(mailbox.name) or None if mailbox.name else None,
-        "email": words.decode(email),
+        "name": (words.decode(name) or None) if name else None,
+        "email": words.decode(b"%b@%b" % (local, domain) if domain else local),
     }
 
 

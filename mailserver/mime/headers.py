@@ -13,20 +13,23 @@ from typing import NamedTuple
 # but names no field: a megabyte of header costs no more than this much of it.
 HEADER_LIMIT = 256 * 1024
 
+# A value is matched up to its LF: the CR before it is taken off when the value is asked for.
 _NAME = rb"[!-9;-~]*+[ \t]*+:"
-_VALUE = rb"[^\r\n]*+(?:(?:\r?\n[ \t]|\r(?!\n))[^\r\n]*+)*+"
+_VALUE = rb"[^\n]*+(?:\n[ \t][^\n]*+)*+"
 _FROM = rb">?From [^\n]*+"  # mbox "From " lines end up anywhere in headers
 
 # Lines that a client forgot to indent belong to the field before them (RFC 7103 §7.2, option 3).
-_STRAY = rb"\r?\n(?!\r?\n|[!-9;-~]++[ \t]*+:|>?From )(?=[^\r\n])"
-_LOOSE_VALUE = rb"[^\r\n]*+(?:(?:" + _STRAY + rb"|\r(?!\n))[^\r\n]*+)*+"
+_STRAY = rb"\n(?!\r?\n|[!-9;-~]++[ \t]*+:|>?From |\Z)"
+_LOOSE_VALUE = rb"[^\n]*+(?:" + _STRAY + rb"[^\n]*+)*+"
 
-_BLOCK = re.compile(
-    rb"(?>(?:" + _NAME + _VALUE + rb"(?:\r?\n|\Z)|" + _FROM + rb"(?:\n|\Z))*+)", re.DOTALL
-)
-_LOOSE_BLOCK = re.compile(
-    rb"(?>(?:" + _NAME + _LOOSE_VALUE + rb"(?:\r?\n|\Z)|" + _FROM + rb"(?:\n|\Z))*+)", re.DOTALL
-)
+
+def _block(value: bytes) -> re.Pattern[bytes]:
+    fields = _NAME + value + rb"(?:\n|\Z)|" + _FROM + rb"(?:\n|\Z)"
+    return re.compile(rb"(?>(?:" + fields + rb")*+)")
+
+
+_BLOCK = _block(_VALUE)
+_LOOSE_BLOCK = _block(_LOOSE_VALUE)
 _FIELD = re.compile(rb"(?m:^)([!-9;-~]*+)[ \t]*+:(" + _VALUE + rb")")
 _LOOSE_FIELD = re.compile(rb"(?m:^)([!-9;-~]*+)[ \t]*+:(" + _LOOSE_VALUE + rb")")
 _BLANK_LINE = re.compile(rb"\n\r?\n")
@@ -58,54 +61,82 @@ class HeaderBlock:
         self._raw = raw
         self.start = start
         self._loose = False
-        self.end = self._scan(stop)
-        blank = _EMPTY_LINE.match(raw, self.end, stop)
-        self.body_start = blank.end() if blank else self.end
-        pattern = _LOOSE_FIELD if self._loose else _FIELD
-        self._pairs: list[tuple[bytes, bytes]] = pattern.findall(raw, start, self._limit())
-        lowered = [(name.lower(), value) for name, value in self._pairs]
+        if not self._scan_plain(stop):
+            self._scan(stop)
+
+    def _scan_plain(self, stop: int) -> bool:
+        """Read a header as it should be: small, ended by an empty line, nothing but fields."""
+        raw, start = self._raw, self.start
+        blank = _BLANK_LINE.search(raw, start, min(stop, start + HEADER_LIMIT))
+        if blank is None:
+            return False
+        end = blank.start() + 1
+        pairs: list[tuple[bytes, bytes]] = _FIELD.findall(raw, start, end)
+        folds = 0
+        for _, value in pairs:
+            if b"\n" in value:
+                folds += value.count(b"\n")
+        if len(pairs) + folds != raw.count(b"\n", start, end):
+            return False
+        self._take(end, blank.end(), pairs)
+        return True
+
+    def _take(self, end: int, body_start: int, pairs: list[tuple[bytes, bytes]]) -> None:
+        self.end = end
+        self.body_start = body_start
+        self._pairs = pairs
+        lowered = [(name.lower(), value) for name, value in pairs]
         self._last = dict(lowered)
-        self._first = dict(reversed(lowered))
+        lowered.reverse()
+        self._first = dict(lowered)
 
     def _limit(self) -> int:
         return min(self.end, self.start + HEADER_LIMIT)
 
-    def _scan(self, stop: int) -> int:
-        """Find where the header ends: at the empty line, or at the first line that is no field."""
-        block = _BLOCK.match(self._raw, self.start, stop)
-        end = block.end() if block else self.start
-        if end in (self.start, stop) or self._raw[end] in b"\r\n":
-            return end
-        if _BLANK_LINE.search(self._raw, end, min(stop, end + HEADER_LIMIT)):
-            self._loose = True
-            block = _LOOSE_BLOCK.match(self._raw, self.start, stop)
-            end = block.end() if block else self.start
-        return end
+    def _scan(self, stop: int) -> None:
+        """Read any header: it ends at the empty line, or at the first line that is no field."""
+        raw, start = self._raw, self.start
+        self.end = self._end(_BLOCK, stop)
+        if self.end not in (start, stop) and raw[self.end] not in b"\r\n":
+            reach = min(stop, self.end + HEADER_LIMIT)
+            if _BLANK_LINE.search(raw, self.end, reach):
+                self._loose = True
+                self.end = self._end(_LOOSE_BLOCK, stop)
+        blank = _EMPTY_LINE.match(raw, self.end, stop)
+        pattern = _LOOSE_FIELD if self._loose else _FIELD
+        pairs = pattern.findall(raw, start, self._limit())
+        self._take(self.end, blank.end() if blank else self.end, pairs)
+
+    def _end(self, pattern: re.Pattern[bytes], stop: int) -> int:
+        block = pattern.match(self._raw, self.start, stop)
+        return block.end() if block else self.start
 
     def get_first(self, name: bytes) -> bytes | None:
         """Return the first value of a lower-case name as octets; the form the parser uses."""
-        return self._first.get(name)
+        value = self._first.get(name)
+        return None if value is None else value.removesuffix(b"\r")
 
     def get_last(self, name: bytes) -> bytes | None:
         """Return the last value of a lower-case name: what JMAP calls *the* value."""
-        return self._last.get(name)
+        value = self._last.get(name)
+        return None if value is None else value.removesuffix(b"\r")
 
     def first(self, name: str) -> bytes | None:
         """Return the raw value of the first field of that name, None without one."""
-        return self._first.get(name.lower().encode("ascii", "replace"))
+        return self.get_first(_key(name))
 
     def last(self, name: str) -> bytes | None:
         """Return the raw value of the last field of that name (RFC 8621 §4.1.3)."""
-        return self._last.get(name.lower().encode("ascii", "replace"))
+        return self.get_last(_key(name))
 
     def all(self, name: str) -> tuple[bytes, ...]:
         """Return the raw values of all fields of that name, in order."""
-        wanted = name.lower().encode("ascii", "replace")
-        return tuple(value for found, value in self._pairs if found.lower() == wanted)
+        wanted = _key(name)
+        return tuple(value for found, value in self.pairs() if found.lower() == wanted)
 
     def pairs(self) -> list[tuple[bytes, bytes]]:
         """Return (name, value) of every field, in order."""
-        return self._pairs
+        return [(name, value.removesuffix(b"\r")) for name, value in self._pairs]
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -115,7 +146,12 @@ class HeaderBlock:
         for found in pattern.finditer(self._raw, self.start, self._limit()):
             line_end = _EMPTY_LINE.match(self._raw, found.end(), self.end)
             end = line_end.end() if line_end else found.end()
-            yield Field(found[1].decode("ascii"), found[2], found.start(), end)
+            value = found[2].removesuffix(b"\r")
+            yield Field(found[1].decode("ascii"), value, found.start(), end)
+
+
+def _key(name: str) -> bytes:
+    return name.lower().encode("ascii", "replace")
 
 
 def unfold(value: bytes) -> bytes:
@@ -148,7 +184,7 @@ def _selection(names: frozenset[bytes], exclude: bool) -> re.Pattern[bytes]:
         head = rb"(?!(?:" + names_or + rb")[ \t]*+:)[!-9;-~]++[ \t]*+:"
     else:
         head = rb"(?:" + names_or + rb")[ \t]*+:"
-    return re.compile(rb"(?mi:^" + head + rb")" + _LOOSE_VALUE + rb"(?:\r?\n|\Z)")
+    return re.compile(rb"(?mi:^" + head + rb")" + _LOOSE_VALUE + rb"(?:\n|\Z)")
 
 
 def header_fields(block: bytes, names: Collection[str], *, exclude: bool = False) -> bytes:
@@ -156,7 +192,7 @@ def header_fields(block: bytes, names: Collection[str], *, exclude: bool = False
 
     `block` is a header with its blank line; the blank line is in the result when it is there.
     """
-    wanted = frozenset(name.lower().encode("ascii", "replace") for name in names)
+    wanted = frozenset(_key(name) for name in names)
     fields: list[bytes] = _selection(wanted, exclude).findall(block)
     if block.endswith(b"\n\r\n") or block == b"\r\n":
         fields.append(b"\r\n")

@@ -11,10 +11,11 @@ PARAMETER_LIMIT = 100  # more are not interpreted; real mail has up to ten
 Parameters = tuple[tuple[str, str], ...]
 
 # name "=" (quoted-string / anything up to ";"); whatever does not fit is passed over up to ";".
+# Every position is consumed, so that a search never starts again inside what it has seen.
 _PARAMETER = re.compile(
-    rb"[;\s]++"
-    rb"|([^\s=;\"()]++)\s*+=\s*+(?:\"((?:[^\"\\]++|\\.)*+)\"?+|([^;\"]*+))"
-    rb"|[^;]++|.",
+    rb"[;\s]*+(?:"
+    rb"([^\s=;\"()]++)\s*+=\s*+(?:\"((?:[^\"\\]++|\\.)*+)\"?+|([^;\"]*+))"
+    rb"|[^;]++|\Z)",
     re.DOTALL,
 )
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
@@ -33,14 +34,14 @@ def parse(text: bytes) -> Parameters:
     split = False
     if b"(" in text and b'"' not in text:
         text = _COMMENT.sub(b" ", text)
-    for match in _PARAMETER.finditer(text):
-        if match.lastindex is None:
+    for raw_name, quoted, bare in _PARAMETER.findall(text):
+        if not raw_name:
             continue
-        name = match[1].lower().decode("ascii", "replace")
+        name = raw_name.lower().decode("ascii", "replace")
         if name in found:
             continue
         split = split or "*" in name
-        found[name] = _value(match[2], match[3])
+        found[name] = _bare(bare) if bare else _quoted(quoted)
         if len(found) == PARAMETER_LIMIT:
             break
     if split:
@@ -48,11 +49,12 @@ def parse(text: bytes) -> Parameters:
     return tuple((name, decode_header_text(value)) for name, value in found.items())
 
 
-def _value(quoted: bytes | None, bare: bytes | None) -> bytes:
-    if quoted is not None:
-        return one_line(_QUOTED_PAIR.sub(rb"\1", quoted) if b"\\" in quoted else quoted)
-    value = bare or b""
-    return one_line(_COMMENT.sub(b"", value) if b"(" in value else value)
+def _quoted(text: bytes) -> bytes:
+    return one_line(_QUOTED_PAIR.sub(rb"\1", text) if b"\\" in text else text)
+
+
+def _bare(text: bytes) -> bytes:
+    return one_line(_COMMENT.sub(b"", text) if b"(" in text else text)
 
 
 def _join(found: dict[str, bytes]) -> Parameters:

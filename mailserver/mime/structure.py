@@ -14,7 +14,7 @@ from mailserver.mime.headers import HeaderBlock, one_line
 from mailserver.mime.message import Message, Part
 from mailserver.mime.parameters import Parameters
 
-_QUOTABLE = re.compile(rb"[ !#-\[\]-~]*+\Z")
+_QUOTABLE = bytes(set(range(0x20, 0x7F)) - set(b'"\\'))
 _PRINTABLE = re.compile(rb"[ -~]*+\Z")
 
 _ADDRESS_FIELDS = (b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc")
@@ -25,7 +25,7 @@ _NO_BODY_EXTENDED = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0 
 
 def string(value: bytes) -> bytes:
     """Write a `string`: quoted if it can be, else a literal."""
-    if _QUOTABLE.match(value):
+    if not value.translate(None, _QUOTABLE):
         return b'"%b"' % value
     if b"\0" in value:
         return string(value.replace(b"\0", b""))
@@ -114,12 +114,14 @@ def body(message: Message) -> bytes:
 
 def both(part: Part) -> tuple[bytes, bytes]:
     """Return (BODYSTRUCTURE, BODY) of a part; recursion is as deep as the scan allowed."""
-    tail = b"%b %b %b" % (
-        _disposition(part),
-        _languages(part.language),
-        b"NIL" if part.location is None else _text_string(part.location),
-    )
-    subtype = string(part.subtype.encode())
+    tail = b"NIL NIL NIL"
+    if part.disposition is not None or part.language or part.location is not None:
+        tail = b"%b %b %b" % (
+            _disposition(part),
+            _languages(part.language),
+            b"NIL" if part.location is None else _text_string(part.location),
+        )
+    subtype = b'"%b"' % part.subtype.encode()  # a token, RFC 2045 §5.1
     if part.type == "multipart":
         pairs = [both(child) for child in part.children]
         return (
@@ -130,8 +132,8 @@ def both(part: Part) -> tuple[bytes, bytes]:
     params = part.params
     if part.type == "text" and part.charset == "us-ascii" and not _has_charset(params):
         params = (("charset", "us-ascii"), *params)
-    fields = b"%b %b %b %b %b %b %d" % (
-        string(part.type.encode()),
+    fields = b'"%b" %b %b %b %b %b %d' % (
+        part.type.encode(),
         subtype,
         _parameters(params),
         nstring(part.content_id),

@@ -73,6 +73,9 @@ def slice_text(markup: str) -> str:
 
 def collapse(text: str) -> str:
     """Make one line: white space, invisible and control characters become single spaces."""
+    text = " ".join(text.split())
+    if text.isascii() and text.isprintable():
+        return text
     return _SPACES.sub(" ", text).strip()
 
 

@@ -41,7 +41,7 @@ def decode(value: bytes) -> str:
     """
     if b"=?" not in value:
         if value.isascii():
-            return value.decode("ascii").replace("\0", "")
+            return (value.replace(b"\0", b"") if b"\0" in value else value).decode("ascii")
         return unicodedata.normalize("NFC", decode_header_text(value).replace("\0", ""))
     pieces: list[str] = []
     charset, pending, position = b"", b"", 0

@@ -20,7 +20,8 @@ from mailserver.mime.scan import parse
 ENV_VERSION = 1
 REFERENCE_LIMIT = 100
 _MESSAGE_ID_LENGTH = 998  # a msg-id is no longer than a line, RFC 5322 §2.1.1
-_PREVIEW_SOURCE = (12 * 1024, 128 * 1024)  # octets of a body that are decoded: first, then at most
+# Octets of a body that are decoded for the preview: at first, and at most.
+_PREVIEW_SOURCE = {"plain": (2 * 1024, 128 * 1024), "html": (12 * 1024, 128 * 1024)}
 _NULL = b"null"
 _LANGUAGE = PartRow._fields.index("language")
 
@@ -202,7 +203,7 @@ def _preview(raw: bytes, lists: jmap.BodyLists) -> str:
             continue
         show = text.html_preview if part.subtype == "html" else text.plain_preview
         found = ""
-        for limit in _PREVIEW_SOURCE:
+        for limit in _PREVIEW_SOURCE[part.subtype]:
             end = min(part.body_end, part.body_start + limit)
             octets = raw[part.body_start : end]
             found = show(bodies.decode_text(octets, part.charset, part.encoding)[0])
