@@ -15,10 +15,13 @@ from typing import TypedDict
 
 PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
+SECBIT_NO_SETUID_FIXUP = 1 << 2
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CAP_DAC_OVERRIDE = 1
 CAP_DAC_READ_SEARCH = 2
+CAP_SETPCAP = 8
 CAPABILITY_VERSION_3 = 0x20080522  # two 32-bit words a set, capset(2)
 
 ACCESS = {"read": os.R_OK | os.X_OK, "write": os.R_OK | os.W_OK | os.X_OK}
@@ -67,16 +70,29 @@ def _permitted() -> int:
     return int(sets[0].permitted)
 
 
-def _set_capabilities(mask: int) -> None:
+def _set_capabilities(mask: int, inheritable: int = 0) -> None:
     header = _Header(CAPABILITY_VERSION_3, 0)
     sets = (_Sets * 2)()
-    sets[0] = _Sets(mask, mask, mask)
+    sets[0] = _Sets(mask, mask, inheritable)
     _check(_libc.capset(ctypes.byref(header), sets), "capset")
 
 
 def _unreachable(needs: list[tuple[str, str]]) -> list[str]:
     """Ask the kernel itself, so that modes, ACLs and mounts all count."""
-    return [path for path, how in needs if not os.access(path, ACCESS[how], effective_ids=True)]
+    return [path for path, how in needs if not os.access(path, ACCESS[how])]
+
+
+def _keep(capability: int) -> None:
+    """Keep one capability across exec, and make access(2) heed it.
+
+    access(2) forgets the capabilities of all but root, and PostgreSQL looks for its own programs
+    with it; the secure bit stops that. Setting the bit takes CAP_SETPCAP, for that moment only.
+    """
+    mask = 1 << capability
+    _set_capabilities(mask | 1 << CAP_SETPCAP, inheritable=mask)
+    _prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP)
+    _set_capabilities(mask, inheritable=mask)
+    _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)
 
 
 def _drop(uid: int, gid: int, needs: list[tuple[str, str]]) -> None:
@@ -88,18 +104,13 @@ def _drop(uid: int, gid: int, needs: list[tuple[str, str]]) -> None:
     os.setgroups([gid])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)  # clears the effective set, the permitted one stays
-    kept = 0
-    if _unreachable(needs):
-        permitted = _permitted()
-        # Read and search is enough; containers often have only the wider one.
-        for capability in (CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE):
-            if permitted & 1 << capability:
-                kept = capability
-                break
-    _set_capabilities(1 << kept if kept else 0)
-    if kept:
-        _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, kept)
-    _prctl(PR_SET_KEEPCAPS, 0)
+    permitted = _permitted()
+    # Read and search is enough; containers often have only the wider one.
+    held = [c for c in (CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE) if permitted & 1 << c]
+    if held and permitted & 1 << CAP_SETPCAP and _unreachable(needs):
+        _keep(held[0])
+    else:
+        _set_capabilities(0)
 
 
 def main(spec: Spec) -> None:
