@@ -17,10 +17,10 @@ from collections.abc import Callable
 from mailserver.mime import bodystructure, digest, envelope, parse
 
 TARGETS_MS = {"structure_20k": 0.15, "digest_20k": 0.20}
-_WORDS = (
+_WORDS = (  # noqa: SIM905
     "meeting agenda the quarterly figures attached please review before Thursday and let me know "
     "whether budget numbers from last year still hold for our new building in the harbour café"
-).split()  # noqa: SIM905
+).split()
 
 
 def message(size: int) -> bytes:
