@@ -22,20 +22,11 @@ _DUMMY = (
 )
 
 
-def _hasher() -> PasswordHasher:
-    return PasswordHasher(TIME_COST, MEMORY_COST, PARALLELISM, type=Type.ID)
-
-
-async def hash_password(password: str) -> str:
-    """Return the hash to store, in the PHC string format; for whoever has no pool at hand."""
-    return await asyncio.to_thread(_hasher().hash, password)
-
-
 class Passwords:
     """Makes and checks password hashes without blocking the event loop."""
 
     def __init__(self, threads: int = 2) -> None:
-        self._hasher = _hasher()
+        self._hasher = PasswordHasher(TIME_COST, MEMORY_COST, PARALLELISM, type=Type.ID)
         self._pool = ThreadPoolExecutor(threads, "password")
 
     async def hash(self, password: str) -> str:

@@ -1,0 +1,114 @@
+"""AUTH (RFC 4954)."""
+
+import base64
+import binascii
+import logging
+from dataclasses import dataclass
+
+from mailserver.auth import sasl
+from mailserver.auth.sasl import Credentials
+from mailserver.errors import AuthenticationFailed, Invalid, TooMany, Unavailable
+from mailserver.smtp.protocol import replies
+from mailserver.smtp.protocol.replies import SYNTAX, Refused, Reply
+from mailserver.smtp.session import Session
+
+log = logging.getLogger(__name__)
+
+NOT_HERE = Reply(502, "5.5.1", "AUTH is not available")
+NEEDS_TLS = Reply(538, "5.7.11", "Encryption required for requested authentication mechanism")
+NO_MECHANISM = Reply(504, "5.5.4", "Unrecognized authentication mechanism")
+CANCELLED = Reply(501, "5.7.0", "Authentication cancelled")
+BAD_RESPONSE = Reply(501, "5.5.2", "Cannot decode the response")
+SUCCEEDED = Reply(235, "2.7.0", "Authentication successful")
+FAILED = Reply(535, "5.7.8", "Authentication credentials invalid")
+LATER = Reply(454, "4.7.0", "Temporary authentication failure")
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """The mechanism, and the initial response when there is one."""
+
+    mechanism: str
+    initial: bytes | None
+
+
+def parse(argument: str) -> Auth:
+    """Auth-command = "AUTH" SP sasl-mech [SP initial-response] (RFC 4954 §8)."""
+    words = argument.split()
+    if not 1 <= len(words) <= 2:
+        raise Refused(SYNTAX)
+    if len(words) == 1:
+        return Auth(words[0], None)
+    return Auth(words[0], b"" if words[1] == "=" else _decode(words[1].encode()))
+
+
+async def auth(session: Session, command: Auth) -> Reply:
+    """Find out who the client is."""
+    refusal = _refusal(session)
+    if refusal is not None:
+        return refusal
+    credentials = await _exchange(session, command)
+    reply, outcome = await _verify(session, credentials)
+    session.mail.metrics.authentications.labels("smtp", outcome).inc()
+    log.log(
+        logging.INFO if reply is SUCCEEDED else logging.WARNING,
+        "authentication",
+        extra={
+            "session": session.id,
+            "peer": session.peer,
+            "account": credentials.login,
+            "outcome": outcome,
+        },
+    )
+    return reply
+
+
+def _refusal(session: Session) -> Reply | None:
+    if not session.policy.authentication:
+        return NOT_HERE
+    if not session.tls:
+        return NEEDS_TLS
+    if not session.esmtp or session.principal or session.envelope:
+        return replies.BAD_SEQUENCE
+    return None
+
+
+async def _exchange(session: Session, command: Auth) -> Credentials:
+    """Run the mechanism to its end."""
+    mechanism = sasl.start(command.mechanism)
+    if mechanism is None:
+        raise Refused(NO_MECHANISM)
+    response = command.initial
+    try:
+        while not isinstance(outcome := mechanism.step(response), Credentials):
+            challenge = base64.b64encode(outcome.data).decode()
+            line = await session.wire.ask(Reply(334, "", challenge))
+            if line == b"*":
+                raise Refused(CANCELLED)
+            response = _decode(line)
+    except Invalid:
+        raise Refused(BAD_RESPONSE) from None
+    return outcome
+
+
+async def _verify(session: Session, credentials: Credentials) -> tuple[Reply, str]:
+    if credentials.authorization:
+        return FAILED, "failed"  # nobody may act for another account
+    try:
+        session.principal = await session.authenticator.verify(
+            credentials.login, credentials.password, peer=session.peer
+        )
+    except AuthenticationFailed:
+        return FAILED, "failed"
+    except TooMany:
+        return LATER, "throttled"
+    except Unavailable:
+        return LATER, "unavailable"
+    return SUCCEEDED, "ok"
+
+
+def _decode(text: bytes) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise Refused(BAD_RESPONSE) from None

@@ -1,0 +1,62 @@
+"""EHLO, HELO and STARTTLS (RFC 5321 §4.1.1.1, RFC 3207)."""
+
+import re
+from collections.abc import Callable
+
+from mailserver.auth.sasl import MECHANISMS
+from mailserver.smtp.protocol import replies
+from mailserver.smtp.protocol.replies import Refused, Reply
+from mailserver.smtp.session import Session
+
+MAX_NAME = 255  # octets, RFC 5321 §4.5.3.1.2
+# QUIRK(many clients): names with underscores or of one label are taken, they are not verified
+# anyway (RFC 5321 §4.1.4); what would break a Received field is not.
+_NAME = re.compile(r"(?:\[[0-9A-Za-z.:%_-]+\]|[^\x00-\x20\x7f()<>@,;:\\\"\[\]]+)\Z")
+NO_TLS = Reply(502, "5.5.1", "STARTTLS is not available")
+
+EXTENSIONS: tuple[Callable[[Session], str | None], ...] = (
+    lambda session: "PIPELINING",  # RFC 2920
+    lambda session: f"SIZE {session.mail.config.smtp.max_message_size}",  # RFC 1870
+    lambda session: "8BITMIME",  # RFC 6152
+    lambda session: "SMTPUTF8",  # RFC 6531
+    lambda session: "ENHANCEDSTATUSCODES",  # RFC 2034
+    lambda session: "STARTTLS" if session.wire.can_start_tls else None,  # RFC 3207
+    lambda session: (
+        f"AUTH {' '.join(MECHANISMS)}" if session.policy.authentication and session.tls else None
+    ),  # RFC 4954 §4; not in the clear, where passwords could be read
+)
+
+
+def parse(argument: str) -> str:
+    """Domain / address-literal (RFC 5321 §4.1.1.1)."""
+    name = argument.strip(" ")
+    if not _NAME.match(name) or len(name.encode()) > MAX_NAME:
+        raise Refused(Reply(501, "5.5.4", "A domain or an address literal is needed"))
+    return name
+
+
+async def ehlo(session: Session, name: str) -> Reply:
+    """Begin anew and say what can be done (RFC 5321 §4.1.1.1)."""
+    session.reset()
+    session.helo = name
+    session.esmtp = True
+    offers = (offer(session) for offer in EXTENSIONS)
+    return Reply(250, "", session.hostname, tuple(text for text in offers if text))
+
+
+async def helo(session: Session, name: str) -> Reply:
+    """Begin anew without extensions."""
+    session.reset()
+    session.helo = name
+    session.esmtp = False
+    return Reply(250, "", session.hostname)
+
+
+async def starttls(session: Session, _: None) -> Reply | None:
+    """Begin TLS and forget what was said before (RFC 3207 §4)."""
+    if session.tls:
+        return replies.BAD_SEQUENCE
+    if not session.wire.can_start_tls:
+        return NO_TLS
+    await session.wire.start_tls()
+    return None

@@ -1,0 +1,54 @@
+"""MAIL (RFC 5321 §4.1.1.2)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mailserver.smtp.protocol import replies
+from mailserver.smtp.protocol.parameters import MAIL_PARAMETERS, parse_parameters
+from mailserver.smtp.protocol.paths import Path, parse_reverse_path
+from mailserver.smtp.protocol.replies import Reply
+from mailserver.smtp.session import Envelope, Session
+
+OK = Reply(250, "2.1.0", "Sender OK")
+NEEDS_AUTHENTICATION = Reply(530, "5.7.0", "Authentication required")
+TOO_BIG = Reply(552, "5.3.4", "Message size exceeds fixed maximum message size")
+NO_PARAMETERS = Reply(555, "5.5.4", "Parameters need EHLO")
+NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "Address needs SMTPUTF8")
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """The reverse-path and the parameters by keyword."""
+
+    path: Path
+    parameters: dict[str, Any]
+
+
+def parse(argument: str) -> Mail:
+    """Mail = "MAIL FROM:" Reverse-path [SP Mail-parameters] (RFC 5321 §4.1.1.2)."""
+    path, parameters = parse_reverse_path(argument)
+    return Mail(path, parse_parameters(parameters, MAIL_PARAMETERS))
+
+
+async def mail(session: Session, command: Mail) -> Reply:
+    """Begin a transaction; `AUTH=` is accepted and not used (RFC 4954 §5)."""
+    if not session.helo or session.envelope is not None:
+        return replies.BAD_SEQUENCE
+    if session.policy.authentication and session.principal is None:
+        return NEEDS_AUTHENTICATION
+    parameters = command.parameters
+    if parameters and not session.esmtp:
+        return NO_PARAMETERS
+    envelope = Envelope(
+        command.path,
+        parameters.get("SIZE", 0),
+        parameters.get("BODY", "7BIT"),
+        parameters.get("SMTPUTF8", False),
+    )
+    if envelope.size > session.mail.config.smtp.max_message_size:
+        return TOO_BIG
+    if not envelope.smtputf8 and not command.path.is_ascii:
+        return NEEDS_SMTPUTF8
+    await session.policy.sender(session, envelope)
+    session.envelope = envelope
+    return OK

@@ -1,0 +1,57 @@
+"""RCPT (RFC 5321 §4.1.1.3)."""
+
+import logging
+from dataclasses import dataclass
+
+from mailserver.smtp.commands.mail import NEEDS_SMTPUTF8
+from mailserver.smtp.protocol import replies
+from mailserver.smtp.protocol.parameters import RCPT_PARAMETERS, parse_parameters
+from mailserver.smtp.protocol.paths import Path, parse_forward_path
+from mailserver.smtp.protocol.replies import Refused, Reply
+from mailserver.smtp.session import Session
+
+log = logging.getLogger(__name__)
+
+OK = Reply(250, "2.1.5", "Recipient OK")
+TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients")
+
+
+@dataclass(frozen=True, slots=True)
+class Rcpt:
+    """The forward-path."""
+
+    path: Path
+
+
+def parse(argument: str) -> Rcpt:
+    """Rcpt = "RCPT TO:" Forward-path [SP Rcpt-parameters] (RFC 5321 §4.1.1.3)."""
+    path, parameters = parse_forward_path(argument)
+    parse_parameters(parameters, RCPT_PARAMETERS)
+    return Rcpt(path)
+
+
+async def rcpt(session: Session, command: Rcpt) -> Reply:
+    """Take one more recipient, once it is known that mail can reach it."""
+    envelope = session.envelope
+    if envelope is None:
+        return replies.BAD_SEQUENCE
+    if len(envelope.recipients) >= session.mail.config.smtp.max_recipients:
+        return TOO_MANY_RECIPIENTS
+    path = command.path
+    if not envelope.smtputf8 and not path.is_ascii:
+        return NEEDS_SMTPUTF8
+    try:
+        envelope.recipients.append(await session.policy.recipient(session, path))
+    except Refused as refusal:
+        log.info(
+            "recipient refused",
+            extra={
+                "session": session.id,
+                "peer": session.peer,
+                "sender": envelope.sender.text,
+                "recipient": path.text,
+                "reply": f"{refusal.reply.code} {refusal.reply.status}",
+            },
+        )
+        raise
+    return OK

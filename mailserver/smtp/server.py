@@ -1,0 +1,456 @@
+"""The SMTP listeners, on aiosmtpd.
+
+Kept from aiosmtpd 1.4.6, the pinned version: the stream protocol, the two-step `connection_made`,
+and the upgrade of a running connection to TLS, which also begins the connections of port 465. Its
+command loop, replies, timeouts, DATA and parameters are replaced. What this module touches of its
+private surface is `_reader`, `_writer`, `_timeout_handle`, `_tls_protocol`, `_original_transport`,
+`_handler_coroutine` and `_reset_timeout`; a test fails when one of them changes.
+"""
+
+import asyncio
+import logging
+import secrets
+import ssl
+from dataclasses import dataclass
+
+from aiosmtpd.smtp import SMTP, TLSSetupException
+
+from mailserver import config
+from mailserver.auth.credentials import Authenticator
+from mailserver.mail.context import Mail
+from mailserver.smtp import commands
+from mailserver.smtp.limits import FREE_MEMORY, Limits
+from mailserver.smtp.policy.mx import MxPolicy
+from mailserver.smtp.policy.submission import SubmissionPolicy
+from mailserver.smtp.protocol import replies
+from mailserver.smtp.protocol.framing import (
+    MAX_AUTH_LINE,
+    MAX_LINE,
+    Data,
+    DataReader,
+    Fault,
+    LineBuffer,
+    Overflow,
+)
+from mailserver.smtp.protocol.replies import Refused, Reply
+from mailserver.smtp.session import Disconnected, Policy, Session
+
+log = logging.getLogger(__name__)
+logging.getLogger("mail.log").setLevel(logging.ERROR)  # aiosmtpd's, a line for every event
+
+BACKLOG = 1024  # connections that the kernel holds until they are accepted
+READ_SIZE = 256 * 1024  # octets taken from the stream at once
+STREAM_LIMIT = 64 * 1024  # octets; reading pauses at twice that
+MEMORY_TIMEOUT = 30.0  # seconds a message waits for memory
+MEMORY_STEP = 256 * 1024  # octets
+HANDSHAKE_TIMEOUT = 60.0  # seconds
+PROCESSING_TIMEOUT = 600.0  # seconds; as long as a client waits, RFC 5321 §4.5.3.2.6
+SESSION_TIME = 4 * 3600.0  # seconds; then a client has to connect again
+MINIMUM_RATE = 1000.0  # octets a second of DATA, once RATE_GRACE is over
+RATE_GRACE = 120.0  # seconds
+LINGER = 5.0  # seconds to send the last reply before the connection is cut
+OUT_OF_MEMORY = Reply(452, "4.3.1", "Insufficient memory, try again later")
+TOO_BIG = Reply(552, "5.3.4", "Message too big")
+_FAULTS = {
+    Fault.TOO_LONG: replies.LINE_TOO_LONG,
+    Fault.BARE_LINE_FEED: replies.BARE_LINE_FEED,
+}
+_LAST = frozenset({221, 421})  # codes after which the server closes
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a listener is for."""
+
+    policy: Policy
+    implicit_tls: bool = False
+
+
+KINDS: dict[str, Kind] = {
+    "mx": Kind(MxPolicy()),
+    "submission": Kind(SubmissionPolicy()),
+    "submissions": Kind(SubmissionPolicy(), implicit_tls=True),
+}
+
+
+class SmtpServer:
+    """One listener and its connections; listeners given the same `limits` share them."""
+
+    def __init__(
+        self,
+        *,
+        mail: Mail,
+        authenticator: Authenticator,
+        tls: ssl.SSLContext | None,
+        kind: str,
+        limits: Limits | None = None,
+    ) -> None:
+        self.mail = mail
+        self.authenticator = authenticator
+        self.tls = tls
+        self.kind = KINDS[kind]
+        self.name = kind
+        self.limits = limits or Limits.of(mail.config.smtp)
+        self.open: set[Connection] = set()
+        self.stopping = False
+        self._server: asyncio.Server | None = None
+
+    async def start(self, listener: config.Listener) -> tuple[str, int]:
+        """Listen, and return the address and the port."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: Connection(self, loop), listener.host, listener.port, backlog=BACKLOG
+        )
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return host, port
+
+    async def stop(self, grace: float) -> None:
+        """Stop listening; let messages under way be finished for `grace` seconds."""
+        self.stopping = True
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self.open):
+            connection.drain()
+        tasks = [connection.task for connection in self.open if connection.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace)
+        for connection in list(self.open):
+            connection.abort()
+        late = [task for task in tasks if not task.done()]
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=LINGER)
+
+
+class Connection(SMTP):
+    """One connection: bytes in, lines to the commands, replies out."""
+
+    def __init__(self, server: SmtpServer, loop: asyncio.AbstractEventLoop) -> None:
+        # SMTP.__init__ inspects every method for each connection, 0.08 ms; nothing of what it
+        # finds is used here, so its parent is initialised and what is used is set below.
+        reader = asyncio.StreamReader(limit=STREAM_LIMIT, loop=loop)
+        super(SMTP, self).__init__(reader, self._cb_client_connected, loop)
+        self.loop = loop
+        self.tls_context = server.tls
+        self.transport: asyncio.BaseTransport | None = None
+        self._original_transport: asyncio.BaseTransport | None = None
+        self._tls_protocol = None
+        self._handler_coroutine = None
+        self._handle_hooks = {}
+        limits = server.mail.config.smtp
+        self._timeout_handle: asyncio.TimerHandle | None = None
+        self._timeout_duration = limits.command_timeout
+        self._linger: asyncio.TimerHandle | None = None
+        self._tick = min(limits.command_timeout, limits.data_timeout, HANDSHAKE_TIMEOUT)
+        self._deadline = 0.0
+        self._born = loop.time()
+        self._server = server
+        self._lines = LineBuffer()
+        self._out: list[bytes] = []
+        self._idle = False  # waits for a command
+        self._silent = False  # TLS begins without being asked for
+        self._ended = ""  # why the server ended the connection
+        self._memory = 0  # octets taken for the message under way
+        self._dialogue: Session | None = None
+
+    # What aiosmtpd and the event loop call ------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the conversation, or go on in TLS with nothing left of what came before it."""
+        super().connection_made(transport)
+        if self._tls_protocol is not None:
+            self._lines.clear()
+            self._session.secured(_tls_text(transport.get_extra_info("ssl_object")))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """End the conversation; a message that is being committed is still committed."""
+        if self._original_transport is not None:
+            self._original_transport.close()
+        if self._linger is not None:
+            self._linger.cancel()
+        super(SMTP, self).connection_lost(error)
+        self.transport = None
+
+    def eof_received(self) -> bool:
+        """Answer what has arrived; in TLS there is no half-closed connection to do that on."""
+        super(SMTP, self).eof_received()
+        return self._tls_protocol is None
+
+    async def push(self, status: str | bytes) -> None:
+        """Send aiosmtpd's own reply, the invitation to begin TLS."""
+        if not self._silent:
+            self._send(Reply(220, "2.0.0", "Ready to start TLS"))
+            await self._flush()
+
+    def _reset_timeout(self, duration: float | None = None) -> None:
+        """Set the time by which something must have happened; one timer serves them all."""
+        self._deadline = self.loop.time() + (duration or self._timeout_duration)
+        if self._timeout_handle is None:
+            self._timeout_handle = self.loop.call_later(self._tick, self._timeout_cb)
+
+    def _timeout_cb(self) -> None:
+        if self.transport is None:
+            return
+        left = self._deadline - self.loop.time()
+        if left > 0:
+            self._timeout_handle = self.loop.call_later(min(left, self._tick), self._timeout_cb)
+        else:
+            self._end("timeout", replies.TIMED_OUT)
+
+    # For the server -----------------------------------------------------------------------------
+
+    @property
+    def task(self) -> "asyncio.Task[None] | None":
+        """Return the task that runs the conversation."""
+        return self._handler_coroutine
+
+    def drain(self) -> None:
+        """End an idle connection; others end after the command that they run."""
+        if self._idle:
+            self._end("shutdown", replies.SHUTTING_DOWN)
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        for transport in (self.transport, self._original_transport):
+            if isinstance(transport, asyncio.WriteTransport):
+                transport.abort()
+
+    # What handlers ask for (session.Wire) -------------------------------------------------------
+
+    @property
+    def can_start_tls(self) -> bool:
+        """Tell whether STARTTLS is possible now."""
+        return self.tls_context is not None and self._tls_protocol is None
+
+    async def start_tls(self) -> None:
+        """Upgrade the connection; Disconnected when the handshake fails."""
+        self._reset_timeout(HANDSHAKE_TIMEOUT)
+        try:
+            await self.smtp_STARTTLS("")
+        except TLSSetupException as error:
+            self._ended = "handshake"
+            log.info(
+                "TLS handshake failed",
+                extra={
+                    "session": self._session.id,
+                    "peer": self._session.peer,
+                    "error": str(error.__cause__),
+                },
+            )
+            raise Disconnected from None
+        if not self._session.tls:  # the peer went away during the handshake
+            raise Disconnected
+
+    async def ask(self, reply: Reply) -> bytes:
+        """Send a reply that the client answers with a line that is no command."""
+        self._send(reply)
+        line = await self._next_line(MAX_AUTH_LINE)
+        if line is None:
+            raise Disconnected
+        if isinstance(line, Fault):
+            raise Refused(_FAULTS[line])
+        return line
+
+    async def receive(self, limit: int) -> Data:
+        """Invite the client to send a message, and read it to its end."""
+        self._send(replies.START_DATA)
+        reader = DataReader(limit)
+        began = self.loop.time()
+        starved = False
+        try:
+            rest = reader.feed(self._lines.take())
+            while rest is None:
+                starved = starved or not await self._charge(reader)
+                rest = reader.feed(await self._read_data(began, reader.size))
+        except Overflow:
+            self._ended = "message too big"
+            self._send(TOO_BIG)
+            await self._flush()
+            raise Disconnected from None
+        self._lines.put_back(rest)
+        self._reset_timeout(PROCESSING_TIMEOUT)
+        if starved:
+            raise Refused(OUT_OF_MEMORY)
+        if reader.too_large:
+            raise Refused(TOO_BIG)
+        return reader.finish()
+
+    # Inside -------------------------------------------------------------------------------------
+
+    @property
+    def _session(self) -> Session:
+        assert self._dialogue is not None
+        return self._dialogue
+
+    async def _handle_client(self) -> None:
+        """Run the conversation from the greeting to the end, and clean up after it."""
+        server = self._server
+        peername = self._writer.get_extra_info("peername") or ("unknown", 0)
+        session = Session(
+            mail=server.mail,
+            policy=server.kind.policy,
+            authenticator=server.authenticator,
+            wire=self,
+            id=secrets.token_hex(8),
+            peer=peername[0],
+            clock=self.loop.time,
+            token=lambda: secrets.token_hex(16),
+        )
+        self._dialogue = session
+        admitted = server.limits.connections.enter(session.peer)
+        server.open.add(self)
+        connections = server.mail.metrics.connections.labels("smtp")
+        connections.inc()
+        try:
+            if admitted:
+                await self._converse(session)
+            else:
+                self._ended = "too many connections"
+                self._send(replies.TOO_MANY_CONNECTIONS)
+                await self._flush()
+        except (Disconnected, Overflow, OSError) as error:
+            self._ended = self._ended or type(error).__name__
+        except Exception:
+            log.exception("session crashed", extra={"session": session.id})
+            self._ended = "crash"
+        finally:
+            connections.dec()
+            server.open.discard(self)
+            if admitted:
+                server.limits.connections.leave(session.peer)
+            self._give_memory()
+            self._close()
+            self._log_end(session)
+
+    async def _converse(self, session: Session) -> None:
+        """Greet, then answer one line after the other."""
+        if self._server.kind.implicit_tls:
+            self._silent = True
+            await self.start_tls()
+        self._send(Reply(220, "", f"{session.hostname} ESMTP"))
+        while (line := await self._next_line(MAX_LINE)) is not None:
+            self._reset_timeout(PROCESSING_TIMEOUT)
+            if isinstance(line, Fault):
+                reply: Reply | None = commands.count(session, _FAULTS[line])
+            else:
+                reply = await commands.run(session, line)
+            self._give_memory()
+            if reply is not None:
+                self._send(reply)
+                if reply.code in _LAST:
+                    self._ended = "quit" if reply.code == 221 else reply.text
+                    break
+        await self._flush()
+
+    async def _next_line(self, limit: int) -> bytes | Fault | None:
+        """Wait for a line; replies are held back while a whole line is here (RFC 2920 §3.2)."""
+        waiting = False
+        while self.transport is not None:
+            line = self._lines.next_line(limit)
+            if line is not None:
+                return line
+            await self._flush()
+            if self._must_end():
+                return None
+            if not waiting:
+                self._reset_timeout()
+                waiting = True
+            self._idle = True
+            try:
+                arrived = await self._reader.read(READ_SIZE)
+            finally:
+                self._idle = False
+            if not arrived:
+                return None
+            self._lines.feed(arrived)
+        return None
+
+    def _must_end(self) -> bool:
+        """End the connection between two commands when the server stops or it lasts too long."""
+        if self._server.stopping:
+            self._end("shutdown", replies.SHUTTING_DOWN)
+        elif self.loop.time() - self._born > SESSION_TIME:
+            self._end("session time", replies.SESSION_TOO_LONG)
+        return bool(self._ended)
+
+    async def _read_data(self, began: float, size: int) -> bytes:
+        """Wait for more of a message: soon, and on the whole not too slowly."""
+        if self._out:
+            await self._flush()
+        now = self.loop.time()
+        slowest = began + RATE_GRACE + size / MINIMUM_RATE
+        timeout = min(self._server.mail.config.smtp.data_timeout, slowest - now)
+        self._reset_timeout(max(timeout, 0.001))
+        data = await self._reader.read(READ_SIZE)
+        if not data:
+            raise Disconnected
+        return data
+
+    async def _charge(self, reader: DataReader) -> bool:
+        """Take memory for what has arrived beyond the free part; False when there is none."""
+        if reader.held <= self._memory + FREE_MEMORY:
+            return True
+        self._reset_timeout(PROCESSING_TIMEOUT)
+        if await self._server.limits.memory.take(MEMORY_STEP, MEMORY_TIMEOUT):
+            self._memory += MEMORY_STEP
+            return True
+        reader.discard()
+        return False
+
+    def _give_memory(self) -> None:
+        if self._memory:
+            self._server.limits.memory.give(self._memory)
+            self._memory = 0
+
+    def _send(self, reply: Reply) -> None:
+        self._out.append(bytes(reply))
+
+    async def _flush(self) -> None:
+        """Write the replies of a group at once."""
+        if not self._out:
+            return
+        if self.transport is None:
+            raise Disconnected
+        self._writer.write(b"".join(self._out))
+        self._out.clear()
+        await self._writer.drain()
+
+    def _end(self, reason: str, reply: Reply) -> None:
+        """Say why and close, from outside the conversation."""
+        self._ended = reason
+        if self._tls_protocol is None or self._session.tls:
+            self._send(reply)
+            self._writer.write(b"".join(self._out))
+            self._out.clear()
+        self._close()
+
+    def _close(self) -> None:
+        """Close the connection, and cut it when the peer does not take the last reply."""
+        if self._timeout_handle is not None:
+            self._timeout_handle.cancel()
+        if self.transport is not None:
+            self._writer.close()
+            self._linger = self.loop.call_later(LINGER, self.abort)
+
+    def _log_end(self, session: Session) -> None:
+        log.info(
+            "session ended",
+            extra={
+                "session": session.id,
+                "peer": session.peer,
+                "kind": self._server.name,
+                "account": session.principal.login if session.principal else None,
+                "tls": session.tls,
+                "messages": session.messages,
+                "errors": session.errors,
+                "reason": self._ended or "closed by the client",
+                "seconds": round(self.loop.time() - self._born, 3),
+            },
+        )
+
+
+def _tls_text(ssl_object: ssl.SSLObject | None) -> str:
+    """Return the version and the cipher, as a Received field shows them."""
+    cipher = ssl_object.cipher() if ssl_object is not None else None
+    return f"{cipher[1]} {cipher[0]}" if cipher else "TLS"

@@ -1,0 +1,124 @@
+"""What one SMTP connection knows: the peer, TLS, the client's name, who it is, the envelope."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mailserver.auth.credentials import Authenticator
+from mailserver.mail.context import Mail
+from mailserver.model import Account, Principal
+from mailserver.smtp.protocol.framing import Data
+from mailserver.smtp.protocol.paths import Path
+from mailserver.smtp.protocol.replies import Reply
+
+
+class Disconnected(Exception):
+    """The connection has ended, by whatever side."""
+
+
+class Wire(Protocol):
+    """What a handler may ask of the connection."""
+
+    @property
+    def can_start_tls(self) -> bool:
+        """Tell whether STARTTLS is possible now."""
+        ...
+
+    async def start_tls(self) -> None:
+        """Invite the client to begin TLS, and wait until both speak it."""
+        ...
+
+    async def ask(self, reply: Reply) -> bytes:
+        """Send a reply that the client answers with a line that is no command."""
+        ...
+
+    async def receive(self, limit: int) -> Data:
+        """Invite the client to send a message, and read it to its end; Refused when it cannot."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """An accepted recipient: accounts here, or none for another server's user."""
+
+    path: Path
+    accounts: tuple[Account, ...]
+
+
+@dataclass(slots=True)
+class Envelope:
+    """The mail transaction under way (RFC 5321 §3.3)."""
+
+    sender: Path
+    size: int = 0  # declared, RFC 1870; 0: not
+    body: str = "7BIT"
+    smtputf8: bool = False
+    recipients: list[Recipient] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A message that is stored: its id as text, and how many got it where."""
+
+    id: str
+    local: int
+    outgoing: int
+
+
+class Policy(Protocol):
+    """What differs between mail from other servers and mail from users."""
+
+    @property
+    def authentication(self) -> bool:
+        """Tell whether clients must log in before they send."""
+        ...
+
+    async def sender(self, session: "Session", envelope: Envelope) -> None:
+        """Check the sender; Refused when it may not send."""
+        ...
+
+    async def recipient(self, session: "Session", path: Path) -> Recipient:
+        """Look the recipient up; Refused when there is none or it cannot be reached from here."""
+        ...
+
+    async def accept(self, session: "Session", envelope: Envelope, data: Data) -> Accepted:
+        """Store the message for every recipient; return after the commit."""
+        ...
+
+
+@dataclass(slots=True)
+class Session:
+    """One client's conversation."""
+
+    mail: Mail
+    policy: Policy
+    authenticator: Authenticator
+    wire: Wire
+    id: str
+    peer: str  # IP address
+    clock: Callable[[], float]  # monotonic seconds
+    token: Callable[[], str]  # random text for a Message-ID
+    tls: str = ""  # version and cipher; empty without TLS
+    helo: str = ""
+    esmtp: bool = False
+    principal: Principal | None = None
+    envelope: Envelope | None = None
+    messages: int = 0  # accepted
+    errors: int = 0  # weighed, see the table of commands
+
+    @property
+    def hostname(self) -> str:
+        """Return the name by which this server goes."""
+        return self.mail.config.server.hostname
+
+    def reset(self) -> None:
+        """Forget the transaction: RSET, the end of DATA, a new EHLO (RFC 5321 §4.1.1.5)."""
+        self.envelope = None
+
+    def secured(self, tls: str) -> None:
+        """Forget everything said in the clear (RFC 3207 §4.2)."""
+        self.tls = tls
+        self.helo = ""
+        self.esmtp = False
+        self.principal = None
+        self.reset()
