@@ -10,6 +10,9 @@ from collections.abc import Callable
 from mailserver.model import AccountId, Modseq
 
 
+_NEVER = Modseq(0)
+
+
 class Subscription:
     """One listener's view of one account: the newest modseq it was told, and a way to wait."""
 
@@ -40,7 +43,7 @@ class Hub:
         self._subscriptions: dict[AccountId, set[Subscription]] = {}
         self._forwarders: list[Callable[[AccountId, Modseq], None]] = []
 
-    def subscribe(self, account: AccountId, modseq: Modseq = Modseq(0)) -> Subscription:
+    def subscribe(self, account: AccountId, modseq: Modseq = _NEVER) -> Subscription:
         """Start to listen to an account; `unsubscribe` ends it."""
         subscription = Subscription(account, modseq)
         self._subscriptions.setdefault(account, set()).add(subscription)

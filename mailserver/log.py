@@ -81,6 +81,9 @@ def configure(chosen: Format = "auto", level: str = "info") -> None:
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.captureWarnings(True)
+    # These tell of every start and request at level info.
+    for name in ("uvicorn", "uvicorn.error", "aiosmtpd", "asyncio"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
     # A handler that cannot write (closed pipe, full disk) must not stop the mail.
     logging.raiseExceptions = False
 

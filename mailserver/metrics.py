@@ -33,7 +33,9 @@ class Metrics:
             buckets=_LATENCY,
             registry=registry,
         )
-        self.authentications = counter("authentications", "attempts to log in", "protocol", "outcome")
+        self.authentications = counter(
+            "authentications", "attempts to log in", "protocol", "outcome"
+        )
         self.commit_size = Histogram(
             f"{prefix}_commit_messages",
             "messages in one group commit",

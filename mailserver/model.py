@@ -126,7 +126,9 @@ class Flags:
     def jmap(self) -> dict[str, bool]:
         """Return the JMAP keywords object; \\Deleted is not shown (RFC 8621 §4.1.1)."""
         shown = {
-            keyword: True for bit, _, keyword in FLAG_NAMES if keyword is not None and self.bits & bit
+            keyword: True
+            for bit, _, keyword in FLAG_NAMES
+            if keyword is not None and self.bits & bit
         }
         shown.update((keyword.lower(), True) for keyword in self.keywords)
         return shown

@@ -83,7 +83,7 @@ STATEMENTS = (
         account_id      bigint NOT NULL,
         id              bytea NOT NULL,             -- SHA-256 of the content
         size            bigint NOT NULL,            -- bytes of the content
-        refs            int NOT NULL,               -- emails, uploads and queue entries that need it
+        refs            int NOT NULL,               -- emails, uploads, queue entries
         created_at      timestamptz NOT NULL,
         unreferenced_at timestamptz,                -- when refs became 0
         object          text,                       -- in S3; null: not copied yet
@@ -97,6 +97,7 @@ STATEMENTS = (
     # what the mover and the collector look for: rows leave these indexes when they are done
     "CREATE INDEX blob_to_copy ON blob (created_at) WHERE object IS NULL",
     "CREATE INDEX blob_to_drop ON blob (created_at) WHERE hot AND object IS NOT NULL",
+    "CREATE INDEX blob_object ON blob (object) WHERE object IS NOT NULL",
     "CREATE INDEX blob_to_collect ON blob (unreferenced_at) WHERE refs = 0",
     """
     CREATE TABLE upload (                           -- a reference that holds an uploaded blob
@@ -104,6 +105,13 @@ STATEMENTS = (
         blob_id    bytea NOT NULL,
         created_at timestamptz NOT NULL,
         PRIMARY KEY (account_id, blob_id)
+    )
+    """,
+    """
+    CREATE TABLE lease (                            -- background work that one process does
+        name       text PRIMARY KEY,
+        owner      text NOT NULL,
+        expires_at timestamptz NOT NULL
     )
     """,
     """
@@ -143,8 +151,10 @@ STATEMENTS = (
 )
 
 PARTITIONED = (
+    # name, columns that are compressed already, columns, storage parameters
     (
         "email",
+        ("env", "header"),
         """
         account_id  bigint NOT NULL,
         id          bigint NOT NULL,
@@ -153,14 +163,15 @@ PARTITIONED = (
         size        bigint NOT NULL,
         received_at timestamptz NOT NULL,
         sent_at     timestamptz,
-        env         bytea STORAGE EXTERNAL NOT NULL,   -- mime.Env
-        header      bytea STORAGE EXTERNAL NOT NULL,   -- zstd of the header block
+        env         bytea NOT NULL,   -- mime.Env
+        header      bytea NOT NULL,   -- zstd of the header block
         PRIMARY KEY (account_id, id)
         """,
         "",
     ),
     (
         "msg",
+        (),
         """
         account_id  bigint NOT NULL,
         mailbox_id  bigint NOT NULL,
@@ -178,6 +189,7 @@ PARTITIONED = (
     ),
     (
         "change",
+        (),
         """
         account_id  bigint NOT NULL,
         modseq      bigint NOT NULL,
@@ -192,10 +204,11 @@ PARTITIONED = (
     ),
     (
         "blob_hot",
+        ("data",),
         """
         account_id  bigint NOT NULL,
         id          bytea NOT NULL,
-        data        bytea STORAGE EXTERNAL NOT NULL,   -- zstd of the content
+        data        bytea NOT NULL,   -- zstd of the content
         PRIMARY KEY (account_id, id)
         """,
         "",
@@ -207,6 +220,7 @@ INDEXES = (
     "CREATE INDEX msg_email ON msg (account_id, email_id)",
     "CREATE INDEX msg_received ON msg (account_id, mailbox_id, received_at, uid)",
     "CREATE INDEX change_modseq ON change (account_id, modseq)",
+    "CREATE INDEX change_created ON change USING brin (created_at)",  # for the trimming by age
 )
 
 
@@ -214,8 +228,10 @@ def upgrade() -> None:
     """Make every table of the first version."""
     for statement in STATEMENTS:
         op.execute(statement)
-    for name, columns, storage in PARTITIONED:
+    for name, external, columns, storage in PARTITIONED:
         op.execute(f"CREATE TABLE {name} ({columns}) PARTITION BY HASH (account_id)")
+        for column in external:
+            op.execute(f"ALTER TABLE {name} ALTER COLUMN {column} SET STORAGE EXTERNAL")
         for remainder in range(PARTITIONS):
             op.execute(
                 f"CREATE TABLE {name}_{remainder} PARTITION OF {name} "

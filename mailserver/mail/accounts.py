@@ -1,0 +1,112 @@
+"""Accounts, domains and aliases."""
+
+from collections.abc import Sequence
+
+from mailserver.address import normal_domain, parse_address
+from mailserver.errors import AlreadyExists, NotFound
+from mailserver.mail.context import Change, Mail
+from mailserver.model import Account, AccountId, ChangeKind, MailboxId, Role
+from mailserver.storage import accounts, mailboxes
+
+# What a new account finds; the names are those that clients look for when they know no roles.
+FIRST_MAILBOXES: tuple[tuple[str, Role], ...] = (
+    ("INBOX", Role.INBOX),
+    ("Drafts", Role.DRAFTS),
+    ("Sent", Role.SENT),
+    ("Archive", Role.ARCHIVE),
+    ("Junk", Role.JUNK),
+    ("Trash", Role.TRASH),
+)
+
+
+async def get(mail: Mail, account: AccountId) -> Account:
+    """Return an account by id; NotFound."""
+    found = await accounts.by_id(mail.database, account)
+    if found is None:
+        raise NotFound("account")
+    return found
+
+
+async def find(mail: Mail, login: str) -> Account:
+    """Return an account by login, in any case; NotFound."""
+    found = await accounts.by_login(mail.database, str(parse_address(login)))
+    if found is None:
+        raise NotFound("account")
+    return found
+
+
+async def list_all(mail: Mail) -> list[Account]:
+    """Return every account by login."""
+    return await accounts.everyone(mail.database)
+
+
+async def create(
+    mail: Mail,
+    login: str,
+    *,
+    name: str = "",
+    password: str | None,
+    quota: int | None = None,
+    aliases: Sequence[str] = (),
+) -> Account:
+    """Make an account with its first mailboxes and further addresses; all domains must be ours."""
+    address = parse_address(login)
+    others = [parse_address(alias) for alias in aliases]
+    for domain in {address.domain, *(other.domain for other in others)}:
+        if not await accounts.domain_exists(mail.database, domain):
+            raise NotFound(f"domain {domain}")
+    hashed = None if password is None else await mail.passwords.hash(password)
+    account = AccountId(mail.ids.next())
+    async with mail.database.transaction() as tx:
+        now = mail.now()
+        if not await accounts.insert(tx, account, str(address), name, hashed, quota, now):
+            raise AlreadyExists(str(address))
+        for other in others:
+            if not await accounts.insert_address(tx, str(other), account):
+                raise AlreadyExists(str(other))
+        modseq = await accounts.next_modseq(tx, account)
+        assert modseq is not None
+        change = Change(tx, account, modseq, now)
+        for leaf, role in FIRST_MAILBOXES:
+            mailbox = MailboxId(mail.ids.next())
+            await mailboxes.insert(tx, account, mailbox, None, leaf, role, modseq)
+            change.report(ChangeKind.MAILBOX_CREATED, mailbox)
+        await change.write()
+    mail.directory.forget()
+    return await get(mail, account)
+
+
+async def set_password(mail: Mail, login: str, password: str) -> None:
+    """Give an account a new password; NotFound."""
+    hashed = await mail.passwords.hash(password)
+    if not await accounts.set_password(mail.database, str(parse_address(login)), hashed):
+        raise NotFound("account")
+
+
+async def add_domain(mail: Mail, name: str) -> None:
+    """Take mail for a domain; AlreadyExists."""
+    if not await accounts.insert_domain(mail.database, normal_domain(name), mail.now()):
+        raise AlreadyExists(name)
+    mail.directory.forget()
+
+
+async def list_domains(mail: Mail) -> list[str]:
+    """Return the domains this server takes mail for."""
+    return await accounts.domains(mail.database)
+
+
+async def add_alias(mail: Mail, address: str, login: str) -> None:
+    """Let an address, or `@domain` for all that is left, lead to an account."""
+    domain = address.rpartition("@")[2]
+    normal = f"@{normal_domain(domain)}" if address.startswith("@") else str(parse_address(address))
+    if not await accounts.domain_exists(mail.database, normal.rpartition("@")[2]):
+        raise NotFound(f"domain {domain}")
+    account = await find(mail, login)
+    if not await accounts.insert_address(mail.database, normal, account.id):
+        raise AlreadyExists(normal)
+    mail.directory.forget()
+
+
+async def list_aliases(mail: Mail) -> list[tuple[str, str]]:
+    """Return all (address, login) pairs beyond each account's own login."""
+    return await accounts.aliases(mail.database)

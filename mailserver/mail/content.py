@@ -1,0 +1,63 @@
+"""The bytes of messages: hot ones from PostgreSQL, the others from S3, verified."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mailserver.errors import Corrupt, NotFound
+from mailserver.model import AccountId, BlobId
+from mailserver.storage import bodies
+from mailserver.storage.bodies import Location
+from mailserver.storage.compression import decompress, decompress_in_thread
+
+if TYPE_CHECKING:
+    from mailserver.mail.context import Mail
+
+LARGE = 256 * 1024  # bytes compressed; larger ones are decompressed in a thread
+PARALLEL = 8  # S3 reads at once for one request
+
+
+async def content(mail: "Mail", account: AccountId, blob: bytes) -> bytes:
+    """Return one whole message; NotFound, Unavailable, Corrupt."""
+    return (await contents(mail, account, [blob]))[BlobId(blob)]
+
+
+async def contents(mail: "Mail", account: AccountId, blobs: Sequence[bytes]) -> dict[BlobId, bytes]:
+    """Return whole messages; NotFound when any is missing. Ask for 50 to 100 at a time."""
+    wanted = [BlobId(blob) for blob in dict.fromkeys(blobs)]
+    found = {}
+    for blob, data in (await bodies.hot(mail.database, account, wanted)).items():
+        found[blob] = await _decompressed(data)
+    missing = [blob for blob in wanted if blob not in found]
+    if missing:
+        places = await bodies.locations(mail.database, account, missing)
+        gate = asyncio.Semaphore(PARALLEL)
+
+        async def one(blob: BlobId) -> bytes:
+            async with gate:
+                return await _cold(mail, account, blob, places.get(blob))
+
+        found.update(zip(missing, await asyncio.gather(*map(one, missing)), strict=True))
+    return found
+
+
+async def _cold(mail: "Mail", account: AccountId, blob: BlobId, place: Location | None) -> bytes:
+    if place is None:
+        raise NotFound("blob")
+    if place.object is None:
+        # dropped from PostgreSQL between the two queries? then it has an object; else it is lost
+        hot = await bodies.hot(mail.database, account, [blob])
+        if blob not in hot:
+            raise Corrupt(f"blob {blob.hex()} is neither in PostgreSQL nor in S3")
+        return await _decompressed(hot[blob])
+    raw = await _decompressed(await mail.blobs.get(place.object, place.offset, place.length))
+    if hashlib.sha256(raw).digest() != blob:
+        raise Corrupt(f"object {place.object} is not what was stored")
+    return raw
+
+
+async def _decompressed(data: bytes) -> bytes:
+    if len(data) > LARGE:
+        return await asyncio.to_thread(decompress_in_thread, data)
+    return decompress(data)

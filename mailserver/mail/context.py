@@ -1,0 +1,101 @@
+"""The handle that every session holds, and the one way to change an account."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from mailserver.auth.passwords import Passwords
+from mailserver.config import Config
+from mailserver.errors import NotFound
+from mailserver.events import Hub
+from mailserver.metrics import Metrics
+from mailserver.model import AccountId, ChangeEntry, ChangeKind, MailboxId, Modseq
+from mailserver.storage import accounts, changes
+from mailserver.storage.blobs import Blobs
+from mailserver.storage.database import Connection, Database
+from mailserver.storage.ids import Ids
+
+
+class Change:
+    """One transaction on one account: its next modseq, and what the change log will say."""
+
+    __slots__ = ("account", "entries", "modseq", "now", "tx")
+
+    def __init__(self, tx: "Connection", account: AccountId, modseq: Modseq, now: datetime) -> None:
+        self.tx = tx
+        self.account = account
+        self.modseq = modseq
+        self.now = now
+        self.entries: list[ChangeEntry] = []
+
+    def report(
+        self,
+        kind: ChangeKind,
+        mailbox: MailboxId,
+        uids: tuple[int, ...] = (),
+        email_ids: tuple[int, ...] = (),
+        thread_ids: tuple[int, ...] = (),
+    ) -> None:
+        """Say what was done; a change that says nothing is rolled back."""
+        self.entries.append(ChangeEntry(self.modseq, kind, mailbox, uids, email_ids, thread_ids))
+
+    async def write(self) -> None:
+        """Write the change log; the last statement before the commit."""
+        await changes.append(self.tx, [(self.account, entry) for entry in self.entries], self.now)
+
+
+class _NothingChanged(Exception):
+    pass
+
+
+class Mail:
+    """The store of mail; opaque to protocols, which pass it to the operations of this package."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        blobs: Blobs,
+        events: Hub,
+        ids: Ids,
+        metrics: Metrics,
+        config: Config,
+        now: Callable[[], datetime],
+        passwords: Passwords,
+    ) -> None:
+        from mailserver.mail.committer import Committer
+        from mailserver.mail.listings import Listings
+        from mailserver.mail.recipients import Directory
+
+        self.database = database
+        self.blobs = blobs
+        self.events = events
+        self.ids = ids
+        self.metrics = metrics
+        self.config = config
+        self.now = now
+        self.passwords = passwords
+        self.committer = Committer(self)
+        self.listings = Listings(self)
+        self.directory = Directory(self)
+
+    @asynccontextmanager
+    async def change(self, account: AccountId) -> AsyncIterator[Change]:
+        """Lock an account, take its next modseq, and report the event after the commit.
+
+        All writers lock the account first, then mailboxes, then rows: modseqs become visible in
+        order, and no two writers wait for each other in a circle.
+        """
+        try:
+            async with self.database.transaction() as tx:
+                modseq = await accounts.next_modseq(tx, account)
+                if modseq is None:
+                    raise NotFound("account")
+                change = Change(tx, account, modseq, self.now())
+                yield change
+                if not change.entries:
+                    raise _NothingChanged
+                await change.write()
+        except _NothingChanged:
+            return
+        self.events.publish(account, modseq)

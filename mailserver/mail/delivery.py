@@ -1,0 +1,143 @@
+"""Taking a message in: the same for SMTP, submission, APPEND and import."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from mailserver.errors import Invalid
+from mailserver.mime import Digest, digest
+from mailserver.model import (
+    AccountId,
+    BlobId,
+    EmailId,
+    Flags,
+    MailboxId,
+    Modseq,
+    QueueId,
+    ThreadId,
+)
+from mailserver.queue.enqueue import Outgoing
+from mailserver.storage.compression import compress, compress_in_thread
+
+if TYPE_CHECKING:
+    from mailserver.mail.context import Mail
+
+LARGE = 256 * 1024  # bytes; a larger message is parsed and compressed in a thread
+NO_FLAGS = Flags()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a copy goes: an account's mailbox, by default its INBOX."""
+
+    account_id: AccountId
+    mailbox_id: MailboxId | None = None
+    flags: Flags = NO_FLAGS
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Where a copy went."""
+
+    account_id: AccountId
+    email_id: EmailId
+    thread_id: ThreadId
+    blob_id: BlobId
+    mailbox_id: MailboxId
+    uid: int
+    uidvalidity: int
+    modseq: Modseq
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of a message that was taken in: durable from now on."""
+
+    blob_id: BlobId
+    delivered: tuple[Delivered, ...]  # one for each target account
+    queue_id: QueueId | None  # of what leaves this server
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A message worked out for storage: everything about it that the commit writes."""
+
+    blob_id: BlobId
+    size: int
+    stored: bytes  # zstd
+    header: bytes  # zstd
+    digest: Digest
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A message that waits for the next commit."""
+
+    message: Prepared
+    targets: tuple[Target, ...]
+    outgoing: Outgoing | None
+    received_at: datetime
+    enforce_quota: bool
+    done: "asyncio.Future[Accepted]" = field(repr=False)
+
+
+def prepare(raw: bytes) -> Prepared:
+    """Hash, parse and compress a message on the event loop's thread."""
+    parsed = digest(raw)
+    return Prepared(
+        BlobId(hashlib.sha256(raw).digest()),
+        len(raw),
+        compress(raw),
+        compress(parsed.header),
+        parsed,
+    )
+
+
+def _prepare_in_thread(raw: bytes) -> Prepared:
+    parsed = digest(raw)
+    return Prepared(
+        BlobId(hashlib.sha256(raw).digest()),
+        len(raw),
+        compress_in_thread(raw),
+        compress_in_thread(parsed.header),
+        parsed,
+    )
+
+
+async def accept(
+    mail: "Mail",
+    raw: bytes,
+    targets: Sequence[Target],
+    *,
+    received_at: datetime,
+    outgoing: Outgoing | None = None,
+    enforce_quota: bool = False,
+) -> Accepted:
+    """Store a message for all its targets and queue the rest, in one commit: all or nothing.
+
+    Returns after the commit of PostgreSQL, which is the promise. Several targets of one account
+    become one message, in the mailbox of the first. Raises Unavailable, NotFound when an account
+    or mailbox is gone, and OverQuota, but that only where `enforce_quota` asks for it: mail that
+    RCPT let in is not refused for a race.
+    """
+    if not targets and outgoing is None:
+        raise Invalid("a message needs a recipient")
+    if len(raw) > LARGE:
+        message = await asyncio.to_thread(_prepare_in_thread, raw)
+    else:
+        message = prepare(raw)
+    first: dict[AccountId, Target] = {}
+    for target in targets:
+        first.setdefault(target.account_id, target)
+    arrival = Arrival(
+        message,
+        tuple(first.values()),
+        outgoing,
+        received_at,
+        enforce_quota,
+        asyncio.get_running_loop().create_future(),
+    )
+    return await mail.committer.commit(arrival)

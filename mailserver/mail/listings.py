@@ -1,0 +1,239 @@
+"""A mailbox in memory: packed arrays, shared by all sessions of the process.
+
+56 bytes a message, no objects. A listing is loaded once, and brought up to date from the change log
+of its account.
+"""
+
+import asyncio
+import weakref
+from array import array
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from mailserver.errors import CannotCalculateChanges
+from mailserver.model import EMAIL_KINDS, GONE_KINDS, AccountId, Flags, MailboxId
+from mailserver.storage import accounts, messages
+from mailserver.storage.messages import Packed
+
+if TYPE_CHECKING:
+    from mailserver.mail.context import Mail
+
+KEPT = 256  # listings kept although no session has them open
+LOG_LENGTH = 4096  # changes a listing remembers; a session further behind looks at all messages
+
+
+class Listing:
+    """The messages of a mailbox by ascending UID, as of `modseq`.
+
+    New messages are appended to the arrays in place. When messages leave, the arrays are replaced
+    by new ones and `generation` grows: a session that may not announce an EXPUNGE yet goes on with
+    the `uids` it holds. Flags change in place.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_log",
+        "_log_start",
+        "account",
+        "email_ids",
+        "flags",
+        "generation",
+        "keywords",
+        "lock",
+        "mailbox_id",
+        "modseq",
+        "modseqs",
+        "received",
+        "sizes",
+        "thread_ids",
+        "uids",
+    )
+
+    def __init__(self, account: AccountId, mailbox_id: MailboxId) -> None:
+        self.account = account
+        self.mailbox_id = mailbox_id
+        self.modseq = -1  # not loaded
+        self.generation = 0
+        self.lock = asyncio.Lock()
+        self._log: list[tuple[int, bool, int]] = []  # (modseq, left, uid), oldest first
+        self._log_start = 0  # the log has every change after this modseq
+        self._set(Packed.empty())
+
+    def _set(self, packed: Packed) -> None:
+        self.uids, self.email_ids, self.thread_ids = (
+            packed.uids,
+            packed.email_ids,
+            packed.thread_ids,
+        )
+        self.received, self.sizes = packed.received, packed.sizes
+        self.modseqs, self.flags = packed.modseqs, packed.flags
+        self.keywords = packed.keywords
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+    def index(self, uid: int) -> int | None:
+        """Return where a UID is in the arrays."""
+        index = bisect_left(self.uids, uid)
+        return index if index < len(self.uids) and self.uids[index] == uid else None
+
+    def flags_of(self, index: int) -> Flags:
+        """Return the flags of a message."""
+        return Flags(self.flags[index], self.keywords.get(self.uids[index], ()))
+
+    def changed_since(self, modseq: int) -> list[int]:
+        """Return the UIDs of messages that came or changed after a modseq, ascending."""
+        if modseq < self._log_start:
+            return [
+                uid
+                for uid, changed in zip(self.uids, self.modseqs, strict=True)
+                if changed > modseq
+            ]
+        recent = {uid for _, left, uid in self._since(modseq) if not left}
+        return [uid for uid in sorted(recent) if self.index(uid) is not None]
+
+    def removed_since(self, modseq: int) -> list[int] | None:
+        """Return the UIDs that left after a modseq; None when that is too long ago to know."""
+        if modseq < self._log_start:
+            return None
+        return sorted({uid for _, left, uid in self._since(modseq) if left})
+
+    def _since(self, modseq: int) -> list[tuple[int, bool, int]]:
+        return self._log[bisect_right(self._log, modseq, key=lambda entry: entry[0]) :]
+
+    def load(self, packed: Packed, modseq: int) -> None:
+        """Take over a whole mailbox."""
+        self._set(packed)
+        self.modseq = self._log_start = modseq
+        self._log.clear()
+        self.generation += 1
+
+    def merge(self, packed: Packed, gone: list[tuple[int, int]], modseq: int) -> None:
+        """Take over changed and new messages and drop those that left, given as (modseq, uid)."""
+        fresh = []
+        for position, uid in enumerate(packed.uids):
+            index = self.index(uid)
+            if index is None:
+                self._insert(packed, position)
+            else:
+                self.flags[index] = packed.flags[position]
+                self.modseqs[index] = packed.modseqs[position]
+            if uid in packed.keywords:
+                self.keywords[uid] = packed.keywords[uid]
+            else:
+                self.keywords.pop(uid, None)
+            fresh.append((packed.modseqs[position], False, uid))
+        known = [(at, True, uid) for at, uid in gone if self.index(uid) is not None]
+        if known:
+            self._drop({uid for _, _, uid in known})
+        self._log.extend(sorted(fresh + known))
+        if len(self._log) > LOG_LENGTH:
+            self._log_start = self._log[-LOG_LENGTH // 2 - 1][0]
+            self._log = self._since(self._log_start)
+        self.modseq = modseq
+
+    def _insert(self, packed: Packed, position: int) -> None:
+        """Append a message; UIDs only grow, and so the arrays stay sorted."""
+        if self.uids and packed.uids[position] < self.uids[-1]:
+            raise ValueError("a UID appeared below one that was known")
+        self.uids.append(packed.uids[position])
+        self.email_ids.append(packed.email_ids[position])
+        self.thread_ids.append(packed.thread_ids[position])
+        self.received.append(packed.received[position])
+        self.sizes.append(packed.sizes[position])
+        self.modseqs.append(packed.modseqs[position])
+        self.flags.append(packed.flags[position])
+
+    def _drop(self, gone: set[int]) -> None:
+        """Replace the arrays by ones without some messages."""
+        keep = [index for index, uid in enumerate(self.uids) if uid not in gone]
+
+        def kept(column: "array[int]") -> "array[int]":
+            return array("q", [column[index] for index in keep])
+
+        self._set(
+            Packed(
+                kept(self.uids),
+                kept(self.email_ids),
+                kept(self.thread_ids),
+                kept(self.received),
+                kept(self.sizes),
+                kept(self.modseqs),
+                kept(self.flags),
+                {uid: words for uid, words in self.keywords.items() if uid not in gone},
+            )
+        )
+        self.generation += 1
+
+
+class Listings:
+    """The listings of a process: those in use, and the latest ones that were."""
+
+    def __init__(self, mail: "Mail") -> None:
+        self._mail = mail
+        self._used: weakref.WeakValueDictionary[tuple[AccountId, MailboxId], Listing] = (
+            weakref.WeakValueDictionary()
+        )
+        self._kept: OrderedDict[tuple[AccountId, MailboxId], Listing] = OrderedDict()
+
+    def get(self, account: AccountId, mailbox: MailboxId) -> Listing:
+        """Return the one listing of a mailbox in this process, loaded or not."""
+        key = (account, mailbox)
+        listing = self._used.get(key)
+        if listing is None:
+            listing = self._used[key] = Listing(account, mailbox)
+        self._kept[key] = listing
+        self._kept.move_to_end(key)
+        if len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return listing
+
+
+async def open_listing(mail: "Mail", account: AccountId, mailbox: MailboxId) -> Listing:
+    """Return the listing of a mailbox, up to date."""
+    listing = mail.listings.get(account, mailbox)
+    await refresh(mail, listing)
+    return listing
+
+
+async def refresh(mail: "Mail", listing: Listing) -> None:
+    """Bring a listing up to date with its account; one small query when nothing changed."""
+    async with listing.lock:
+        # before the rows: they may be newer than it, and are then looked at again next time
+        now = await accounts.modseq(mail.database, listing.account) or 0
+        if now == listing.modseq:
+            return
+        if listing.modseq >= 0:
+            try:
+                await _advance(mail, listing, now)
+            except CannotCalculateChanges:
+                pass
+            else:
+                return
+        packed = await messages.pack(mail.database, listing.account, listing.mailbox_id)
+        listing.load(packed, now)
+
+
+async def _advance(mail: "Mail", listing: Listing, now: int) -> None:
+    from mailserver.mail import changes
+
+    entries = await changes.since(mail, listing.account, listing.modseq, limit=None)
+    gone: list[tuple[int, int]] = []
+    seen: set[int] = set()
+    for entry in entries:
+        now = max(now, entry.modseq)
+        if entry.mailbox_id != listing.mailbox_id or entry.kind not in EMAIL_KINDS:
+            continue
+        if entry.kind in GONE_KINDS:
+            gone.extend((entry.modseq, uid) for uid in entry.uids)
+        else:
+            seen.update(entry.uids)
+    seen.difference_update(uid for _, uid in gone)
+    if seen:
+        packed = await messages.pack_some(
+            mail.database, listing.account, listing.mailbox_id, sorted(seen)
+        )
+    else:
+        packed = Packed.empty()
+    listing.merge(packed, gone, now)

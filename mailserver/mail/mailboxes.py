@@ -1,0 +1,188 @@
+"""Mailboxes: found by path, made, renamed, deleted."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mailserver.errors import AlreadyExists, Forbidden, InUse, Invalid, NotFound
+from mailserver.mail.context import Change
+from mailserver.model import AccountId, ChangeKind, Mailbox, MailboxId, Role
+from mailserver.storage import mailboxes, messages
+
+if TYPE_CHECKING:
+    from mailserver.mail.context import Mail
+
+SEPARATOR = "/"
+INBOX = "INBOX"
+MAX_NAME = 255  # bytes of one part of a path
+MAX_DEPTH = 20
+
+
+async def list_all(mail: "Mail", account: AccountId) -> list[Mailbox]:
+    """Return all mailboxes, INBOX first, parents before children."""
+    return await mailboxes.of_account(mail.database, account)
+
+
+async def by_path(mail: "Mail", account: AccountId, path: str) -> Mailbox:
+    """Return the mailbox of that path; INBOX in any case (RFC 9051 §5.1); NotFound."""
+    return _find(await list_all(mail, account), path)
+
+
+async def by_id(mail: "Mail", account: AccountId, mailbox: MailboxId) -> Mailbox:
+    """Return the mailbox with that id; NotFound."""
+    for found in await list_all(mail, account):
+        if found.id == mailbox:
+            return found
+    raise NotFound("mailbox")
+
+
+def normal_path(path: str) -> str:
+    """Return a path with INBOX in upper case and no trailing separator; raise Invalid."""
+    parts = path.removesuffix(SEPARATOR).split(SEPARATOR)
+    if parts[0].upper() == INBOX:
+        parts[0] = INBOX
+    if len(parts) > MAX_DEPTH:
+        raise Invalid("the path is too deep")
+    for part in parts:
+        if not part or len(part.encode()) > MAX_NAME:
+            raise Invalid("a part of the path is empty or too long")
+        if any(ord(character) < 32 or ord(character) == 127 for character in part):
+            raise Invalid("the path has a control character")
+    return SEPARATOR.join(parts)
+
+
+def _find(found: list[Mailbox], path: str) -> Mailbox:
+    path = normal_path(path)
+    for mailbox in found:
+        if mailbox.path == path:
+            return mailbox
+    raise NotFound("mailbox")
+
+
+async def create(
+    mail: "Mail", account: AccountId, path: str, role: Role | None = None
+) -> list[Mailbox]:
+    """Make a mailbox and its missing parents; return what was made, parents first."""
+    path = normal_path(path)
+    async with mail.change(account) as change:
+        known = {found.path: found for found in await mailboxes.of_account(change.tx, account)}
+        if path in known:
+            raise AlreadyExists(path)
+        if role is not None and any(found.role is role for found in known.values()):
+            raise AlreadyExists(role.value)
+        made = await _make(mail, change, known, path, role)
+    return made
+
+
+async def _make(
+    mail: "Mail", change: Change, known: dict[str, Mailbox], path: str, role: Role | None
+) -> list[Mailbox]:
+    made: list[str] = []
+    parent: MailboxId | None = None
+    parts = path.split(SEPARATOR)
+    for depth, name in enumerate(parts, 1):
+        prefix = SEPARATOR.join(parts[:depth])
+        if prefix in known:
+            parent = known[prefix].id
+            continue
+        mailbox = MailboxId(mail.ids.next())
+        await mailboxes.insert(
+            change.tx,
+            change.account,
+            mailbox,
+            parent,
+            name,
+            role if prefix == path else None,
+            change.modseq,
+        )
+        change.report(ChangeKind.MAILBOX_CREATED, mailbox)
+        made.append(prefix)
+        parent = mailbox
+    after = await mailboxes.of_account(change.tx, change.account)
+    return [found for found in after if found.path in made]
+
+
+async def rename(mail: "Mail", account: AccountId, path: str, target: str) -> Mailbox:
+    """Give a mailbox, and so all below it, another path; missing parents are made.
+
+    Renaming INBOX moves its messages to a new mailbox and leaves it empty (RFC 9051 §6.3.6).
+    """
+    target = normal_path(target)
+    async with mail.change(account) as change:
+        known = {found.path: found for found in await mailboxes.of_account(change.tx, account)}
+        source = _find(list(known.values()), path)
+        if target in known:
+            raise AlreadyExists(target)
+        if target.startswith(source.path + SEPARATOR):
+            raise Invalid("a mailbox cannot move below itself")
+        if source.role is Role.INBOX:
+            made = await _make(mail, change, known, target, None)
+            await _move_all(mail, change, source, made[-1])
+            return made[-1]
+        parent_path, _, name = target.rpartition(SEPARATOR)
+        parent: MailboxId | None = None
+        if parent_path:
+            if parent_path not in known:
+                await _make(mail, change, known, parent_path, None)
+            parent = _find(await mailboxes.of_account(change.tx, account), parent_path).id
+        await mailboxes.rename(change.tx, account, source.id, parent, name, change.modseq)
+        change.report(ChangeKind.MAILBOX_UPDATED, source.id)
+    return replace(source, path=target, name=name, parent_id=parent, modseq=change.modseq)
+
+
+async def _move_all(mail: "Mail", change: Change, source: Mailbox, target: Mailbox) -> None:
+    from mailserver.mail.messages import move_rows
+
+    packed = await messages.pack(change.tx, change.account, source.id)
+    rows = await messages.in_mailbox(change.tx, change.account, source.id, packed.uids.tolist())
+    if rows:
+        await move_rows(change, rows, source.id, target.id)
+
+
+async def delete(mail: "Mail", account: AccountId, path: str) -> None:
+    """Remove a mailbox with its messages; one with children stays (RFC 9051 §6.3.5)."""
+    async with mail.change(account) as change:
+        found = await mailboxes.of_account(change.tx, account)
+        mailbox = _find(found, path)
+        if mailbox.role is Role.INBOX:
+            raise Forbidden("INBOX cannot be deleted")
+        if any(other.parent_id == mailbox.id for other in found):
+            raise InUse("the mailbox has children")
+        await empty(change, mailbox.id)
+        await mailboxes.delete(change.tx, account, mailbox.id)
+        change.report(ChangeKind.MAILBOX_DESTROYED, mailbox.id)
+
+
+async def empty(change: Change, mailbox: MailboxId) -> None:
+    """Remove every message of a mailbox."""
+    from mailserver.mail.messages import remove_rows
+
+    packed = await messages.pack(change.tx, change.account, mailbox)
+    if packed.uids:
+        rows = await messages.in_mailbox(change.tx, change.account, mailbox, packed.uids.tolist())
+        await remove_rows(change, mailbox, rows)
+
+
+async def subscribe(mail: "Mail", account: AccountId, path: str, subscribed: bool) -> None:
+    """Add a mailbox to the subscribed ones, or take it out."""
+    async with mail.change(account) as change:
+        mailbox = _find(await mailboxes.of_account(change.tx, account), path)
+        if mailbox.subscribed == subscribed:
+            return
+        await mailboxes.subscribe(change.tx, account, mailbox.id, subscribed, change.modseq)
+        change.report(ChangeKind.MAILBOX_UPDATED, mailbox.id)
+
+
+async def take_recent(mail: "Mail", account: AccountId, mailbox: MailboxId) -> int:
+    """Return the first UID that is \\Recent for the caller, who alone gets it (RFC 3501 §2.3.2)."""
+    first = await mailboxes.take_recent(mail.database, account, mailbox)
+    if first is None:
+        raise NotFound("mailbox")
+    return first
+
+
+async def peek_recent(mail: "Mail", account: AccountId, mailbox: MailboxId) -> int:
+    """Return the first \\Recent UID and leave it so for others: EXAMINE and STATUS."""
+    first = await mailboxes.peek_recent(mail.database, account, mailbox)
+    if first is None:
+        raise NotFound("mailbox")
+    return first

@@ -1,0 +1,307 @@
+"""Whether a message matches a criterion, as far as what is known of it can tell.
+
+A candidate starts with what lists know (flags, sizes, dates) and gains its metadata and its text
+only when the answer depends on them: a test then says None, not False (Kleene's logic).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from mailserver.mail.criteria import (
+    All,
+    AnyOf,
+    Comparator,
+    Contains,
+    Criterion,
+    HasAttachment,
+    HasKeyword,
+    HeaderField,
+    InMailbox,
+    InMailboxOtherThan,
+    NoneOf,
+    Place,
+    Received,
+    Size,
+    SortKey,
+    ThreadKeyword,
+    Within,
+)
+from mailserver.mime import Env, HeaderBlock, SearchText, as_text, base
+from mailserver.model import Email, Flags
+
+_ADDRESSES = (Place.FROM, Place.TO, Place.CC, Place.BCC)
+_HEADER_PLACES = (*_ADDRESSES, Place.SUBJECT)
+
+
+class Metadata:
+    """What the stored envelope and header of a message say, for searching."""
+
+    __slots__ = ("has_attachment", "header", "places")
+
+    def __init__(self, email: Email) -> None:
+        properties = Env.unpack(email.env).properties
+        self.places = {
+            place: _shown(orjson.loads(properties[place.value]) or []) for place in _ADDRESSES
+        }
+        self.places[Place.SUBJECT] = (orjson.loads(properties["subject"]) or "").casefold()
+        self.has_attachment = properties["hasAttachment"] == b"true"
+        self.header = email.header  # empty unless it was asked for
+
+
+class SortValues:
+    """What the stored envelope of a message says, for sorting."""
+
+    __slots__ = ("first_from", "first_to", "sent", "subject")
+
+    def __init__(self, email: Email) -> None:
+        properties = Env.unpack(email.env).properties
+        self.first_from = _first(orjson.loads(properties["from"]) or [])
+        self.first_to = _first(orjson.loads(properties["to"]) or [])
+        self.subject = base(orjson.loads(properties["subject"]) or "").casefold()
+        # RFC 8621 has no place for messages without a date; they come before all others
+        self.sent = email.sent_at.timestamp() if email.sent_at else float("-inf")
+
+
+def _shown(addresses: list[dict[str, Any]]) -> str:
+    return "\n".join(f"{each['name'] or ''} {each['email']}" for each in addresses).casefold()
+
+
+def _first(addresses: list[dict[str, Any]]) -> str:
+    """Return what RFC 8621 §4.4.2 sorts by: the first name or, without one, the address."""
+    name: str = (addresses[0]["name"] or addresses[0]["email"]) if addresses else ""
+    return name.casefold()
+
+
+class Candidate:
+    """One message that may match, and what is known of it so far."""
+
+    __slots__ = (
+        "answer", "body", "flags", "id", "keywords", "mailboxes", "metadata", "received", "size",
+        "sort_values", "thread", "tie",
+    )  # fmt: skip
+
+    def __init__(
+        self, id: int, thread: int, tie: int, received: int, size: int, flags: int
+    ) -> None:
+        self.id = id
+        self.thread = thread
+        self.tie = tie  # orders what an order leaves equal: the UID in a mailbox, else the id
+        self.received = received  # microseconds since 1970
+        self.size = size
+        self.flags = flags
+        self.keywords: frozenset[str] = frozenset()
+        self.mailboxes: tuple[int, ...] = ()
+        self.metadata: Metadata | None = None
+        self.sort_values: SortValues | None = None
+        self.body: str | None = None
+        self.answer: bool | None = None  # of the test, with what is known so far
+
+
+def body_text(found: SearchText) -> str:
+    """Return the folded text in which `body` and `text` look."""
+    return f"{found.body}\n{found.attachments}".casefold()
+
+
+Test = Callable[[Candidate], bool | None]
+Threads = Mapping[int, Sequence[Candidate]]
+
+
+def compile_test(criterion: Criterion, threads: Threads) -> Test:
+    """Turn a criterion into a test; `threads` holds every candidate, by thread."""
+    return _COMPILERS[type(criterion)](criterion, threads)
+
+
+def _in_mailbox(criterion: InMailbox, threads: Threads) -> Test:
+    return lambda candidate: criterion.mailbox in candidate.mailboxes
+
+
+def _in_mailbox_other_than(criterion: InMailboxOtherThan, threads: Threads) -> Test:
+    return lambda candidate: not criterion.mailboxes.issuperset(candidate.mailboxes)
+
+
+def _received(criterion: Received, threads: Threads) -> Test:
+    after = _microseconds(criterion.after, -(2**63))
+    before = _microseconds(criterion.before, 2**63)
+    return lambda candidate: after <= candidate.received < before
+
+
+def _microseconds(moment: Any, default: int) -> int:
+    return default if moment is None else round(moment.timestamp() * 1_000_000)
+
+
+def _size(criterion: Size, threads: Threads) -> Test:
+    minimum = criterion.minimum or 0
+    below = 2**63 if criterion.below is None else criterion.below
+    return lambda candidate: minimum <= candidate.size < below
+
+
+def keyword_test(keyword: str) -> Callable[[Candidate], bool]:
+    """Return the test for one JMAP keyword."""
+    bits = Flags.of_keywords((keyword,)).bits
+    if bits:
+        return lambda candidate: bool(candidate.flags & bits)
+    return lambda candidate: keyword in candidate.keywords
+
+
+def _has_keyword(criterion: HasKeyword, threads: Threads) -> Test:
+    return keyword_test(criterion.keyword)
+
+
+def thread_test(within: Within, keyword: str, threads: Threads) -> Callable[[Candidate], bool]:
+    """Return the test for a keyword of a thread; each thread is looked at once."""
+    has = keyword_test(keyword)
+    known: dict[int, bool] = {}
+
+    def holds(thread: int) -> bool:
+        found = [has(member) for member in threads[thread]]
+        if within is Within.ALL:
+            return all(found)
+        return any(found) == (within is Within.SOME)
+
+    def test(candidate: Candidate) -> bool:
+        answer = known.get(candidate.thread)
+        if answer is None:
+            answer = known[candidate.thread] = holds(candidate.thread)
+        return answer
+
+    return test
+
+
+def _thread_keyword(criterion: ThreadKeyword, threads: Threads) -> Test:
+    return thread_test(criterion.within, criterion.keyword, threads)
+
+
+def _has_attachment(criterion: HasAttachment, threads: Threads) -> Test:
+    def test(candidate: Candidate) -> bool | None:
+        metadata = candidate.metadata
+        return None if metadata is None else metadata.has_attachment == criterion.wanted
+
+    return test
+
+
+def _contains(criterion: Contains, threads: Threads) -> Test:
+    words = criterion.words
+    places = _HEADER_PLACES if criterion.place is Place.TEXT else (criterion.place,)
+    reads_body = criterion.place in (Place.TEXT, Place.BODY)
+
+    def test(candidate: Candidate) -> bool | None:
+        if candidate.metadata is None:
+            return None
+        shown = candidate.metadata.places
+        texts = [shown[place] for place in places if place is not Place.BODY]
+        if all(any(word in text for text in texts) for word in words):
+            return True
+        if not reads_body:
+            return False
+        if candidate.body is None:
+            return None
+        texts.append(candidate.body)
+        return all(any(word in text for text in texts) for word in words)
+
+    return test
+
+
+def _header_field(criterion: HeaderField, threads: Threads) -> Test:
+    def test(candidate: Candidate) -> bool | None:
+        if candidate.metadata is None:
+            return None
+        values = HeaderBlock(candidate.metadata.header).all(criterion.name)
+        if criterion.text is None:
+            return bool(values)
+        return any(criterion.text in as_text(value).casefold() for value in values)
+
+    return test
+
+
+def _all(criterion: All, threads: Threads) -> Test:
+    tests = [compile_test(each, threads) for each in criterion.criteria]
+
+    def test(candidate: Candidate) -> bool | None:
+        answer: bool | None = True
+        for each in tests:
+            one = each(candidate)
+            if one is False:
+                return False
+            if one is None:
+                answer = None
+        return answer
+
+    return test
+
+
+def _any_of(criterion: AnyOf, threads: Threads) -> Test:
+    tests = [compile_test(each, threads) for each in criterion.criteria]
+
+    def test(candidate: Candidate) -> bool | None:
+        answer: bool | None = False
+        for each in tests:
+            one = each(candidate)
+            if one is True:
+                return True
+            if one is None:
+                answer = None
+        return answer
+
+    return test
+
+
+def _none_of(criterion: NoneOf, threads: Threads) -> Test:
+    any_of = _any_of(AnyOf(criterion.criteria), threads)
+
+    def test(candidate: Candidate) -> bool | None:
+        answer = any_of(candidate)
+        return None if answer is None else not answer
+
+    return test
+
+
+_COMPILERS: dict[type, Callable[[Any, Threads], Test]] = {
+    InMailbox: _in_mailbox,
+    InMailboxOtherThan: _in_mailbox_other_than,
+    Received: _received,
+    Size: _size,
+    HasKeyword: _has_keyword,
+    ThreadKeyword: _thread_keyword,
+    HasAttachment: _has_attachment,
+    Contains: _contains,
+    HeaderField: _header_field,
+    All: _all,
+    AnyOf: _any_of,
+    NoneOf: _none_of,
+}
+
+# criteria whose answer depends on mailboxes besides the one that all matches are in
+BEYOND_MAILBOX = (InMailboxOtherThan, ThreadKeyword)
+NEEDS_ENVELOPE = frozenset({SortKey.FROM, SortKey.TO, SortKey.SUBJECT, SortKey.SENT_AT})
+
+_KEYS: dict[SortKey, Callable[[Comparator, Threads], Callable[[Candidate], Any]]] = {
+    SortKey.RECEIVED_AT: lambda comparator, threads: lambda each: each.received,
+    SortKey.SIZE: lambda comparator, threads: lambda each: each.size,
+    SortKey.SENT_AT: lambda comparator, threads: lambda each: each.sort_values.sent,
+    SortKey.FROM: lambda comparator, threads: lambda each: each.sort_values.first_from,
+    SortKey.TO: lambda comparator, threads: lambda each: each.sort_values.first_to,
+    SortKey.SUBJECT: lambda comparator, threads: lambda each: each.sort_values.subject,
+    SortKey.HAS_KEYWORD: lambda comparator, threads: keyword_test(comparator.keyword),
+    SortKey.ALL_IN_THREAD_HAVE_KEYWORD: lambda comparator, threads: thread_test(
+        Within.ALL, comparator.keyword, threads
+    ),
+    SortKey.SOME_IN_THREAD_HAVE_KEYWORD: lambda comparator, threads: thread_test(
+        Within.SOME, comparator.keyword, threads
+    ),
+}
+
+
+def ordered(
+    candidates: list[Candidate], order: Sequence[Comparator], threads: Threads
+) -> list[Candidate]:
+    """Sort; what the order leaves equal is newest first, or oldest first if dates ascend."""
+    by_date = next((each for each in order if each.key is SortKey.RECEIVED_AT), None)
+    descending = by_date is None or not by_date.ascending
+    result = sorted(candidates, key=lambda each: (each.received, each.tie), reverse=descending)
+    for comparator in reversed(order):  # each sort is stable, so the last one counts most
+        # reverse=True keeps equal elements in their order
+        key = _KEYS[comparator.key](comparator, threads)
+        result.sort(key=key, reverse=not comparator.ascending)
+    return result

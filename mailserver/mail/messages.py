@@ -1,0 +1,313 @@
+"""Messages: read many at once, flagged, copied, moved, expunged."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mailserver.errors import NotFound
+from mailserver.mail import changes as change_log
+from mailserver.mail.context import Change
+from mailserver.model import (
+    DELETED,
+    SEEN,
+    AccountId,
+    ChangeKind,
+    Email,
+    EmailId,
+    FlagChange,
+    Flags,
+    MailboxId,
+    Membership,
+    Modseq,
+    ThreadId,
+)
+from mailserver.storage import bodies, delivery, mailboxes, messages
+from mailserver.storage.mailboxes import Growth
+from mailserver.storage.messages import NewMessage, combined
+
+if TYPE_CHECKING:
+    from mailserver.mail.context import Mail
+
+state = change_log.state
+
+
+async def emails(
+    mail: "Mail", account: AccountId, ids: Sequence[int], *, header: bool = False
+) -> dict[EmailId, Email]:
+    """Return emails by id, those that exist; with their header blocks when asked."""
+    if header:
+        return await messages.emails_with_header(mail.database, account, ids)
+    return await messages.emails(mail.database, account, ids)
+
+
+async def memberships(
+    mail: "Mail", account: AccountId, ids: Sequence[int]
+) -> dict[EmailId, list[Membership]]:
+    """Return in which mailboxes emails are."""
+    found: dict[EmailId, list[Membership]] = {}
+    for row in await messages.memberships(mail.database, account, ids):
+        found.setdefault(row.email_id, []).append(row)
+    return found
+
+
+async def thread_emails(
+    mail: "Mail", account: AccountId, threads: Sequence[int]
+) -> dict[ThreadId, list[EmailId]]:
+    """Return the emails of threads, oldest first."""
+    found: dict[ThreadId, list[EmailId]] = {}
+    for thread, email in await messages.of_threads(mail.database, account, threads):
+        found.setdefault(thread, []).append(email)
+    return found
+
+
+# Flags -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What STORE did."""
+
+    modseq: int  # of the change; 0 when nothing changed
+    changed: list[int]  # UIDs whose flags are other now
+    refused: list[int]  # UIDs that had changed after UNCHANGEDSINCE (RFC 7162 §3.1.3)
+
+
+async def store(
+    mail: "Mail",
+    account: AccountId,
+    mailbox: MailboxId,
+    uids: Sequence[int],
+    mode: FlagChange,
+    flags: Flags,
+    *,
+    unchanged_since: int | None = None,
+) -> Stored:
+    """Change flags of messages of a mailbox.
+
+    Flags belong to the email, so they change in all its mailboxes; \\Deleted belongs to this
+    mailbox alone.
+    """
+    changed: list[int] = []
+    refused: list[int] = []
+    modseq = 0
+    async with mail.change(account) as change:
+        rows = await messages.in_mailbox(change.tx, account, mailbox, uids)
+        updates: list[tuple[Membership, Flags]] = []
+        for row in rows:
+            if unchanged_since is not None and row.modseq > unchanged_since:
+                refused.append(row.uid)
+                continue
+            new = combined(row.flags, mode, flags)
+            if new != row.flags:
+                updates.append((row, new))
+        if updates:
+            changed = [row.uid for row, _ in updates]
+            modseq = change.modseq
+            await apply_flags(change, updates + await _elsewhere(change, mailbox, updates))
+    return Stored(modseq, changed, refused)
+
+
+async def _elsewhere(
+    change: Change, mailbox: MailboxId, updates: Sequence[tuple[Membership, Flags]]
+) -> list[tuple[Membership, Flags]]:
+    """Return the same change for the other mailboxes in which the emails are."""
+    new = {row.email_id: flags for row, flags in updates}
+    others = []
+    for row in await messages.memberships(change.tx, change.account, list(new)):
+        if row.mailbox_id == mailbox:
+            continue
+        given = new[row.email_id]
+        bits = given.bits & ~DELETED | row.flags.bits & DELETED
+        flags = Flags(bits, given.keywords)
+        if flags != row.flags:
+            others.append((row, flags))
+    return others
+
+
+async def apply_flags(change: Change, updates: Sequence[tuple[Membership, Flags]]) -> None:
+    """Write new flags, keep the counters, and report it, mailbox by mailbox."""
+    counted = await messages.set_flags(change.tx, change.account, updates, change.modseq)
+    by_mailbox: dict[MailboxId, list[messages.Counted]] = {}
+    for row in counted:
+        by_mailbox.setdefault(row.mailbox_id, []).append(row)
+    growths = []
+    for mailbox, rows in sorted(by_mailbox.items()):
+        growths.append(
+            Growth(
+                change.account,
+                mailbox,
+                uids=0,
+                total=0,
+                unseen=sum(row.unseen for row in rows),
+                deleted=sum(row.deleted for row in rows),
+                size=0,
+                modseq=change.modseq,
+            )
+        )
+        change.report(
+            ChangeKind.EMAIL_UPDATED,
+            mailbox,
+            tuple(row.uid for row in rows),
+            tuple(row.email_id for row in rows),
+            tuple(row.thread_id for row in rows),
+        )
+    await mailboxes.grow(change.tx, growths)
+
+
+# Leaving a mailbox -------------------------------------------------------------------------------
+
+
+async def expunge(
+    mail: "Mail", account: AccountId, mailbox: MailboxId, uids: Sequence[int] | None
+) -> list[int]:
+    """Remove the messages with \\Deleted, of these UIDs or all; return the removed UIDs."""
+    rows: list[Membership] = []
+    async with mail.change(account) as change:
+        rows = await messages.deleted(change.tx, account, mailbox, uids)
+        if rows:
+            await remove_rows(change, mailbox, rows)
+    return [row.uid for row in rows]
+
+
+async def remove_rows(change: Change, mailbox: MailboxId, rows: Sequence[Membership]) -> None:
+    """Take messages out of a mailbox; an email that is in no other one is destroyed."""
+    await messages.remove(change.tx, change.account, mailbox, [row.uid for row in rows])
+    await _shrink(change, mailbox, rows)
+    ids = list({row.email_id for row in rows})
+    destroyed = await messages.destroy_homeless(change.tx, change.account, ids)
+    if destroyed:
+        await bodies.release(
+            change.tx, change.account, [blob for _, blob, _ in destroyed], change.now
+        )
+        freed = sum(size for _, _, size in destroyed)
+        await delivery.grow_accounts(change.tx, [(change.account, change.modseq, -freed)])
+    homeless = {email for email, _, _ in destroyed}
+    _report_gone(
+        change, ChangeKind.EMAIL_DESTROYED, mailbox, [r for r in rows if r.email_id in homeless]
+    )
+    _report_gone(
+        change, ChangeKind.EMAIL_REMOVED, mailbox, [r for r in rows if r.email_id not in homeless]
+    )
+
+
+def _report_gone(
+    change: Change, kind: ChangeKind, mailbox: MailboxId, rows: Sequence[Membership]
+) -> None:
+    if rows:
+        change.report(
+            kind,
+            mailbox,
+            tuple(row.uid for row in rows),
+            tuple(row.email_id for row in rows),
+            tuple(row.thread_id for row in rows),
+        )
+
+
+async def _shrink(change: Change, mailbox: MailboxId, rows: Sequence[Membership]) -> None:
+    await mailboxes.grow(
+        change.tx,
+        [
+            Growth(
+                change.account,
+                mailbox,
+                uids=0,
+                total=-len(rows),
+                unseen=-sum(not row.flags.bits & SEEN for row in rows),
+                deleted=-sum(bool(row.flags.bits & DELETED) for row in rows),
+                size=-sum(row.size for row in rows),
+                modseq=change.modseq,
+            )
+        ],
+    )
+
+
+# Copies and moves --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """Where messages went: UIDPLUS's COPYUID (RFC 4315 §3)."""
+
+    uidvalidity: int
+    sources: list[int]
+    targets: list[int]  # in the order of `sources`
+
+
+async def copy(
+    mail: "Mail",
+    account: AccountId,
+    source: MailboxId,
+    uids: Sequence[int],
+    target: MailboxId,
+) -> Copied:
+    """Put messages also into another mailbox: the same email, with a UID of its own there."""
+    async with mail.change(account) as change:
+        rows = await messages.in_mailbox(change.tx, account, source, uids)
+        copied = await _add(change, rows, target) if rows else Copied(0, [], [])
+    return copied
+
+
+async def move(
+    mail: "Mail",
+    account: AccountId,
+    source: MailboxId,
+    uids: Sequence[int],
+    target: MailboxId,
+) -> Copied:
+    """Take messages from one mailbox to another in one step (RFC 6851)."""
+    async with mail.change(account) as change:
+        rows = await messages.in_mailbox(change.tx, account, source, uids)
+        moved = await move_rows(change, rows, source, target) if rows else Copied(0, [], [])
+    return moved
+
+
+async def move_rows(
+    change: Change, rows: Sequence[Membership], source: MailboxId, target: MailboxId
+) -> Copied:
+    """Add messages to the target, then remove them from the source."""
+    moved = await _add(change, rows, target)
+    await remove_rows(change, source, rows)
+    return moved
+
+
+async def _add(change: Change, rows: Sequence[Membership], target: MailboxId) -> Copied:
+    growth = Growth(
+        change.account,
+        target,
+        uids=len(rows),
+        total=len(rows),
+        unseen=sum(not row.flags.bits & SEEN for row in rows),
+        deleted=sum(bool(row.flags.bits & DELETED) for row in rows),
+        size=sum(row.size for row in rows),
+        modseq=change.modseq,
+    )
+    place = (await mailboxes.grow(change.tx, [growth])).get((change.account, target))
+    if place is None:
+        raise NotFound("mailbox")
+    targets = range(place.first_uid, place.first_uid + len(rows))
+    await messages.insert_messages(
+        change.tx,
+        [
+            NewMessage(
+                change.account,
+                target,
+                uid,
+                row.email_id,
+                row.thread_id,
+                row.received_at,
+                row.size,
+                Modseq(change.modseq),
+                row.flags.bits,
+                " ".join(row.flags.keywords),
+            )
+            for uid, row in zip(targets, rows, strict=True)
+        ],
+    )
+    change.report(
+        ChangeKind.EMAIL_ADDED,
+        target,
+        tuple(targets),
+        tuple(row.email_id for row in rows),
+        tuple(row.thread_id for row in rows),
+    )
+    return Copied(place.uidvalidity, [row.uid for row in rows], list(targets))

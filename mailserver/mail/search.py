@@ -1,0 +1,378 @@
+"""Finding messages: by one index scan where that answers, else by looking at every candidate.
+
+Nothing that flags, sizes and dates answer reads more than those. What a stored envelope answers
+reads envelopes, in batches; only what asks for body text reads messages, newest first, and stops
+as soon as the wanted stretch of the result is known.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mailserver.errors import NotFound, TooMany
+from mailserver.mail import content, matching, messages
+from mailserver.mail.criteria import (
+    All,
+    Criterion,
+    HasKeyword,
+    HeaderField,
+    InMailbox,
+    NoneOf,
+    Query,
+    Received,
+    Size,
+    SortKey,
+    Window,
+)
+from mailserver.mail.matching import Candidate, Metadata, SortValues, Test, Threads
+from mailserver.mime import parse, search_text
+from mailserver.model import AccountId, Email, EmailId, Flags, MailboxId, Modseq
+from mailserver.storage import search
+from mailserver.storage.search import Candidates, Narrow, ThreadCount
+
+if TYPE_CHECKING:
+    from mailserver.mail.context import Mail
+
+ENVELOPE_BATCH = 500
+ENVELOPE_LIMIT = 100_000  # envelopes that one search reads
+BODY_BATCH = 50
+BODY_BATCH_OCTETS = 16 * 1024 * 1024
+BODY_LIMIT = 20_000  # messages that one search reads
+BODY_OCTETS = 1024 * 1024 * 1024
+COLLAPSE_FACTOR = 3  # messages read for each thread that is still wanted
+
+
+class AnchorNotFound(NotFound):
+    """The anchor of a window is not in the result (RFC 8620 §5.5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A stretch of a result."""
+
+    modseq: Modseq  # the state of the account that it shows
+    ids: list[EmailId]
+    position: int  # of the first id in the whole result
+    total: int | None  # of the whole result; None when nobody asked
+
+
+async def query(mail: "Mail", account: AccountId, asked: Query) -> Found:
+    """Return messages that match, in order.
+
+    Raises AnchorNotFound, and TooMany when the query would read more messages than one may.
+    """
+    narrow = narrowed(asked)
+    if narrow is not None:
+        found = await _by_index(mail, account, asked, narrow)
+        if found is not None:
+            return found
+    return await _by_scan(mail, account, asked)
+
+
+async def thread_counts(mail: "Mail", account: AccountId) -> dict[MailboxId, ThreadCount]:
+    """Return the counts of JMAP for every mailbox that has messages (RFC 8621 §2)."""
+    return await search.thread_counts(mail.database, account)
+
+
+async def mailboxes_of_threads(
+    mail: "Mail", account: AccountId, threads: Sequence[int]
+) -> set[MailboxId]:
+    """Return the mailboxes that show any email of these threads."""
+    return await search.mailboxes_of_threads(mail.database, account, threads)
+
+
+# By index ----------------------------------------------------------------------------------------
+
+
+def narrowed(asked: Query) -> Narrow | None:
+    """Return the query as what one index scan answers, None for any other query."""
+    newest_first = all(
+        each.key is SortKey.RECEIVED_AT and not each.ascending for each in asked.order[:1]
+    )
+    window = asked.window
+    if not newest_first or window.anchor is not None or window.position < 0:
+        return None
+    narrow: Narrow | None = None
+    conditions = list(_conjuncts(asked.where))
+    for each in conditions:
+        if isinstance(each, InMailbox):
+            narrow = Narrow(MailboxId(each.mailbox))
+    for each in conditions:
+        narrow = None if narrow is None else _narrower(narrow, each)
+    return narrow
+
+
+def _conjuncts(criterion: Criterion) -> list[Criterion]:
+    if isinstance(criterion, All):
+        return [inner for each in criterion.criteria for inner in _conjuncts(each)]
+    return [criterion]
+
+
+def _narrower(narrow: Narrow, criterion: Criterion) -> Narrow | None:
+    """Add one criterion; None when the statement has no place for it."""
+    match criterion:
+        case InMailbox(mailbox):
+            return narrow if mailbox == narrow.mailbox_id else None
+        case Received(after, before) if (after is None or narrow.after is None) and (
+            before is None or narrow.before is None
+        ):
+            return narrow._replace(after=after or narrow.after, before=before or narrow.before)
+        case Size(minimum, below):
+            return narrow._replace(
+                minimum=max(minimum or 0, narrow.minimum),
+                below=min(narrow.below if below is None else below, narrow.below),
+            )
+        case HasKeyword(keyword) if bits := Flags.of_keywords((keyword,)).bits:
+            return None if narrow.lacking & bits else narrow._replace(having=narrow.having | bits)
+        case NoneOf((HasKeyword(keyword),)) if bits := Flags.of_keywords((keyword,)).bits:
+            return None if narrow.having & bits else narrow._replace(lacking=narrow.lacking | bits)
+    return None
+
+
+async def _by_index(mail: "Mail", account: AccountId, asked: Query, narrow: Narrow) -> Found | None:
+    """Read the stretch straight from the index; None when the mailbox has an email twice."""
+    window = asked.window
+    if asked.collapse_threads:
+        modseq, ids = await _newest_of_threads(mail, account, narrow, window)
+    else:
+        page = await search.newest(mail.database, account, narrow, window.position, window.limit)
+        modseq, ids = page.modseq, list(page.email_ids)
+    if len(set(ids)) != len(ids):
+        return None
+    total = None
+    if asked.total:
+        counted = await search.count(mail.database, account, narrow)
+        total = counted.threads if asked.collapse_threads else counted.emails
+    return Found(Modseq(modseq), [EmailId(each) for each in ids], window.position, total)
+
+
+async def _newest_of_threads(
+    mail: "Mail", account: AccountId, narrow: Narrow, window: Window
+) -> tuple[int, list[int]]:
+    """Read on until enough threads have shown their newest message."""
+    wanted = window.position + window.limit
+    first: dict[int, int] = {}  # thread -> its newest email
+    modseq, offset = 0, 0
+    while True:
+        size = COLLAPSE_FACTOR * (wanted - len(first)) + 1
+        page = await search.newest(mail.database, account, narrow, offset, size)
+        modseq = modseq or page.modseq
+        for email, thread in zip(page.email_ids, page.thread_ids, strict=True):
+            first.setdefault(thread, email)
+        offset += size
+        if len(first) >= wanted or len(page.email_ids) < size:
+            return modseq, list(first.values())[window.position : wanted]
+
+
+# By scan -----------------------------------------------------------------------------------------
+
+
+async def _by_scan(mail: "Mail", account: AccountId, asked: Query) -> Found:
+    mailbox = _only_mailbox(asked)
+    if mailbox is None:
+        rows = await search.of_account(mail.database, account)
+    else:
+        rows = await search.of_mailbox(mail.database, account, mailbox)
+    scan = _Scan(mail, account, asked)
+    await asyncio.to_thread(scan.load, rows, mailbox is not None)
+    matches = await scan.matches()
+    if asked.collapse_threads:
+        matches = _collapsed(matches)
+    start = _start(matches, asked.window)
+    ids = [EmailId(each.id) for each in matches[start : start + asked.window.limit]]
+    return Found(Modseq(rows.modseq), ids, start, len(matches) if asked.total else None)
+
+
+def _only_mailbox(asked: Query) -> MailboxId | None:
+    """Return the one mailbox whose messages decide the result, if there is one."""
+    if any(each.key in _THREAD_KEYS for each in asked.order) or _looks_around(asked.where):
+        return None
+    mailboxes = {each.mailbox for each in _conjuncts(asked.where) if isinstance(each, InMailbox)}
+    return MailboxId(mailboxes.pop()) if len(mailboxes) == 1 else None
+
+
+_THREAD_KEYS = (SortKey.ALL_IN_THREAD_HAVE_KEYWORD, SortKey.SOME_IN_THREAD_HAVE_KEYWORD)
+
+
+def _looks_around(criterion: Criterion, top: bool = True) -> bool:
+    """Tell whether a criterion depends on other mailboxes than one that all matches are in."""
+    inner = getattr(criterion, "criteria", None)
+    if inner is not None:
+        top = top and isinstance(criterion, All)
+        return any(_looks_around(each, top) for each in inner)
+    if isinstance(criterion, InMailbox):
+        return not top
+    return isinstance(criterion, matching.BEYOND_MAILBOX)
+
+
+def _gathered(rows: Candidates, one_mailbox: bool) -> dict[int, Candidate]:
+    """Make one candidate of all memberships of an email."""
+    by_id: dict[int, Candidate] = {}
+    columns = zip(*rows[1:-1], strict=True)
+    for email, thread, mailbox, uid, received, size, flags in columns:
+        known = by_id.get(email)
+        if known is None:
+            tie = uid if one_mailbox else email
+            known = by_id[email] = Candidate(email, thread, tie, received, size, flags)
+            known.mailboxes = (mailbox,)
+        else:
+            known.mailboxes += (mailbox,)
+    for email, keywords in rows.keywords.items():
+        by_id[email].keywords = keywords
+    return by_id
+
+
+class _Scan:
+    """One search through candidates, and how much it may still read."""
+
+    def __init__(self, mail: "Mail", account: AccountId, asked: Query) -> None:
+        self.mail = mail
+        self.account = account
+        self.asked = asked
+        self.envelopes_left = ENVELOPE_LIMIT
+        self.bodies_left = BODY_LIMIT
+        self.octets_left = BODY_OCTETS
+        self.by_envelope = any(each.key in matching.NEEDS_ENVELOPE for each in asked.order)
+        self.by_header = _mentions(asked.where, HeaderField)
+        self.threads: Threads = {}
+        self.candidates: list[Candidate] = []
+        self.test: Test = lambda candidate: False
+
+    def load(self, rows: Candidates, one_mailbox: bool) -> None:
+        """Make candidates of rows, drop those that surely do not match, sort; in a thread."""
+        by_id = _gathered(rows, one_mailbox)
+        threads: dict[int, list[Candidate]] = {}
+        for each in by_id.values():
+            threads.setdefault(each.thread, []).append(each)
+        self.threads = threads
+        self.test = matching.compile_test(self.asked.where, threads)
+        for each in by_id.values():
+            each.answer = self.test(each)
+        self.candidates = [each for each in by_id.values() if each.answer is not False]
+        if not self.by_envelope:
+            self._sort()
+
+    def _sort(self) -> None:
+        self.candidates = matching.ordered(self.candidates, self.asked.order, self.threads)
+
+    async def matches(self) -> list[Candidate]:
+        """Return the matches in order; perhaps not those behind the wanted stretch."""
+        if self.by_envelope:
+            await self._read_sort_values()
+            await asyncio.to_thread(self._sort)
+        enough = _enough(self.asked)
+        found: list[Candidate] = []
+        for start in range(0, len(self.candidates), ENVELOPE_BATCH):
+            batch = self.candidates[start : start + ENVELOPE_BATCH]
+            await self._decide([each for each in batch if each.answer is None])
+            found += [each for each in batch if each.answer]
+            if enough(found):
+                break
+        return found
+
+    async def _read_sort_values(self) -> None:
+        for start in range(0, len(self.candidates), ENVELOPE_BATCH):
+            batch = self.candidates[start : start + ENVELOPE_BATCH]
+            emails = await self._emails(batch, header=False)
+            await asyncio.to_thread(_give_sort_values, batch, emails)
+        # one that was destroyed meanwhile has none
+        self.candidates = [each for each in self.candidates if each.sort_values is not None]
+
+    async def _emails(self, batch: Sequence[Candidate], *, header: bool) -> dict[EmailId, Email]:
+        self.envelopes_left -= len(batch)
+        if self.envelopes_left < 0:
+            raise TooMany("the search reads too many messages")
+        ids = [each.id for each in batch]
+        return await messages.emails(self.mail, self.account, ids, header=header)
+
+    async def _decide(self, batch: list[Candidate]) -> None:
+        """Read what the test needs to know of each: the envelope, then the text."""
+        if not batch:
+            return
+        emails = await self._emails(batch, header=self.by_header)
+        there = [each for each in batch if each.id in emails]
+        await asyncio.to_thread(self._judge_envelopes, there, emails)
+        for group in _grouped([each for each in there if each.answer is None], emails):
+            chosen = [emails[EmailId(each.id)] for each in group]
+            self.bodies_left -= len(chosen)
+            self.octets_left -= sum(each.size for each in chosen)
+            if self.bodies_left < 0 or self.octets_left < 0:
+                raise TooMany("the search reads too much text")
+            raws = await content.contents(
+                self.mail, self.account, [each.blob_id for each in chosen]
+            )
+            texts = [raws[each.blob_id] for each in chosen]
+            await asyncio.to_thread(self._judge_texts, group, texts)
+        for each in batch:
+            each.metadata = None  # judged; keep memory bounded
+
+    def _judge_envelopes(self, batch: list[Candidate], emails: dict[EmailId, Email]) -> None:
+        for each in batch:
+            each.metadata = Metadata(emails[EmailId(each.id)])
+            each.answer = self.test(each)
+
+    def _judge_texts(self, group: list[Candidate], raws: list[bytes]) -> None:
+        for each, raw in zip(group, raws, strict=True):
+            each.body = matching.body_text(search_text(raw, parse(raw)))
+            each.answer = self.test(each)
+            each.body = None
+
+
+def _give_sort_values(batch: Sequence[Candidate], emails: dict[EmailId, Email]) -> None:
+    for each in batch:
+        email = emails.get(EmailId(each.id))
+        if email is not None:
+            each.sort_values = SortValues(email)
+
+
+def _mentions(criterion: Criterion, kind: type) -> bool:
+    inner: tuple[Criterion, ...] = getattr(criterion, "criteria", ())
+    return isinstance(criterion, kind) or any(_mentions(each, kind) for each in inner)
+
+
+def _enough(asked: Query) -> Callable[[list[Candidate]], bool]:
+    """Return the test for having read far enough."""
+    window = asked.window
+    if asked.total or window.anchor is not None or window.position < 0:
+        return lambda found: False
+    wanted = window.position + window.limit
+    if asked.collapse_threads:
+        return lambda found: len({each.thread for each in found}) >= wanted
+    return lambda found: len(found) >= wanted
+
+
+def _grouped(
+    candidates: Sequence[Candidate], emails: dict[EmailId, Email]
+) -> list[list[Candidate]]:
+    """Split into groups whose messages fit into memory together."""
+    groups: list[list[Candidate]] = []
+    room = 0
+    for each in candidates:
+        size = emails[EmailId(each.id)].size
+        if not groups or len(groups[-1]) >= BODY_BATCH or size > room:
+            groups.append([])
+            room = BODY_BATCH_OCTETS
+        groups[-1].append(each)
+        room -= size
+    return groups
+
+
+def _collapsed(matches: Sequence[Candidate]) -> list[Candidate]:
+    """Keep the first message of each thread (RFC 8621 §4.4.3)."""
+    first: dict[int, Candidate] = {}
+    for each in matches:
+        first.setdefault(each.thread, each)
+    return list(first.values())
+
+
+def _start(matches: Sequence[Candidate], window: Window) -> int:
+    """Return where the wanted stretch starts (RFC 8620 §5.5)."""
+    if window.anchor is not None:
+        for index, each in enumerate(matches):
+            if each.id == window.anchor:
+                return max(0, index + window.anchor_offset)
+        raise AnchorNotFound("anchor")
+    if window.position < 0:
+        return max(0, len(matches) + window.position)
+    return window.position

@@ -1,0 +1,1 @@
+"""PostgreSQL and S3: one function, one statement."""

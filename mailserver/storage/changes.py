@@ -1,0 +1,94 @@
+"""Statements on the change log."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from mailserver.model import AccountId, ChangeEntry, ChangeKind, MailboxId, Modseq
+from mailserver.storage.database import Executor
+
+
+async def append(
+    tx: Executor, entries: Sequence[tuple[AccountId, ChangeEntry]], now: datetime
+) -> None:
+    """Write what happened, in the transaction in which it happens."""
+    await tx.execute(
+        """
+        INSERT INTO change (account_id, modseq, kind, mailbox_id, uids, email_ids, thread_ids,
+                            created_at)
+        SELECT account_id, modseq, kind, mailbox_id, uids::bigint[], email_ids::bigint[],
+               thread_ids::bigint[], $8
+        FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], $5::text[],
+                    $6::text[], $7::text[])
+             AS d(account_id, modseq, kind, mailbox_id, uids, email_ids, thread_ids)
+        """,
+        [account for account, _ in entries],
+        [entry.modseq for _, entry in entries],
+        [int(entry.kind) for _, entry in entries],
+        [entry.mailbox_id for _, entry in entries],
+        [_array(entry.uids) for _, entry in entries],
+        [_array(entry.email_ids) for _, entry in entries],
+        [_array(entry.thread_ids) for _, entry in entries],
+        now,
+    )
+
+
+def _array(values: Sequence[int]) -> str:
+    """Write an array of its own length per row: unnest takes only rectangular ones."""
+    return "{" + ",".join(map(str, values)) + "}"
+
+
+async def since(
+    database: Executor, account: AccountId, modseq: int, limit: int | None
+) -> list[ChangeEntry]:
+    """Return what happened after `modseq`, oldest first, at most `limit` rows."""
+    rows = await database.fetch(
+        """
+        SELECT modseq, kind, mailbox_id, uids, email_ids, thread_ids
+        FROM change
+        WHERE account_id = $1 AND modseq > $2
+        ORDER BY modseq
+        LIMIT $3
+        """,
+        account,
+        modseq,
+        limit,
+    )
+    return [
+        ChangeEntry(
+            modseq=Modseq(row["modseq"]),
+            kind=ChangeKind(row["kind"]),
+            mailbox_id=MailboxId(row["mailbox_id"]),
+            uids=tuple(row["uids"]),
+            email_ids=tuple(row["email_ids"]),
+            thread_ids=tuple(row["thread_ids"]),
+        )
+        for row in rows
+    ]
+
+
+async def low_water_mark(database: Executor, account: AccountId) -> int:
+    """Return the modseq up to which changes have been trimmed."""
+    mark: int | None = await database.fetchval(
+        "SELECT low_water_mark FROM account WHERE id = $1", account
+    )
+    return mark or 0
+
+
+async def trim(database: Executor, before: datetime) -> int:
+    """Drop changes older than a time, and remember up to where; return how many rows went."""
+    rows = await database.fetch(
+        """
+        WITH gone AS (
+            DELETE FROM change WHERE created_at < $1 RETURNING account_id, modseq
+        ), marks AS (
+            SELECT account_id, max(modseq) AS modseq, count(*) AS rows FROM gone GROUP BY account_id
+        )
+        UPDATE account
+        SET low_water_mark = greatest(account.low_water_mark, marks.modseq)
+        FROM marks
+        WHERE account.id = marks.account_id
+        RETURNING marks.rows
+        """,
+        before,
+    )
+    return sum(row["rows"] for row in rows)

@@ -1,0 +1,208 @@
+"""Statements that recount what the store keeps: each returns a row for every difference."""
+
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from mailserver.storage.database import Connection
+
+
+class Check(NamedTuple):
+    """A rule of the store, and a query that returns what breaks it as one text column."""
+
+    rule: str
+    query: str
+
+
+# In these, flags & 1 is \Seen and flags & 16 is \Deleted (model.FLAG_NAMES).
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "mailbox counters equal a count of its messages",
+        """
+        SELECT format('mailbox %s of account %s: total %s/%s unseen %s/%s deleted %s/%s size %s/%s',
+                      m.id, m.account_id, m.total, c.total, m.unseen, c.unseen, m.deleted,
+                      c.deleted, m.size, c.size)
+        FROM mailbox m
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS total,
+                   count(*) FILTER (WHERE flags & 1 = 0) AS unseen,
+                   count(*) FILTER (WHERE flags & 16 <> 0) AS deleted,
+                   coalesce(sum(size), 0) AS size
+            FROM msg
+            WHERE msg.account_id = m.account_id AND msg.mailbox_id = m.id
+        ) AS c
+        WHERE (m.total, m.unseen, m.deleted, m.size) <> (c.total, c.unseen, c.deleted, c.size)
+        """,
+    ),
+    Check(
+        "UIDs are below UIDNEXT, modseqs not above the mailbox's and the account's",
+        """
+        SELECT format('mailbox %s of account %s: uid %s uidnext %s modseq %s/%s/%s',
+                      m.id, m.account_id, c.uid, m.uidnext, c.modseq, m.modseq, a.modseq)
+        FROM mailbox m
+        JOIN account a ON a.id = m.account_id
+        CROSS JOIN LATERAL (
+            SELECT max(uid) AS uid, max(modseq) AS modseq
+            FROM msg
+            WHERE msg.account_id = m.account_id AND msg.mailbox_id = m.id
+        ) AS c
+        WHERE c.uid >= m.uidnext OR c.modseq > m.modseq OR m.modseq > a.modseq
+        """,
+    ),
+    Check(
+        "every message is in a mailbox that exists",
+        """
+        SELECT format('uid %s of mailbox %s, account %s', uid, mailbox_id, account_id)
+        FROM msg
+        WHERE NOT EXISTS (
+            SELECT FROM mailbox m WHERE m.account_id = msg.account_id AND m.id = msg.mailbox_id
+        )
+        """,
+    ),
+    Check(
+        "every message has its email, with the same thread, size and date",
+        """
+        SELECT format('uid %s of mailbox %s, account %s', uid, mailbox_id, account_id)
+        FROM msg
+        WHERE NOT EXISTS (
+            SELECT FROM email e
+            WHERE e.account_id = msg.account_id AND e.id = msg.email_id
+                  AND (e.thread_id, e.size, e.received_at)
+                      = (msg.thread_id, msg.size, msg.received_at)
+        )
+        """,
+    ),
+    Check(
+        "every email is in a mailbox",
+        """
+        SELECT format('email %s of account %s', id, account_id)
+        FROM email
+        WHERE NOT EXISTS (
+            SELECT FROM msg WHERE msg.account_id = email.account_id AND msg.email_id = email.id
+        )
+        """,
+    ),
+    Check(
+        "an email has the same flags in all its mailboxes, \\Deleted aside",
+        """
+        SELECT format('email %s of account %s', email_id, account_id)
+        FROM msg
+        GROUP BY account_id, email_id
+        HAVING count(*) > 1
+               AND count(DISTINCT (flags & ~16, coalesce(keywords, '{}'))) > 1
+        """,
+    ),
+    Check(
+        "blob references equal a count of emails, uploads and queue entries",
+        """
+        SELECT format('blob %s of account %s: %s references, counted %s',
+                      encode(b.id, 'hex'), b.account_id, b.refs, coalesce(c.refs, 0))
+        FROM blob b
+        LEFT JOIN (
+            SELECT account_id, blob_id, count(*) AS refs
+            FROM (
+                SELECT account_id, blob_id FROM email
+                UNION ALL SELECT account_id, blob_id FROM upload
+                UNION ALL SELECT account_id, blob_id FROM queue_message
+            ) AS r
+            GROUP BY account_id, blob_id
+        ) AS c ON c.account_id = b.account_id AND c.blob_id = b.id
+        WHERE b.refs <> coalesce(c.refs, 0) OR (b.refs = 0) <> (b.unreferenced_at IS NOT NULL)
+        """,
+    ),
+    Check(
+        "whatever needs a blob finds it, with the same size",
+        """
+        SELECT format('blob %s of account %s', encode(r.blob_id, 'hex'), r.account_id)
+        FROM (
+            SELECT account_id, blob_id, size FROM email
+            UNION ALL SELECT account_id, blob_id, size FROM queue_message
+        ) AS r
+        WHERE NOT EXISTS (
+            SELECT FROM blob b
+            WHERE b.account_id = r.account_id AND b.id = r.blob_id AND b.size = r.size
+        )
+        """,
+    ),
+    Check(
+        "a blob is hot exactly when PostgreSQL has its body, else it has an object",
+        """
+        SELECT format('blob %s of account %s: hot %s, in PostgreSQL %s, object %s',
+                      encode(b.id, 'hex'), b.account_id, b.hot, h.id IS NOT NULL, b.object)
+        FROM blob b
+        LEFT JOIN blob_hot h ON h.account_id = b.account_id AND h.id = b.id
+        WHERE b.hot <> (h.id IS NOT NULL) OR (NOT b.hot AND b.object IS NULL)
+              OR (h.id IS NOT NULL AND length(h.data) <> b.length)
+        """,
+    ),
+    Check(
+        "every body in PostgreSQL belongs to a blob",
+        """
+        SELECT format('blob %s of account %s', encode(h.id, 'hex'), h.account_id)
+        FROM blob_hot h
+        WHERE NOT EXISTS (
+            SELECT FROM blob b WHERE b.account_id = h.account_id AND b.id = h.id
+        )
+        """,
+    ),
+    Check(
+        "the bytes an account uses are those of its emails",
+        """
+        SELECT format('account %s: %s, counted %s', a.id, a.quota_used, coalesce(c.size, 0))
+        FROM account a
+        LEFT JOIN (
+            SELECT account_id, sum(size) AS size FROM email GROUP BY account_id
+        ) AS c ON c.account_id = a.id
+        WHERE a.quota_used <> coalesce(c.size, 0)
+        """,
+    ),
+    Check(
+        "the change log knows every message at its modseq, unless that was trimmed",
+        """
+        SELECT format('uid %s of mailbox %s, account %s, modseq %s', uid, mailbox_id,
+                      msg.account_id, msg.modseq)
+        FROM msg
+        JOIN account a ON a.id = msg.account_id
+        WHERE msg.modseq > a.low_water_mark
+              AND NOT EXISTS (
+                  SELECT FROM change c
+                  WHERE c.account_id = msg.account_id AND c.modseq = msg.modseq
+                        AND c.mailbox_id = msg.mailbox_id AND msg.uid = ANY(c.uids)
+              )
+        """,
+    ),
+    Check(
+        "every account has exactly one INBOX",
+        """
+        SELECT format('account %s', a.id)
+        FROM account a
+        WHERE (
+            SELECT count(*) FROM mailbox m WHERE m.account_id = a.id AND m.role = 'inbox'
+        ) <> 1
+        """,
+    ),
+    Check(
+        "every queued recipient has its message, and every queued message a recipient",
+        """
+        SELECT format('queue entry %s', m.id)
+        FROM queue_message m
+        WHERE NOT EXISTS (SELECT FROM queue_recipient r WHERE r.message_id = m.id)
+        """,
+    ),
+)
+
+# The whole store is read: a plan made for one account would be the wrong one here.
+SETTINGS = (
+    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    "SET LOCAL plan_cache_mode = auto",
+    "SET LOCAL statement_timeout = 0",
+)
+
+
+async def differences(connection: "Connection") -> AsyncIterator[tuple[str, str]]:
+    """Run every check on one snapshot; give (rule, what breaks it)."""
+    async with connection.transaction():
+        for setting in SETTINGS:
+            await connection.execute(setting)
+        for check in CHECKS:
+            for row in await connection.fetch(check.query, timeout=3600):
+                yield check.rule, row[0]

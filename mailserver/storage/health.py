@@ -1,0 +1,11 @@
+"""Whether PostgreSQL would take a change now."""
+
+from mailserver.storage.database import Executor
+
+
+async def writable(database: Executor) -> bool:
+    """Return whether this is a primary that takes writes; Unavailable when nobody answers."""
+    answer = await database.fetchval(
+        "SELECT NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off'"
+    )
+    return answer is True

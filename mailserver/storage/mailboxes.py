@@ -1,0 +1,205 @@
+"""Statements on mailboxes."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mailserver.model import AccountId, Mailbox, MailboxId, Modseq, Role
+from mailserver.storage.database import Executor, Record
+
+
+def _mailbox(row: Record) -> Mailbox:
+    return Mailbox(
+        id=MailboxId(row["id"]),
+        parent_id=row["parent_id"],
+        name=row["name"],
+        path=row["path"],
+        role=Role(row["role"]) if row["role"] else None,
+        subscribed=row["subscribed"],
+        sort_order=row["sort_order"],
+        uidvalidity=row["uidvalidity"],
+        uidnext=row["uidnext"],
+        modseq=Modseq(row["modseq"]),
+        total=row["total"],
+        unseen=row["unseen"],
+        deleted=row["deleted"],
+        size=row["size"],
+    )
+
+
+async def of_account(database: Executor, account: AccountId) -> list[Mailbox]:
+    """Return an account's mailboxes with their paths, INBOX first, parents before children."""
+    rows = await database.fetch(
+        """
+        WITH RECURSIVE tree AS (
+            SELECT m.*, m.name AS path
+            FROM mailbox m
+            WHERE m.account_id = $1 AND m.parent_id IS NULL
+            UNION ALL
+            SELECT m.*, tree.path || '/' || m.name
+            FROM mailbox m
+            JOIN tree ON m.account_id = tree.account_id AND m.parent_id = tree.id
+            WHERE m.account_id = $1
+        )
+        SELECT id, parent_id, name, path, role, subscribed, sort_order, uidvalidity, uidnext,
+               modseq, total, unseen, deleted, size
+        FROM tree
+        ORDER BY (role = 'inbox') IS NOT TRUE, path COLLATE "C"
+        """,
+        account,
+    )
+    return [_mailbox(row) for row in rows]
+
+
+async def inboxes(database: Executor, accounts: Sequence[AccountId]) -> dict[AccountId, MailboxId]:
+    """Return the INBOX of each account."""
+    rows = await database.fetch(
+        """
+        SELECT account_id, id
+        FROM mailbox
+        WHERE account_id = ANY($1::bigint[]) AND role = 'inbox'
+        """,
+        accounts,
+    )
+    return {AccountId(row["account_id"]): MailboxId(row["id"]) for row in rows}
+
+
+async def insert(
+    tx: Executor,
+    account: AccountId,
+    mailbox: MailboxId,
+    parent: MailboxId | None,
+    name: str,
+    role: Role | None,
+    modseq: Modseq,
+) -> None:
+    """Add an empty mailbox; UIDVALIDITY comes from a sequence, so it is never reused."""
+    await tx.execute(
+        """
+        INSERT INTO mailbox (account_id, id, parent_id, name, role, modseq)
+        VALUES ($1, $2, $3, $4, $5, $6)
+        """,
+        account,
+        mailbox,
+        parent,
+        name,
+        role.value if role else None,
+        modseq,
+    )
+
+
+async def rename(
+    tx: Executor,
+    account: AccountId,
+    mailbox: MailboxId,
+    parent: MailboxId | None,
+    name: str,
+    modseq: Modseq,
+) -> None:
+    """Move a mailbox, and so all below it, to another parent or name."""
+    await tx.execute(
+        """
+        UPDATE mailbox
+        SET parent_id = $3, name = $4, modseq = $5
+        WHERE account_id = $1 AND id = $2
+        """,
+        account,
+        mailbox,
+        parent,
+        name,
+        modseq,
+    )
+
+
+async def subscribe(
+    tx: Executor, account: AccountId, mailbox: MailboxId, subscribed: bool, modseq: Modseq
+) -> None:
+    """Set or clear the subscription."""
+    await tx.execute(
+        """
+        UPDATE mailbox
+        SET subscribed = $3, modseq = $4
+        WHERE account_id = $1 AND id = $2
+        """,
+        account,
+        mailbox,
+        subscribed,
+        modseq,
+    )
+
+
+async def delete(tx: Executor, account: AccountId, mailbox: MailboxId) -> None:
+    """Remove a mailbox that has no messages and no children."""
+    await tx.execute("DELETE FROM mailbox WHERE account_id = $1 AND id = $2", account, mailbox)
+
+
+async def take_recent(database: Executor, account: AccountId, mailbox: MailboxId) -> int | None:
+    """Return the first recent UID and make every message so far recent for nobody else."""
+    first: int | None = await database.fetchval(
+        """
+        UPDATE mailbox m
+        SET recent_uid = m.uidnext
+        FROM (
+            SELECT recent_uid FROM mailbox WHERE account_id = $1 AND id = $2 FOR NO KEY UPDATE
+        ) AS before
+        WHERE m.account_id = $1 AND m.id = $2
+        RETURNING before.recent_uid
+        """,
+        account,
+        mailbox,
+    )
+    return first
+
+
+async def peek_recent(database: Executor, account: AccountId, mailbox: MailboxId) -> int | None:
+    """Return the first recent UID and leave it recent for others."""
+    first: int | None = await database.fetchval(
+        "SELECT recent_uid FROM mailbox WHERE account_id = $1 AND id = $2", account, mailbox
+    )
+    return first
+
+
+class Growth(NamedTuple):
+    """What a change adds to one mailbox; negative numbers take away."""
+
+    account_id: AccountId
+    mailbox_id: MailboxId
+    uids: int  # how many UIDs are taken
+    total: int
+    unseen: int
+    deleted: int
+    size: int
+    modseq: Modseq
+
+
+class Place(NamedTuple):
+    """Where the messages that a change added begin."""
+
+    first_uid: int
+    uidvalidity: int
+
+
+async def grow(tx: Executor, growths: Sequence[Growth]) -> dict[tuple[AccountId, MailboxId], Place]:
+    """Take UIDs and keep the counters of several mailboxes; one that is gone is left out."""
+    rows = await tx.fetch(
+        """
+        UPDATE mailbox m
+        SET uidnext = m.uidnext + d.uids,
+            total = m.total + d.total,
+            unseen = m.unseen + d.unseen,
+            deleted = m.deleted + d.deleted,
+            size = m.size + d.size,
+            modseq = d.modseq
+        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::int[], $5::int[], $6::int[],
+                    $7::bigint[], $8::bigint[])
+             AS d(account_id, id, uids, total, unseen, deleted, size, modseq)
+        WHERE m.account_id = d.account_id AND m.id = d.id
+        RETURNING m.account_id, m.id, m.uidnext - d.uids AS first_uid, m.uidvalidity
+        """,
+        *zip(*growths, strict=True),
+    )
+    return {
+        (AccountId(row["account_id"]), MailboxId(row["id"])): Place(
+            row["first_uid"], row["uidvalidity"]
+        )
+        for row in rows
+    }

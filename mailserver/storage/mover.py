@@ -1,0 +1,176 @@
+"""The move of message bodies from PostgreSQL to S3, and the collection of those nobody needs.
+
+An S3 "200" is no promise: SeaweedFS was measured to lose acknowledged objects in a power cut. So a
+body is copied and read back, and its hot copy in PostgreSQL goes only after a durability barrier
+that began after the copy.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from mailserver.config import Mover as Settings
+from mailserver.errors import MailError, NotFound
+from mailserver.metrics import Metrics
+from mailserver.model import AccountId, BlobId, IdKind, id_text, id_value
+from mailserver.storage import bodies, leases
+from mailserver.storage.blobs import Blobs
+from mailserver.storage.bodies import Location
+from mailserver.storage.database import Database
+from mailserver.storage.ids import Ids
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+BATCH = 200  # bodies in one round of work
+PARALLEL = 8  # S3 requests at once: enough for SeaweedFS, and the event loop stays free
+LEASE = "mover"
+LEASE_TIME = timedelta(seconds=120)
+
+
+class Mover:
+    """Copies, drops and collects; any number of processes may run one, a lease picks who works."""
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: Blobs,
+        ids: Ids,
+        settings: Settings,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        owner: str,
+        barrier: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        """Take a barrier that makes what S3 has durable; None: `barrier_age` must do."""
+        self._database = database
+        self._blobs = blobs
+        self._ids = ids
+        self._settings = settings
+        self._metrics = metrics
+        self._now = now
+        self._owner = owner
+        self._barrier = barrier
+
+    async def run(self) -> None:
+        """Work until cancelled; a round that fails is logged and tried again."""
+        while True:
+            try:
+                busy = await self.round()
+            except MailError as error:
+                self._metrics.background_failures.labels("mover").inc()
+                log.warning("mover: round failed", extra={"error": str(error)})
+                busy = False
+            await asyncio.sleep(0 if busy else self._settings.interval)
+
+    async def round(self) -> bool:
+        """Do one batch of each kind of work; return whether there was a full batch of any."""
+        if not await leases.take(self._database, LEASE, self._owner, self._now(), LEASE_TIME):
+            return False
+        copied = await self.copy()
+        dropped = await self.drop()
+        collected = await self.collect()
+        return max(copied, dropped, collected) >= BATCH
+
+    async def copy(self) -> int:
+        """Write bodies to S3 and read them back; return how many there were to copy."""
+        before = self._now() - timedelta(seconds=self._settings.copy_after)
+        waiting = await bodies.to_copy(self._database, before, BATCH)
+        moves = await self._each(waiting, self._copy_one)
+        done = [move for move in moves if move is not None]
+        if done:
+            await bodies.copied(self._database, done, self._now())
+            self._metrics.blobs_moved.inc(len(done))
+        return len(waiting)
+
+    async def _copy_one(self, location: Location) -> tuple[AccountId, BlobId, str] | None:
+        data = (await bodies.hot(self._database, location.account_id, [location.id])).get(
+            location.id
+        )
+        if data is None:
+            log.error("mover: body without a hot copy", extra=_named(location))
+            return None
+        name = object_name(location.account_id, location.id, self._ids.next())
+        await self._blobs.put(name, data)
+        if await self._blobs.get(name, 0, len(data)) != data:
+            log.error("mover: object differs from what was written", extra=_named(location))
+            return None
+        return location.account_id, location.id, name
+
+    async def drop(self) -> int:
+        """Drop hot copies whose object is durable; return how many there were to drop."""
+        now = self._now()
+        created_before = now - timedelta(seconds=self._settings.drop_after)
+        copied_before = now
+        if self._barrier is None:
+            copied_before = now - timedelta(seconds=self._settings.barrier_age)
+        waiting = await bodies.to_drop(self._database, created_before, copied_before, BATCH)
+        if waiting and self._barrier is not None:
+            await self._barrier()
+        present = await self._each(waiting, self._is_there)
+        by_account: dict[AccountId, list[BlobId]] = {}
+        for location, there in zip(waiting, present, strict=True):
+            if there:
+                by_account.setdefault(location.account_id, []).append(location.id)
+        for account, ids in by_account.items():
+            async with self._database.transaction() as tx:
+                await bodies.drop(tx, account, ids)
+            self._metrics.blobs_dropped.inc(len(ids))
+        return len(waiting)
+
+    async def _is_there(self, location: Location) -> bool:
+        if location.object is None:
+            return False
+        size = await self._blobs.size(location.object)
+        if size is not None and size >= location.offset + location.length:
+            return True
+        log.error("mover: object is missing, copying again", extra=_named(location))
+        await bodies.forget_object(self._database, location.account_id, location.id)
+        return False
+
+    async def collect(self) -> int:
+        """Delete bodies that were unreferenced for the whole grace time; return how many."""
+        before = self._now() - timedelta(seconds=self._settings.grace)
+        async with self._database.transaction() as tx:
+            gone = await bodies.collect(tx, before, BATCH)
+        # the rows are gone first: a crash here leaves objects, which `fsck` finds and removes
+        for _, _, name in gone:
+            if name is not None:
+                try:
+                    await self._blobs.delete(name)
+                except NotFound:
+                    continue
+        self._metrics.blobs_collected.inc(len(gone))
+        return len(gone)
+
+    async def _each(
+        self, locations: Sequence[Location], work: Callable[[Location], Awaitable[T]]
+    ) -> list[T]:
+        """Do the same to all, a few at a time; a failure ends the round after the others."""
+        gate = asyncio.Semaphore(PARALLEL)
+
+        async def one(location: Location) -> T:
+            async with gate:
+                return await work(location)
+
+        outcomes = await asyncio.gather(*map(one, locations), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+
+
+def object_name(account: AccountId, blob: BlobId, unique: int) -> str:
+    """Return a name that is never used twice: a late delete cannot hit a later object."""
+    return f"{id_text(IdKind.ACCOUNT, account)}/{blob.hex()}-{id_text(IdKind.BLOB, unique)}"
+
+
+def object_made(name: str) -> int | None:
+    """Return the id in an object's name, which tells when it was made; None for a strange name."""
+    return id_value(IdKind.BLOB, name.rpartition("-")[2])
+
+
+def _named(location: Location) -> dict[str, str]:
+    return {"account": id_text(IdKind.ACCOUNT, location.account_id), "blob": location.id.hex()}

@@ -1,0 +1,116 @@
+"""Statements on the outgoing queue."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from mailserver.model import AccountId, BlobId, QueueId, QueueState
+from mailserver.storage.database import Executor
+
+
+class NewQueued(NamedTuple):
+    """One row of `queue_message` to insert."""
+
+    id: QueueId
+    account_id: AccountId
+    blob_id: BlobId
+    sender: str
+    size: int
+    smtputf8: bool
+    body: str
+    envid: str | None
+    ret: str | None
+    received_at: datetime
+    session: str
+
+
+class NewRecipient(NamedTuple):
+    """One row of `queue_recipient` to insert."""
+
+    message_id: QueueId
+    recipient: str
+    domain: str
+    state: int
+    next_attempt: datetime
+    expires_at: datetime
+    notify: str | None
+    orcpt: str | None
+
+
+async def insert(
+    tx: Executor, messages: Sequence[NewQueued], recipients: Sequence[NewRecipient]
+) -> None:
+    """Queue messages with their recipients."""
+    if not messages:
+        return
+    await tx.execute(
+        """
+        INSERT INTO queue_message (id, account_id, blob_id, sender, size, smtputf8, body, envid,
+                                   ret, received_at, session)
+        SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::text[], $5::bigint[],
+                             $6::boolean[], $7::text[], $8::text[], $9::text[],
+                             $10::timestamptz[], $11::text[])
+        """,
+        *zip(*messages, strict=True),
+    )
+    await tx.execute(
+        """
+        INSERT INTO queue_recipient (message_id, recipient, domain, state, next_attempt,
+                                     expires_at, notify, orcpt)
+        SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::smallint[],
+                             $5::timestamptz[], $6::timestamptz[], $7::text[], $8::text[])
+        ON CONFLICT DO NOTHING
+        """,
+        *zip(*recipients, strict=True),
+    )
+
+
+class Queued(NamedTuple):
+    """One recipient in the queue, as it is shown."""
+
+    message_id: QueueId
+    sender: str
+    recipient: str
+    state: QueueState
+    size: int
+    received_at: datetime
+    next_attempt: datetime
+    expires_at: datetime
+    attempts: int
+    last_reply: str | None
+
+
+async def show(database: Executor, limit: int) -> list[Queued]:
+    """Return the newest messages in the queue, a row for each recipient."""
+    rows = await database.fetch(
+        """
+        SELECT m.id, m.sender, r.recipient, r.state, m.size, m.received_at, r.next_attempt,
+               r.expires_at, r.attempts, r.last_reply
+        FROM queue_message m
+        JOIN queue_recipient r ON r.message_id = m.id
+        ORDER BY m.id DESC, r.recipient
+        LIMIT $1
+        """,
+        limit,
+    )
+    return [
+        Queued(
+            row["id"],
+            row["sender"],
+            row["recipient"],
+            QueueState(row["state"]),
+            row["size"],
+            row["received_at"],
+            row["next_attempt"],
+            row["expires_at"],
+            row["attempts"],
+            row["last_reply"],
+        )
+        for row in rows
+    ]
+
+
+async def waiting(database: Executor) -> int:
+    """Return how many recipients wait for an attempt."""
+    count: int = await database.fetchval("SELECT count(*) FROM queue_recipient WHERE state = 0")
+    return count

@@ -1,0 +1,143 @@
+"""Real services for the tests: one PostgreSQL and one SeaweedFS a run, a database clone a test."""
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from mailserver.auth.passwords import Passwords
+from mailserver.config import Config
+from mailserver.events import Hub
+from mailserver.mail import accounts, fsck
+from mailserver.mail.context import Mail
+from mailserver.metrics import Metrics
+from mailserver.model import Account
+from mailserver.runtime.embedded.postgres import Postgres
+from mailserver.runtime.embedded.seaweedfs import SeaweedFS
+from mailserver.storage import migrate
+from mailserver.storage.blobs import Bucket, S3Blobs
+from mailserver.storage.database import Database
+from mailserver.storage.ids import Ids
+
+PASSWORD = "correct horse"
+
+# The data of a test run may be lost, so nothing waits for the disk.
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+_numbers = itertools.count(1)
+
+
+@pytest_asyncio.fixture(scope="session")
+async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Postgres]:
+    """A PostgreSQL server whose database `template_mail` has the newest schema."""
+    server = Postgres(tmp_path_factory.mktemp("postgres"), sync=False, settings=FAST)
+    await server.start()
+    connection = await asyncpg.connect(server.dsn())
+    await connection.execute("CREATE DATABASE template_mail")
+    await connection.close()
+    await asyncio.to_thread(migrate.upgrade, server.dsn("template_mail"))
+    yield server
+    await server.stop()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SeaweedFS]:
+    """A SeaweedFS with an empty bucket."""
+    server = SeaweedFS(tmp_path_factory.mktemp("seaweedfs"))
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest_asyncio.fixture
+async def dsn(postgres: Postgres) -> AsyncIterator[str]:
+    """The DSN of a database of the test's own, cloned from the template."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    admin = await asyncpg.connect(postgres.dsn())
+    await admin.execute(f"CREATE DATABASE {name} TEMPLATE template_mail STRATEGY FILE_COPY")
+    yield postgres.dsn(name)
+    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await admin.close()
+
+
+@pytest_asyncio.fixture
+async def database(dsn: str) -> AsyncIterator[Database]:
+    """A pool on the test's database."""
+    database = Database(lambda: dsn, size=8)
+    yield database
+    await database.close()
+
+
+@dataclass(frozen=True)
+class Bucketed:
+    """A place of the test's own in the bucket."""
+
+    bucket: Bucket
+    blobs: S3Blobs
+
+
+@pytest.fixture
+def bucket(seaweedfs: SeaweedFS) -> Bucketed:
+    """A prefix of the test's own in the bucket."""
+    place = Bucket(
+        endpoint=seaweedfs.endpoint,
+        bucket=seaweedfs.bucket,
+        region="us-east-1",
+        access_key=seaweedfs.access_key,
+        secret_key=seaweedfs.secret_key,
+        prefix=f"test-{os.getpid()}-{next(_numbers)}",
+    )
+    return Bucketed(place, S3Blobs(lambda: place))
+
+
+@pytest.fixture
+def config() -> Config:
+    """The configuration; a test that needs another overrides this fixture."""
+    return Config.model_validate({"server": {"hostname": "mail.example.test"}})
+
+
+def make_mail(database: Database, blobs: S3Blobs, config: Config, node: int = 1) -> Mail:
+    """Build the store as a process has it; several may share a database and a bucket."""
+
+    def now() -> datetime:
+        return datetime.now(UTC)
+
+    return Mail(
+        database=database,
+        blobs=blobs,
+        events=Hub(),
+        ids=Ids(node, now),
+        metrics=Metrics("test"),
+        config=config,
+        now=now,
+        passwords=Passwords(),
+    )
+
+
+@pytest_asyncio.fixture
+async def mail(database: Database, bucket: Bucketed, config: Config) -> AsyncIterator[Mail]:
+    """The store, empty but for the domain example.test; consistent when the test ends."""
+    store = make_mail(database, bucket.blobs, config)
+    await accounts.add_domain(store, "example.test")
+    yield store
+    await store.committer.drain()
+    store.passwords.close()
+    assert [difference async for difference in fsck.check(store, contents=True)] == []
+
+
+@pytest_asyncio.fixture
+async def alice(mail: Mail) -> Account:
+    """The account alice@example.test."""
+    return await accounts.create(mail, "alice@example.test", password=PASSWORD)
+
+
+@pytest_asyncio.fixture
+async def bob(mail: Mail) -> Account:
+    """The account bob@example.test."""
+    return await accounts.create(mail, "bob@example.test", password=PASSWORD)

@@ -1,0 +1,168 @@
+"""Bodies move from PostgreSQL to S3, stay readable, and go when nobody needs them."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import pytest_asyncio
+
+from mailserver.config import Config
+from mailserver.errors import Corrupt, NotFound
+from mailserver.mail import content, delivery, fsck, mailboxes, messages
+from mailserver.mail.context import Mail
+from mailserver.mail.delivery import Target
+from mailserver.model import DELETED, Account, Flags
+from mailserver.storage.mover import Mover
+
+RAW = b"Subject: moved\r\n\r\n" + b"x" * 5000 + b"\r\n"
+
+
+class Clock:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 11, 24, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.time
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def barriers() -> list[datetime]:
+    return []
+
+
+@pytest_asyncio.fixture
+async def mover(
+    mail: Mail, config: Config, clock: Clock, barriers: list[datetime]
+) -> AsyncIterator[Mover]:
+    mail.now = clock
+
+    async def barrier() -> None:
+        barriers.append(clock())
+
+    yield Mover(
+        mail.database,
+        mail.blobs,
+        mail.ids,
+        config.mover,
+        mail.metrics,
+        clock,
+        "test",
+        barrier,
+    )
+
+
+async def hot(mail: Mail) -> int:
+    return int(await mail.database.fetchval("SELECT count(*) FROM blob_hot"))
+
+
+async def test_a_body_is_copied_then_dropped_then_collected(
+    mail: Mail, alice: Account, mover: Mover, clock: Clock, barriers: list[datetime]
+) -> None:
+    accepted = await delivery.accept(
+        mail, RAW, [Target(alice.id, flags=Flags(DELETED))], received_at=clock()
+    )
+    await mover.round()
+    assert [page async for page in mail.blobs.names()] == []
+
+    clock.time += timedelta(minutes=2)
+    await mover.round()
+    (objects,) = [page async for page in mail.blobs.names()]
+    assert len(objects) == 1
+    assert await hot(mail) == 1
+    assert barriers == []
+
+    clock.time += timedelta(days=8)
+    await mover.round()
+    assert await hot(mail) == 0
+    assert barriers == [clock()]
+    assert await content.content(mail, alice.id, accepted.blob_id) == RAW
+
+    box = await mailboxes.by_path(mail, alice.id, "INBOX")
+    await messages.expunge(mail, alice.id, box.id, None)
+    clock.time += timedelta(days=34)
+    await mover.round()
+    assert await content.content(mail, alice.id, accepted.blob_id) == RAW
+    clock.time += timedelta(days=2)
+    await mover.round()
+    with pytest.raises(NotFound):
+        await content.content(mail, alice.id, accepted.blob_id)
+    assert [page async for page in mail.blobs.names()] == []
+
+
+async def test_a_body_that_comes_again_is_kept(
+    mail: Mail, alice: Account, mover: Mover, clock: Clock
+) -> None:
+    target = Target(alice.id, flags=Flags(DELETED))
+    await delivery.accept(mail, RAW, [target], received_at=clock())
+    clock.time += timedelta(days=8)
+    await mover.round()
+    clock.time += timedelta(seconds=1)
+    await mover.round()
+    assert await hot(mail) == 0
+    box = await mailboxes.by_path(mail, alice.id, "INBOX")
+    await messages.expunge(mail, alice.id, box.id, None)
+    again = await delivery.accept(mail, RAW, [Target(alice.id)], received_at=clock())
+    clock.time += timedelta(days=40)
+    await mover.round()
+    assert await content.content(mail, alice.id, again.blob_id) == RAW
+
+
+async def test_an_object_that_vanished_is_written_again(
+    mail: Mail, alice: Account, mover: Mover, clock: Clock
+) -> None:
+    accepted = await delivery.accept(mail, RAW, [Target(alice.id)], received_at=clock())
+    clock.time += timedelta(minutes=2)
+    await mover.round()
+    ((name, _),) = [entry async for page in mail.blobs.names() for entry in page]
+    await mail.blobs.delete(name)
+    assert [d.rule async for d in fsck.check(mail)] == ["every object that a blob names is there"]
+
+    clock.time += timedelta(days=8)
+    await mover.round()
+    assert await hot(mail) == 1
+    for _ in range(2):
+        clock.time += timedelta(seconds=1)
+        await mover.round()
+    assert await hot(mail) == 0
+    assert await content.content(mail, alice.id, accepted.blob_id) == RAW
+
+
+async def test_a_damaged_object_is_noticed(
+    mail: Mail, alice: Account, mover: Mover, clock: Clock
+) -> None:
+    accepted = await delivery.accept(mail, RAW, [Target(alice.id)], received_at=clock())
+    clock.time += timedelta(days=8)
+    await mover.round()
+    clock.time += timedelta(seconds=1)
+    await mover.round()
+    ((name, size),) = [entry async for page in mail.blobs.names() for entry in page]
+    whole = await mail.blobs.get(name, 0, size)
+    await mail.blobs.put(name, whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(Corrupt):
+        await content.content(mail, alice.id, accepted.blob_id)
+    rules = [d.rule async for d in fsck.check(mail, contents=True)]
+    assert rules == ["every body has the hash it was stored under"]
+    await mail.blobs.put(name, whole)
+
+
+async def test_one_process_moves_at_a_time(
+    mail: Mail, alice: Account, mover: Mover, config: Config, clock: Clock
+) -> None:
+    other = Mover(
+        mail.database, mail.blobs, mail.ids, config.mover, mail.metrics, clock, "other", None
+    )
+    await delivery.accept(mail, RAW, [Target(alice.id)], received_at=clock())
+    await mover.round()
+    clock.time += timedelta(seconds=61)
+    await other.round()
+    assert [page async for page in mail.blobs.names()] == []
+    clock.time += timedelta(seconds=120)
+    await other.round()
+    assert len([page async for page in mail.blobs.names()]) == 1

@@ -1,0 +1,86 @@
+"""Changes travel between processes, and lost notifications are healed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest_asyncio
+
+from mailserver.events import Hub
+from mailserver.mail import delivery, listings, mailboxes
+from mailserver.mail.context import Mail
+from mailserver.mail.delivery import Target
+from mailserver.metrics import Metrics
+from mailserver.model import Account
+from mailserver.storage.database import Database
+from mailserver.storage.notify import Notifier
+
+RAW = b"Subject: news\r\n\r\nHello\r\n"
+
+
+@pytest_asyncio.fixture
+async def here(mail: Mail, database: Database) -> AsyncIterator[Notifier]:
+    """The notifier of the process that delivers."""
+    notifier = Notifier(database, mail.events, Metrics("here"), "here")
+    mail.events.forward(notifier.tell)
+    task = asyncio.create_task(notifier.run())
+    await notifier.listening.wait()
+    yield notifier
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@pytest_asyncio.fixture
+async def there(database: Database) -> AsyncIterator[tuple[Notifier, Hub]]:
+    """The notifier and the hub of another process."""
+    hub = Hub()
+    notifier = Notifier(database, hub, Metrics("there"), "there")
+    task = asyncio.create_task(notifier.run())
+    await notifier.listening.wait()
+    yield notifier, hub
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_delivery_is_told_to_the_other_process(
+    mail: Mail, alice: Account, here: Notifier, there: tuple[Notifier, Hub]
+) -> None:
+    subscription = there[1].subscribe(alice.id)
+    (delivered,) = (
+        await delivery.accept(mail, RAW, [Target(alice.id)], received_at=mail.now())
+    ).delivered
+    async with asyncio.timeout(10):
+        assert await subscription.wait() == delivered.modseq
+
+
+async def test_a_listing_of_the_other_process_follows(
+    mail: Mail, alice: Account, here: Notifier, there: tuple[Notifier, Hub]
+) -> None:
+    box = await mailboxes.by_path(mail, alice.id, "INBOX")
+    listing = await listings.open_listing(mail, alice.id, box.id)
+    subscription = there[1].subscribe(alice.id, listing.modseq)
+    await delivery.accept(mail, RAW, [Target(alice.id)], received_at=mail.now())
+    async with asyncio.timeout(10):
+        await subscription.wait()
+    await listings.refresh(mail, listing)
+    assert list(listing.uids) == [1]
+
+
+async def test_what_was_lost_while_the_connection_was_down_is_healed(
+    mail: Mail, alice: Account, there: tuple[Notifier, Hub], dsn: str
+) -> None:
+    notifier, hub = there
+    subscription = hub.subscribe(alice.id, alice.modseq)
+    # nobody notifies: the event can come only from the re-check after the reconnection
+    (delivered,) = (
+        await delivery.accept(mail, RAW, [Target(alice.id)], received_at=mail.now())
+    ).delivered
+    admin = await asyncpg.connect(dsn)
+    await admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    await admin.close()
+    async with asyncio.timeout(60):
+        assert await subscription.wait() == delivered.modseq
+    assert notifier.listening.is_set()
