@@ -1,0 +1,207 @@
+"""One process of the mail server: what it is made of, in which order it starts and stops."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+from mailserver.app import schema, store
+from mailserver.app.backends import Backends
+from mailserver.app.background import Background, every, shielded
+from mailserver.app.front import Front
+from mailserver.app.web import WebServer
+from mailserver.auth.credentials import Authenticator
+from mailserver.auth.passwords import Passwords
+from mailserver.config import Config, Listener
+from mailserver.errors import ConfigurationError, MailError, Unavailable
+from mailserver.mail.context import Mail
+from mailserver.metrics import Metrics
+from mailserver.storage import health, leases
+from mailserver.storage.mover import Mover
+from mailserver.tls import Certificate
+
+log = logging.getLogger(__name__)
+
+READY_TIMEOUT = 3.0  # seconds for PostgreSQL to answer the readiness probe
+RETRY = 1.0  # seconds between two attempts to reach PostgreSQL at start
+S3_CHECK = 30.0  # seconds between two looks whether S3 answers
+
+Prepare = Callable[[Mail], Awaitable[None]]
+
+
+class Listening(Protocol):
+    """What every protocol server has."""
+
+    async def start(self, listener: Listener) -> tuple[str, int]:
+        """Listen and return the address and the port."""
+        ...
+
+    async def stop(self, grace: float) -> None:
+        """Stop listening, let running work end within `grace` seconds, close the rest."""
+        ...
+
+
+class Server:
+    """All listeners and background tasks of one process."""
+
+    def __init__(self, config: Config, backends: Backends) -> None:
+        """Take the configuration; ConfigurationError when the certificate cannot be used."""
+        self.config = config
+        self.listeners: dict[str, tuple[str, int]] = {}
+        self._backends = backends
+        self._name = store.process_name()
+        self._metrics = Metrics(config.metrics.prefix)
+        self._background = Background(self._metrics)
+        self._database = store.open_database(config, backends)
+        self._blobs = store.open_blobs(backends)
+        self._passwords = Passwords()
+        self._tls = _certificate(config)
+        self._front = Front()
+        self._servers: list[Listening] = []
+        self._mail: Mail | None = None
+        self._s3_answers: bool | None = None
+
+    async def start(self, prepare: Prepare | None = None) -> None:
+        """Start everything; wait for PostgreSQL as long as it takes.
+
+        `prepare` runs once the store can be used and before anybody can log in.
+        """
+        await self._listen({name: self._web(name) for name in ("http", "https")})
+        await self._wait_for_database()
+        mail = await store.open_mail(
+            self.config, self._database, self._blobs, self._passwords, self._metrics
+        )
+        self._mail = mail
+        if prepare is not None:
+            await prepare(mail)
+        self._work(mail)
+        authenticator = Authenticator(self._database, passwords=self._passwords)
+        try:
+            from mailserver.jmap.server import application
+
+            self._front.application = application(
+                mail=mail, authenticator=authenticator, ready=self.problems
+            )
+        except ImportError:
+            log.exception("no JMAP yet")
+        await self._listen(protocol_servers(mail, authenticator, self._tls))
+
+    async def stop(self) -> None:
+        """Stop in the order in which nothing is lost: listeners, work, connections."""
+        grace = self.config.server.grace
+        stops = [shielded(server.stop(grace), grace + 5, "listener") for server in self._servers]
+        await asyncio.gather(*stops)
+        if self._mail is not None:
+            await shielded(self._mail.committer.drain(), grace + 5, "commits")
+        await shielded(self._background.stop(), 5, "background")
+        await shielded(leases.give_back(self._database, self._name), 5, "leases")
+        self._passwords.close()
+        await self._database.close()
+
+    async def problems(self) -> list[str]:
+        """Say why this process cannot do its work now; nothing when it is ready.
+
+        S3 is not asked: without it mail still arrives and recent mail is read. A process that
+        called itself unready then would turn a degraded service into none.
+        """
+        try:
+            async with asyncio.timeout(READY_TIMEOUT):
+                writable = await health.writable(self._database)
+        except (MailError, TimeoutError):
+            return ["database: does not answer"]
+        return [] if writable else ["database: read-only"]
+
+    async def _listen(self, servers: Mapping[str, Listening]) -> None:
+        for name, server in servers.items():
+            listener: Listener = getattr(self.config.listeners, name)
+            if not listener.enabled:
+                continue
+            try:
+                self.listeners[name] = await server.start(listener)
+            except OSError as error:
+                raise ConfigurationError(
+                    f"listeners.{name}: cannot listen on {listener.host} port {listener.port}:"
+                    f" {error.strerror or error}"
+                ) from None
+            self._servers.append(server)
+
+    def _web(self, name: str) -> WebServer:
+        return WebServer(self._front, self.config.http, self._tls if name == "https" else None)
+
+    async def _wait_for_database(self) -> None:
+        warned = False
+        while True:
+            try:
+                await schema.bring_up_to_date(self._database, self._backends.direct_dsn())
+                return
+            except (Unavailable, OSError) as error:
+                if not warned:
+                    log.warning("waiting for PostgreSQL", extra={"error": str(error)})
+                    warned = True
+            await asyncio.sleep(RETRY)
+
+    def _work(self, mail: Mail) -> None:
+        """Start what goes on beside the sessions."""
+        store.tell_others(mail, self._backends, self._background, self._name)
+        self._background.run("s3", every(S3_CHECK, self._watch_s3))
+        if self.config.mover.enabled:
+            mover = Mover(
+                self._database,
+                self._blobs,
+                mail.ids,
+                self.config.mover,
+                self._metrics,
+                store.now,
+                self._name,
+                self._backends.barrier,
+            )
+            self._background.run("mover", mover.run)
+
+    async def _watch_s3(self) -> None:
+        """Log when S3 goes and when it comes back; make the bucket when it is missing."""
+        before, self._s3_answers = self._s3_answers, await self._s3()
+        if self._s3_answers == before:
+            return
+        if self._s3_answers:
+            log.info("S3 answers")
+        else:
+            log.error("S3 does not answer: old messages cannot be read, new ones are kept")
+
+    async def _s3(self) -> bool:
+        try:
+            await self._blobs.check()
+        except MailError:
+            return False
+        return True
+
+
+def protocol_servers(
+    mail: Mail, authenticator: Authenticator, tls: ssl.SSLContext | None
+) -> dict[str, Listening]:
+    """Return the server of each listener, but for HTTP."""
+    servers: dict[str, Listening] = {}
+    try:
+        from mailserver.smtp.server import SmtpServer
+
+        smtp = {"smtp": "mx", "submission": "submission", "submissions": "submissions"}
+        for name, kind in smtp.items():
+            servers[name] = SmtpServer(mail=mail, authenticator=authenticator, tls=tls, kind=kind)
+    except ImportError:
+        log.exception("no SMTP yet")
+    try:
+        from mailserver.imap.server import ImapServer
+
+        for name in ("imap", "imaps"):
+            servers[name] = ImapServer(
+                mail=mail, authenticator=authenticator, tls=tls, implicit_tls=name == "imaps"
+            )
+    except ImportError:
+        log.exception("no IMAP yet")
+    return servers
+
+
+def _certificate(config: Config) -> ssl.SSLContext | None:
+    if config.tls.certificate is None or config.tls.key is None:
+        return None
+    return Certificate(config.tls.certificate, config.tls.key).context

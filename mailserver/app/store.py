@@ -1,0 +1,65 @@
+"""Builds the store of mail: the database, the bucket, and the handle that operations take."""
+
+import logging
+import os
+import socket
+from datetime import UTC, datetime
+
+from mailserver.app.backends import Backends
+from mailserver.app.background import Background
+from mailserver.auth.passwords import Passwords
+from mailserver.config import Config
+from mailserver.events import Hub
+from mailserver.mail.context import Mail
+from mailserver.metrics import Metrics
+from mailserver.storage.blobs import S3Blobs
+from mailserver.storage.database import Database
+from mailserver.storage.ids import Ids, take_node
+from mailserver.storage.notify import Notifier
+
+log = logging.getLogger(__name__)
+
+
+def now() -> datetime:
+    """Return the time in UTC: the one clock of the program."""
+    return datetime.now(UTC)
+
+
+def process_name() -> str:
+    """Return a name that no other process of the installation has, for leases and notices."""
+    return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
+
+
+def open_database(config: Config, backends: Backends) -> Database:
+    """Return the connection pool; it connects when it is first used."""
+    return Database(backends.dsn, config.database.pool_size)
+
+
+def open_blobs(backends: Backends) -> S3Blobs:
+    """Return the bucket; it connects when it is first used."""
+    return S3Blobs(backends.bucket)
+
+
+async def open_mail(
+    config: Config, database: Database, blobs: S3Blobs, passwords: Passwords, metrics: Metrics
+) -> Mail:
+    """Return the handle of the store; the schema must be up to date."""
+    return Mail(
+        database=database,
+        blobs=blobs,
+        events=Hub(),
+        ids=Ids(await take_node(database), now),
+        passwords=passwords,
+        metrics=metrics,
+        config=config,
+        now=now,
+    )
+
+
+def tell_others(mail: Mail, backends: Backends, background: Background, name: str) -> Notifier:
+    """Tell other processes what this one changes, and hear what they do."""
+    direct = Database(backends.direct_dsn, 2)
+    notifier = Notifier(direct, mail.events, mail.metrics, name)
+    mail.events.forward(notifier.tell)
+    background.run("notifier", notifier.run)
+    return notifier

@@ -1,0 +1,160 @@
+"""uvicorn inside the event loop of the server, with the limits that it lacks."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from mailserver.config import Http, Listener
+
+log = logging.getLogger(__name__)
+
+Message = MutableMapping[str, Any]
+Application = Callable[
+    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
+    Awaitable[None],
+]
+
+HEAD_TIMEOUT = 20.0  # seconds from the first byte, or the connection, to the end of the head
+HEAD_LIMIT = 64 * 1024  # bytes of request line and headers
+BODY_TIMEOUT = 60.0  # seconds between two reads of a body
+KEEP_ALIVE = 75  # seconds between two requests
+BACKLOG = 1024
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """HTTP/1.1 that drops peers who stall in a request, or whose head does not end."""
+
+    _timer: asyncio.TimerHandle | None = None
+    _part: str | None = None  # of a request, "head" or "body"; None between two of them
+    _head = 0  # bytes read of an unfinished head, not counting its first read
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock: a peer that connects must ask for something."""
+        super().connection_made(transport)
+        self._arm(HEAD_TIMEOUT)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, within bounds."""
+        before = self._part
+        if before == "body":
+            self._arm(BODY_TIMEOUT)
+        super().data_received(data)
+        if before == self._part == "head":
+            self._head += len(data)
+            if self._head > HEAD_LIMIT:
+                self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        """Note that a request starts."""
+        super().on_message_begin()
+        self._part, self._head = "head", 0
+        self._arm(HEAD_TIMEOUT)
+
+    def on_headers_complete(self) -> None:
+        """Note that the body starts."""
+        super().on_headers_complete()
+        self._part = "body"
+        self._arm(BODY_TIMEOUT)
+
+    def on_message_complete(self) -> None:
+        """Stop the clock: from here on it is the server that works."""
+        super().on_message_complete()
+        self._part = None
+        self._disarm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock for good."""
+        self._disarm()
+        super().connection_lost(exc)
+
+    def _arm(self, seconds: float) -> None:
+        self._disarm()
+        self._timer = self.loop.call_later(seconds, self._too_late)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _too_late(self) -> None:
+        self._timer = None
+        if self._part == "body" and self.flow.read_paused:
+            self._arm(BODY_TIMEOUT)  # the server is slow, not the peer
+        else:
+            self.transport.abort()
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn that leaves signals alone and tells when it accepts."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.accepts = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the program."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as usual, then say so."""
+        await super().startup(sockets)
+        self.accepts.set()
+
+
+class WebServer:
+    """One HTTP or HTTPS listener of an ASGI application."""
+
+    def __init__(self, application: Application, limits: Http, tls: ssl.SSLContext | None) -> None:
+        self._tls = tls
+        self._config = uvicorn.Config(
+            application,
+            loop="none",
+            http=BoundedProtocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=limits.max_connections,
+            timeout_keep_alive=KEEP_ALIVE,
+            ssl_context_factory=None if tls is None else lambda config, default: tls,
+        )
+        self._server = _Uvicorn(self._config)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, listener: Listener) -> tuple[str, int]:
+        """Listen and return the address and the port."""
+        family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+        server_socket = socket.create_server(
+            (listener.host, listener.port), family=family, backlog=BACKLOG
+        )
+        server_socket.setblocking(False)
+        host, port = server_socket.getsockname()[:2]
+        self._task = asyncio.create_task(self._server.serve(sockets=[server_socket]))
+        accepts = asyncio.create_task(self._server.accepts.wait())
+        await asyncio.wait({self._task, accepts}, return_when=asyncio.FIRST_COMPLETED)
+        accepts.cancel()
+        if self._task.done():
+            server_socket.close()
+            await self._task
+        return host, port
+
+    async def stop(self, grace: float) -> None:
+        """Let running requests end within `grace` seconds, then close every connection."""
+        if self._task is None:
+            return
+        self._config.timeout_graceful_shutdown = max(1, round(grace))
+        self._server.should_exit = True
+        await self._task
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()

@@ -1,0 +1,188 @@
+"""`doctor`: what is wrong, and what to do about it."""
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import typer
+
+from mailserver.app import presence
+from mailserver.app.access import Access
+from mailserver.app.exits import Exit, reason
+from mailserver.cli.target import ConfigFile, DataDir, Json, run, show_rows
+from mailserver.config_file import problems_for_service
+from mailserver.errors import MailError
+from mailserver.mail import accounts
+from mailserver.storage import health, migrate
+
+PROBE = "doctor-probe"
+SLOW = 0.05  # seconds for one statement
+CERTIFICATE_DAYS = 21
+FREE_SPACE = 1 << 30  # bytes
+CONNECT_TIMEOUT = 3.0  # seconds
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The outcome of one check."""
+
+    check: str
+    state: str
+    detail: str
+    advice: str = ""
+
+
+def doctor(data_dir: DataDir = None, config: ConfigFile = None, json: Json = False) -> None:
+    """Check the configuration, PostgreSQL, S3, certificates, listeners; say what to do."""
+
+    async def work(store: Access) -> list[Finding]:
+        findings: list[Finding] = []
+        for check in CHECKS:
+            findings += await check(store)
+        document = await presence.find(data_dir.absolute()) if data_dir is not None else None
+        for name, (host, port) in (document or {}).get("listeners", {}).items():
+            findings.append(await _listener(name, host, port))
+        return findings
+
+    findings = run(work, data_dir=data_dir, config=config, json=json)
+    show_rows(
+        [
+            {"check": one.check, "state": one.state, "detail": one.detail, "advice": one.advice}
+            for one in findings
+        ],
+        json,
+    )
+    if any(one.state == FAIL for one in findings):
+        raise typer.Exit(Exit.FAILED)
+
+
+async def _configuration(store: Access) -> list[Finding]:
+    if store.embedded:
+        return [Finding("configuration", OK, "embedded services")]
+    problems = problems_for_service(store.config)
+    return [
+        Finding("configuration", FAIL, problem, "see docs/operate.md") for problem in problems
+    ] or [Finding("configuration", OK, "complete")]
+
+
+async def _database(store: Access) -> list[Finding]:
+    started = time.perf_counter()
+    writable = await health.writable(store.database)
+    took = time.perf_counter() - started
+    if not writable:
+        advice = "point database.url at the primary"
+        return [Finding("database", FAIL, "read-only", advice)]
+    detail = f"writable, a statement takes {took * 1000:.1f} ms"
+    if took > SLOW:
+        return [Finding("database", WARN, detail, "bring server and database closer together")]
+    return [Finding("database", OK, detail)]
+
+
+async def _schema(store: Access) -> list[Finding]:
+    version, newest = await migrate.current(store.database), migrate.newest()
+    if version == newest:
+        return [Finding("schema", OK, newest)]
+    if version is not None and version > newest:
+        return [Finding("schema", WARN, f"{version}, made for a newer program", "upgrade")]
+    return [Finding("schema", FAIL, f"{version}, needed is {newest}", "run `mailserver migrate`")]
+
+
+async def _s3(store: Access) -> list[Finding]:
+    """Write, read, read a part, delete."""
+    data = os.urandom(1024)
+    name = f"{PROBE}-{os.urandom(4).hex()}"
+    started = time.perf_counter()
+    try:
+        await store.blobs.put(name, data)
+        whole = await store.blobs.get(name, 0, len(data))
+        part = await store.blobs.get(name, 100, 100)
+        await store.blobs.delete(name)
+    except MailError as error:
+        advice = "check s3.endpoint, s3.bucket and the keys; mail still arrives meanwhile"
+        return [Finding("s3", FAIL, reason(error), advice)]
+    if whole != data or part != data[100:200]:
+        return [Finding("s3", FAIL, "it returns other octets than were written", "replace it")]
+    took = (time.perf_counter() - started) * 1000
+    return [Finding("s3", OK, f"write, read, read a part and delete take {took:.0f} ms")]
+
+
+async def _certificate(store: Access) -> list[Finding]:
+    path = store.config.tls.certificate
+    if path is None:
+        return []
+    from cryptography import x509
+
+    with _readable("certificate") as failed:
+        certificate = x509.load_pem_x509_certificate(await asyncio.to_thread(path.read_bytes))
+    if failed:
+        return failed
+    left = certificate.not_valid_after_utc - datetime.now(UTC)
+    detail = f"{path}: ends in {left.days} days"
+    if left < timedelta(0):
+        return [Finding("certificate", FAIL, f"{path}: expired", "renew it; no restart is needed")]
+    if left < timedelta(days=CERTIFICATE_DAYS):
+        return [Finding("certificate", WARN, detail, "renew it; no restart is needed")]
+    return [Finding("certificate", OK, detail)]
+
+
+@contextmanager
+def _readable(check: str) -> Iterator[list[Finding]]:
+    failed: list[Finding] = []
+    try:
+        yield failed
+    except (OSError, ValueError) as error:
+        failed.append(Finding(check, FAIL, reason(error), "give a PEM file that can be read"))
+
+
+async def _directory(store: Access) -> list[Finding]:
+    accounts_known = len(await accounts.list_all(store.mail))
+    domains = await accounts.list_domains(store.mail)
+    if not domains:
+        advice = "`mailserver domain add example.org`"
+        return [Finding("domains", WARN, "none: no mail is taken for anybody", advice)]
+    return [Finding("domains", OK, f"{len(domains)} domains, {accounts_known} accounts")]
+
+
+async def _disk(store: Access) -> list[Finding]:
+    if store.directory is None:
+        return []
+    return [_free(store.directory)]
+
+
+def _free(directory: Path) -> Finding:
+    free = shutil.disk_usage(directory).free
+    detail = f"{free / (1 << 30):.1f} GiB free in {directory}"
+    if free < FREE_SPACE:
+        return Finding("disk", FAIL, detail, "make room: PostgreSQL stops when the disk is full")
+    return Finding("disk", OK, detail)
+
+
+async def _listener(name: str, host: str, port: int) -> Finding:
+    check = f"listener {name}"
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            _, writer = await asyncio.open_connection(host, port)
+            writer.close()
+            await writer.wait_closed()
+    except (OSError, TimeoutError):
+        return Finding(check, FAIL, f"{host}:{port} does not accept", "look into the log")
+    return Finding(check, OK, f"{host}:{port} accepts")
+
+
+CHECKS: tuple[Callable[[Access], Awaitable[list[Finding]]], ...] = (
+    _configuration,
+    _database,
+    _schema,
+    _s3,
+    _certificate,
+    _directory,
+    _disk,
+)
