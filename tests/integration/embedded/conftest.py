@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,12 +86,14 @@ def open_directory() -> Iterator[Path]:
 def wait_gone(pids: list[int], seconds: float) -> list[int]:
     """Wait until the processes have ended; return those that have not."""
     left = []
+    deadline = time.monotonic() + seconds
     for pid in pids:
         try:
             descriptor = os.pidfd_open(pid)
         except ProcessLookupError:
             continue
-        if not select.select([descriptor], [], [], seconds)[0]:
+        patience = max(0.0, deadline - time.monotonic())
+        if not select.select([descriptor], [], [], patience)[0]:
             left.append(pid)
         os.close(descriptor)
     return left

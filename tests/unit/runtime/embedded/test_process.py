@@ -1,16 +1,18 @@
 """Children: exit codes, signals, logs, locks."""
 
 import asyncio
+import json
 import os
 import signal
 import stat
+import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from mailserver.runtime.embedded import process
+from mailserver.runtime.embedded import launch, process
 from mailserver.runtime.embedded.process import Child, EmbeddedError, Program, run_to_end
 from mailserver.runtime.embedded.user import service_user
 
@@ -53,14 +55,26 @@ async def test_a_child_has_its_own_session_and_no_input(tmp_path: Path) -> None:
     assert await run(tmp_path, code) == (0, "True True")
 
 
-async def test_a_child_dies_with_its_parent_even_when_the_parent_was_too_fast(
-    tmp_path: Path,
-) -> None:
+async def test_the_kernel_is_told_to_end_a_child_with_its_parent(tmp_path: Path) -> None:
     code = (
         "import ctypes; value = ctypes.c_int();"
         "ctypes.CDLL(None).prctl(2, ctypes.byref(value), 0, 0, 0); print(value.value)"
     )
     assert await run(tmp_path, code) == (0, str(int(signal.SIGKILL)))
+
+
+def test_a_child_whose_parent_died_before_that_does_not_start() -> None:
+    spec = launch.Spec(
+        parent=os.getpid() + 1,  # not ours
+        death_signal=signal.SIGKILL,
+        user=None,
+        needs=[],
+        argv=["/bin/echo", "started"],
+    )
+    argv = [sys.executable, "-I", "-S", launch.__file__, json.dumps(spec)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (127, "")
+    assert done.stderr == "cannot start the service: the parent process is gone\n"
 
 
 async def test_a_program_that_is_not_there_is_a_clear_failure(tmp_path: Path) -> None:
