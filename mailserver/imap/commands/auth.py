@@ -1,0 +1,85 @@
+"""LOGIN and AUTHENTICATE."""
+
+import base64
+import binascii
+import logging
+
+from mailserver.auth import sasl
+from mailserver.errors import AuthenticationFailed, Invalid
+from mailserver.imap.commands.capabilities import capability_list
+from mailserver.imap.protocol.auth import Authenticate, Login
+from mailserver.imap.protocol.errors import ProtocolError
+from mailserver.imap.protocol.framing import LineTooLong
+from mailserver.imap.session import Refused, Session
+
+log = logging.getLogger(__name__)
+
+MAX_FAILURES = 5  # failed logins on one connection
+
+
+async def login(session: Session, command: Login) -> bytes:
+    """Log in with name and password (RFC 3501 §6.2.3)."""
+    _demand_privacy(session)
+    try:
+        user, password = command.user.decode(), command.password.decode()
+    except UnicodeDecodeError:
+        raise AuthenticationFailed("credentials must be UTF-8") from None
+    return await _verify(session, sasl.Credentials(user, password))
+
+
+async def authenticate(session: Session, command: Authenticate) -> bytes:
+    """Log in by a SASL exchange (RFC 3501 §6.2.2, RFC 4959)."""
+    _demand_privacy(session)
+    mechanism = sasl.start(command.mechanism)
+    if mechanism is None:
+        raise Refused(b"CANNOT", "Unknown authentication mechanism")
+    response = None if command.initial is None else _decoded(command.initial)
+    while True:
+        try:
+            outcome = mechanism.step(response)
+        except Invalid:
+            raise AuthenticationFailed("malformed credentials") from None
+        if isinstance(outcome, sasl.Credentials):
+            return await _verify(session, outcome)
+        session.send(b"+ %b\r\n" % base64.b64encode(outcome.data))
+        session.flush()
+        line = await session.channel.line()
+        if isinstance(line, LineTooLong) or len(line) > sasl.MAX_RESPONSE:
+            raise ProtocolError("Response is too long")
+        if line == b"*":
+            raise ProtocolError("Authentication cancelled")
+        response = _decoded(line)
+
+
+def _demand_privacy(session: Session) -> None:
+    if not session.login_allowed():
+        raise Refused(b"PRIVACYREQUIRED", "Use TLS first")
+
+
+def _decoded(text: bytes) -> bytes:
+    if text == b"=":  # an initial response that is empty, RFC 4959 §3
+        return b""
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise ProtocolError("Response is not base64") from None
+
+
+async def _verify(session: Session, credentials: sasl.Credentials) -> bytes:
+    attempts = session.mail.metrics.authentications
+    try:
+        if credentials.authorization:
+            raise AuthenticationFailed("nobody may act for another account")
+        principal = await session.authenticator.verify(
+            credentials.login, credentials.password, peer=session.channel.peer
+        )
+    except AuthenticationFailed:
+        attempts.labels("imap", "failed").inc()
+        session.failures += 1
+        if session.failures >= MAX_FAILURES:
+            session.bye(b"Too many failed logins")
+        raise
+    attempts.labels("imap", "ok").inc()
+    session.log_in(principal)
+    log.info("login", extra={"session": session.id, "account": principal.login})
+    return b"CAPABILITY " + capability_list(session)

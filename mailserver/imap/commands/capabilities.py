@@ -1,0 +1,51 @@
+"""What the server says it can do, and when: only what works entirely."""
+
+from collections.abc import Callable
+
+from mailserver.imap.session import Session, State
+
+
+def _always(_: Session) -> bool:
+    return True
+
+
+def _before_login(session: Session) -> bool:
+    return session.state is State.NOT_AUTHENTICATED
+
+
+def _may_log_in(session: Session) -> bool:
+    return _before_login(session) and session.login_allowed()
+
+
+def _needs_tls(session: Session) -> bool:
+    return _before_login(session) and not session.login_allowed()
+
+
+def _offers_tls(session: Session) -> bool:
+    return _before_login(session) and session.channel.can_start_tls
+
+
+CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
+    (b"IMAP4rev1", _always),
+    (b"LITERAL+", _always),
+    (b"SASL-IR", _always),
+    (b"ID", _always),
+    (b"ENABLE", _always),
+    (b"STARTTLS", _offers_tls),
+    (b"LOGINDISABLED", _needs_tls),
+    (b"AUTH=PLAIN", _may_log_in),
+    (b"AUTH=LOGIN", _may_log_in),
+    (b"IDLE", _always),
+    (b"NAMESPACE", _always),
+    (b"CHILDREN", _always),
+    (b"SPECIAL-USE", _always),
+    (b"UIDPLUS", _always),
+    (b"UNSELECT", _always),
+    (b"MOVE", _always),
+)
+ENABLEABLE: frozenset[bytes] = frozenset()  # CONDSTORE, UTF8=ACCEPT, IMAP4rev2 when they are here
+
+
+def capability_list(session: Session) -> bytes:
+    """Return what is offered to this session now."""
+    return b" ".join(name for name, offered in CAPABILITIES if offered(session))

@@ -1,0 +1,55 @@
+"""CAPABILITY NOOP CHECK LOGOUT ID STARTTLS ENABLE NAMESPACE."""
+
+import logging
+
+from mailserver.imap.commands.capabilities import ENABLEABLE, capability_list
+from mailserver.imap.protocol import responses
+from mailserver.imap.protocol.connection import Bare, Enable, Id
+from mailserver.imap.session import Refused, Session
+
+log = logging.getLogger(__name__)
+
+
+async def capability(session: Session, command: Bare) -> None:
+    """Say what the server can do (RFC 3501 §6.1.1)."""
+    session.untagged(b"CAPABILITY " + capability_list(session))
+
+
+async def noop(session: Session, command: Bare) -> None:
+    """Do nothing: what changed is said after every command (RFC 3501 §6.1.2)."""
+
+
+async def logout(session: Session, command: Bare) -> None:
+    """Say good-bye (RFC 3501 §6.1.3)."""
+    session.unselect()
+    session.bye(b"Logging out")
+
+
+async def identify(session: Session, command: Id) -> None:
+    """Exchange names, for statistics and bug reports only (RFC 2971 §3.1)."""
+    shown = {
+        name.decode("ascii", "replace")[:30]: (value or b"").decode("utf-8", "replace")[:200]
+        for name, value in command.fields
+    }
+    log.info("client", extra={"session": session.id, "client": shown})
+    session.untagged(b'ID ("name" "mailserver")')
+
+
+async def start_tls(session: Session, command: Bare) -> bytes | None:
+    """Go on under TLS (RFC 3501 §6.2.1); nothing that was said before counts."""
+    if not session.channel.can_start_tls:
+        raise Refused(None, "TLS is not available")
+    return None  # the dispatcher answers first and then negotiates
+
+
+async def enable(session: Session, command: Enable) -> None:
+    """Switch on what the client is ready for and the server has (RFC 5161 §3.1)."""
+    known = [name for name in dict.fromkeys(command.capabilities) if name in ENABLEABLE]
+    session.enabled.update(known)
+    session.untagged(b" ".join([b"ENABLED", *known]))
+
+
+async def namespace(session: Session, command: Bare) -> None:
+    """Tell the one namespace: everything is personal (RFC 2342 §5)."""
+    delimiter = responses.string(responses.DELIMITER.encode("ascii"))
+    session.untagged(b'NAMESPACE (("" %b)) NIL NIL' % delimiter)

@@ -1,0 +1,55 @@
+"""COPY and MOVE."""
+
+from mailserver.errors import NotFound
+from mailserver.imap.protocol.copy import Copy
+from mailserver.imap.protocol.sequences import compact, flatten
+from mailserver.imap.session import Refused, Session
+from mailserver.mail import mailboxes, messages
+from mailserver.mail.messages import Copied
+from mailserver.model import MailboxId
+
+
+async def copy(session: Session, command: Copy) -> bytes | None:
+    """Put messages also into another mailbox and tell their UIDs there (RFC 3501 §6.4.7)."""
+    uids = _uids(session, command)
+    target = await _target(session, command)
+    if not uids:
+        return None
+    source = session.open.mailbox_id
+    return _code(await messages.copy(session.mail, session.account, source, uids, target))
+
+
+async def move(session: Session, command: Copy) -> None:
+    """Take messages to another mailbox in one step; EXPUNGE follows the UIDs (RFC 6851 §4.3)."""
+    source = session.writable.mailbox_id
+    uids = _uids(session, command)
+    target = await _target(session, command)
+    if not uids:
+        return
+    code = _code(await messages.move(session.mail, session.account, source, uids, target))
+    if code is not None:
+        session.untagged(b"OK [%b] Moved" % code)
+
+
+def _uids(session: Session, command: Copy) -> list[int]:
+    view = session.open.view
+    positions = view.positions(command.messages, by_uid=command.by_uid)
+    return [view.uids[position] for position in flatten(positions)]
+
+
+async def _target(session: Session, command: Copy) -> MailboxId:
+    try:
+        found = await mailboxes.by_path(session.mail, session.account, command.mailbox)
+    except NotFound:
+        raise Refused(b"TRYCREATE", "There is no such mailbox") from None
+    return found.id
+
+
+def _code(copied: Copied) -> bytes | None:
+    if not copied.sources:
+        return None
+    return b"COPYUID %d %b %b" % (
+        copied.uidvalidity,
+        compact(copied.sources),
+        compact(copied.targets),
+    )

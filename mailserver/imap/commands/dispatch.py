@@ -1,0 +1,140 @@
+"""The conversation: command after command, each answered, counted, timed and logged here once."""
+
+import asyncio
+import logging
+
+from mailserver.errors import MailError
+from mailserver.imap.commands import CODES, COMMANDS, Spec
+from mailserver.imap.commands.capabilities import capability_list
+from mailserver.imap.protocol.cursor import Cursor
+from mailserver.imap.protocol.errors import BadCharset, ProtocolError
+from mailserver.imap.protocol.framing import Command, Hopeless, LineTooLong, Outcome
+from mailserver.imap.protocol.responses import status_line
+from mailserver.imap.session import Disconnected, Refused, Session, ShuttingDown, State, TimedOut
+
+log = logging.getLogger(__name__)
+
+MAX_ERRORS = 50  # BAD answers in a row before a client that talks nonsense is let go
+
+
+async def converse(session: Session) -> None:
+    """Greet the client and serve it until it leaves or is let go."""
+    hostname = session.mail.config.server.hostname.encode("ascii", "replace")
+    greeting = b"CAPABILITY " + capability_list(session)
+    session.send(status_line(b"*", b"OK", hostname + b" ready", greeting))
+    bad = 0
+    try:
+        while session.state is not State.LOGOUT:
+            session.flush()
+            answered = await respond(session, await session.channel.command())
+            bad = 0 if answered else bad + 1
+            if bad >= MAX_ERRORS:
+                session.bye(b"Too many errors")
+    except TimedOut:
+        session.bye(b"Idle for too long")
+    except ShuttingDown:
+        session.bye(b"Server is going down", b"UNAVAILABLE")
+    except Disconnected:
+        return
+    finally:
+        session.unselect()
+    session.flush()
+
+
+async def respond(session: Session, event: Outcome) -> bool:
+    """Answer one event of the framing; False when it was nothing that could be read."""
+    if isinstance(event, Command):
+        return await _command(session, event)
+    if isinstance(event, Hopeless):
+        session.bye(b"Literal is too large", b"TOOBIG")
+    elif isinstance(event, LineTooLong):
+        session.send(status_line(event.tag, b"BAD", b"Command is too long"))
+    elif event.append:
+        session.send(status_line(event.tag, b"NO", b"Message is too large", b"TOOBIG"))
+    else:
+        session.send(status_line(event.tag, b"BAD", b"Literal is too large"))
+    return False
+
+
+async def _command(session: Session, command: Command) -> bool:
+    cursor = Cursor(command.parts)
+    tag, name = b"*", b""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    try:
+        tag = cursor.tag()
+        cursor.space()
+        name = _name(cursor)
+        spec = COMMANDS.get(name)
+        if spec is None:
+            cursor.fail("Unknown command")
+        if session.state not in spec.states:
+            cursor.fail("Command is not possible now")
+        arguments = spec.parse(cursor)
+    except ProtocolError as error:
+        session.send(status_line(tag, b"BAD", str(error).encode("ascii", "replace")))
+        _count(session, name if name in COMMANDS else b"?", b"BAD", 0.0)
+        return False
+    except BadCharset:
+        charsets = b"BADCHARSET (US-ASCII UTF-8)"
+        session.send(status_line(tag, b"NO", b"Unknown charset", charsets))
+        _count(session, name, b"NO", 0.0)
+        return True
+    status, text, code = await _outcome(session, name, spec, arguments)
+    if session.selected is not None:
+        await _synchronize(session, spec)
+    session.send(status_line(tag, status, text, code))
+    await session.relieve()
+    _count(session, name, status, loop.time() - started)
+    if name == b"STARTTLS" and status == b"OK":
+        session.flush()
+        await session.channel.start_tls()
+    return status != b"BAD"
+
+
+def _name(cursor: Cursor) -> bytes:
+    name = cursor.word()
+    if name == b"UID":
+        cursor.space()
+        name += b" " + cursor.word()
+    return name
+
+
+async def _outcome(
+    session: Session, name: bytes, spec: Spec, arguments: object
+) -> tuple[bytes, bytes, bytes | None]:
+    """Do a command; return status, text and response code of its tagged line."""
+    try:
+        code = await spec.handler(session, arguments)
+    except ProtocolError as error:
+        return b"BAD", str(error).encode("ascii", "replace"), None
+    except Refused as refusal:
+        return b"NO", refusal.text.encode("ascii"), refusal.code
+    except MailError as error:
+        known, text = CODES[type(error)]
+        log.info(
+            "command refused",
+            extra={"session": session.id, "command": name.decode(), "reason": str(error)},
+        )
+        return b"NO", text, known
+    except (Disconnected, TimedOut, ShuttingDown):
+        raise
+    except Exception:
+        log.exception("command failed", extra={"session": session.id, "command": name.decode()})
+        return b"NO", b"Internal error", b"SERVERBUG"
+    return b"OK", name + b" completed", code
+
+
+async def _synchronize(session: Session, spec: Spec) -> None:
+    """Say what changed; when the store cannot be asked now, it is said after a later command."""
+    try:
+        await session.synchronize(may_expunge=spec.may_expunge, ask=spec.ask)
+    except MailError as error:
+        log.warning("cannot look for changes", extra={"session": session.id, "reason": str(error)})
+
+
+def _count(session: Session, name: bytes, status: bytes, seconds: float) -> None:
+    metrics = session.mail.metrics
+    metrics.commands.labels("imap", name.decode("ascii"), status.decode("ascii").lower()).inc()
+    if name != b"IDLE":
+        metrics.command_seconds.labels("imap").observe(seconds)

@@ -1,0 +1,321 @@
+"""FETCH: rows of columns, put together by one format string.
+
+Flags, UIDs, sizes and dates come from the listing's arrays and cost no query. ENVELOPE and its like
+were rendered at delivery and are read in chunks, the next one while one is written. Only sections
+below the header open a message.
+"""
+
+import asyncio
+from array import array
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from mailserver.imap.commands.store import EXPUNGE_ISSUED
+from mailserver.imap.protocol import responses
+from mailserver.imap.protocol.fetch import Attribute, Fetch, Item, Section
+from mailserver.imap.protocol.sequences import flatten
+from mailserver.imap.session import Selected, Session
+from mailserver.mail import content, listings, messages
+from mailserver.mime import HEADER_LIMIT, Env, header_fields, section
+from mailserver.model import SEEN, Email, EmailId, FlagChange, Flags
+
+FLAG_ROWS = 4096  # messages of a chunk that needs only arrays
+STORED_ROWS = 500  # messages of a chunk that needs what was stored at delivery
+CONTENT_ROWS = 50  # messages of a chunk that needs their octets
+CHUNK_OCTETS = 8 * 1024 * 1024  # of a chunk, as far as one message alone is not larger
+
+_STORED = frozenset({Attribute.ENVELOPE, Attribute.BODY, Attribute.BODYSTRUCTURE})
+_TEMPLATES = {
+    Attribute.UID: b"UID %d",
+    Attribute.FLAGS: b"FLAGS (%b)",
+    Attribute.INTERNALDATE: b'INTERNALDATE "%b"',
+    Attribute.SIZE: b"RFC822.SIZE %d",
+    Attribute.ENVELOPE: b"ENVELOPE %b",
+    Attribute.BODY: b"BODY %b",
+    Attribute.BODYSTRUCTURE: b"BODYSTRUCTURE %b",
+}
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Some messages and what is known about them, column by column."""
+
+    numbers: Sequence[int]
+    uids: Sequence[int]
+    email_ids: Sequence[int]
+    received: Sequence[int]
+    sizes: Sequence[int]
+    emails: list[Email] = field(default_factory=list)
+    envs: list[Env] = field(default_factory=list)
+    contents: dict[bytes, bytes] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What one FETCH needs and how its lines are made."""
+
+    attributes: tuple[Attribute, ...]
+    sections: tuple[Section, ...]
+    needs_emails: bool
+    needs_headers: bool
+    needs_contents: bool
+    gone: bool = False  # some of the messages had left the mailbox
+
+    @classmethod
+    def of(cls, items: Iterable[Item]) -> "Plan":
+        """Sort the items by what they need."""
+        attributes = tuple(item for item in items if isinstance(item, Attribute))
+        sections = tuple(item for item in items if isinstance(item, Section))
+        return cls(
+            attributes,
+            sections,
+            needs_emails=bool(sections) or not _STORED.isdisjoint(attributes),
+            needs_headers=any(item.in_header for item in sections),
+            needs_contents=any(not item.in_header for item in sections),
+        )
+
+    @property
+    def template(self) -> bytes:
+        """The format of a line: its number, then its columns."""
+        columns = b" ".join(_TEMPLATES[attribute] for attribute in self.attributes)
+        if not self.sections:
+            return b"* %d FETCH (" + columns + b")\r\n"
+        return b"* %d FETCH (" + columns + (b" " if columns else b"")
+
+
+async def fetch(session: Session, command: Fetch) -> None:
+    r"""Send data of messages; sections that are not PEEKed set \Seen first (RFC 3501 §6.4.5)."""
+    selected = session.open
+    positions = selected.view.positions(command.messages, by_uid=command.by_uid)
+    plan = Plan.of(command.items)
+    must_see = command.sets_seen and not selected.read_only
+    async for chunk in _chunks(session, selected, positions, plan):
+        if must_see:
+            must_see = False  # with the first octets at hand, in one batch for all messages
+            await _set_seen(session, selected, flatten(positions))
+            if Attribute.FLAGS not in plan.attributes:
+                plan.attributes = (*plan.attributes, Attribute.FLAGS)
+        await _send(session, selected, plan, chunk)
+    if plan.gone:
+        raise EXPUNGE_ISSUED
+
+
+async def _set_seen(session: Session, selected: Selected, positions: Sequence[int]) -> None:
+    listing, view = selected.listing, selected.view
+    if listing.uids is view.uids:
+        unseen = [view.uids[p] for p in positions if not listing.flags[p] & SEEN]
+    else:
+        unseen = [view.uids[position] for position in positions]
+    if not unseen:
+        return
+    stored = await messages.store(
+        session.mail, session.account, listing.mailbox_id, unseen, FlagChange.ADD, Flags(SEEN)
+    )
+    if stored.modseq:
+        selected.own_changes.add(stored.modseq)
+        await listings.refresh(session.mail, listing)
+
+
+# Reading -----------------------------------------------------------------------------------------
+
+
+async def _chunks(
+    session: Session, selected: Selected, positions: Sequence[range], plan: Plan
+) -> AsyncIterator[Chunk]:
+    """Read chunk after chunk, the next one while the caller writes this one."""
+    pieces = _pieces(selected, positions, plan)
+    if not plan.needs_emails:
+        for piece in pieces:
+            yield _arrays(selected, piece, plan)
+        return
+    pending: asyncio.Task[Chunk] | None = None
+    try:
+        for piece in pieces:
+            following = asyncio.create_task(_load(session, _arrays(selected, piece, plan), plan))
+            if pending is not None:
+                ready, pending = pending, following
+                yield await ready
+            else:
+                pending = following
+        if pending is not None:
+            ready, pending = pending, None
+            yield await ready
+    finally:
+        if pending is not None:
+            pending.cancel()
+            with suppress(asyncio.CancelledError, Exception):  # its outcome interests nobody now
+                await pending
+
+
+def _pieces(selected: Selected, positions: Sequence[range], plan: Plan) -> Iterator[range]:
+    """Cut positions into chunks of bounded rows and octets."""
+    if not plan.needs_emails:
+        for span in positions:
+            for start in range(span.start, span.stop, FLAG_ROWS):
+                yield range(start, min(start + FLAG_ROWS, span.stop))
+        return
+    rows = CONTENT_ROWS if plan.needs_contents else STORED_ROWS
+    cap = None if plan.needs_contents else HEADER_LIMIT if plan.needs_headers else 4096
+    sizes = selected.listing.sizes  # of the present messages: near enough for a limit
+    for span in positions:
+        start, octets = span.start, 0
+        for position in span:
+            size = sizes[position] if position < len(sizes) else CHUNK_OCTETS
+            octets += size if cap is None else min(size, cap)
+            if position > start and (position - start == rows or octets > CHUNK_OCTETS):
+                yield range(start, position)
+                start, octets = position, size if cap is None else min(size, cap)
+        if start < span.stop:
+            yield range(start, span.stop)
+
+
+def _arrays(selected: Selected, piece: range, plan: Plan) -> Chunk:
+    """Take what the listing knows about some positions of the view."""
+    listing, view = selected.listing, selected.view
+    if listing.uids is view.uids:
+        cut = slice(piece.start, piece.stop)
+        return Chunk(
+            range(piece.start + 1, piece.stop + 1),
+            listing.uids[cut],
+            listing.email_ids[cut],
+            listing.received[cut],
+            listing.sizes[cut],
+        )
+    rows = [(p + 1, view.uids[p], listing.index(view.uids[p])) for p in piece]
+    there = [(number, uid, index) for number, uid, index in rows if index is not None]
+    plan.gone |= len(there) < len(rows)
+    indexes = [index for _, _, index in there]
+    return Chunk(
+        [number for number, _, _ in there],
+        [uid for _, uid, _ in there],
+        _picked(listing.email_ids, indexes),
+        _picked(listing.received, indexes),
+        _picked(listing.sizes, indexes),
+    )
+
+
+def _picked(column: "array[int]", indexes: Iterable[int]) -> list[int]:
+    return [column[index] for index in indexes]
+
+
+async def _load(session: Session, chunk: Chunk, plan: Plan) -> Chunk:
+    """Read what was stored about the messages of a chunk, and their octets when needed."""
+    found = await messages.emails(
+        session.mail, session.account, chunk.email_ids, header=plan.needs_headers
+    )
+    if any(email_id not in found for email_id in chunk.email_ids):
+        plan.gone = True
+        chunk = _present(chunk, found.keys())
+    chunk.emails = [found[EmailId(email_id)] for email_id in chunk.email_ids]
+    if plan.needs_contents or not _STORED.isdisjoint(plan.attributes):
+        chunk.envs = [Env.unpack(email.env) for email in chunk.emails]
+    blobs = [
+        email.blob_id
+        for email in chunk.emails
+        if plan.needs_contents or (plan.needs_headers and len(email.header) >= HEADER_LIMIT)
+    ]
+    if blobs:
+        found_contents = await content.contents(session.mail, session.account, blobs)
+        chunk.contents = dict(found_contents.items())
+    return chunk
+
+
+def _present(chunk: Chunk, email_ids: Iterable[int]) -> Chunk:
+    known = set(email_ids)
+    keep = [row for row, email_id in enumerate(chunk.email_ids) if email_id in known]
+
+    def kept(column: Sequence[int]) -> list[int]:
+        return [column[row] for row in keep]
+
+    return Chunk(
+        kept(chunk.numbers),
+        kept(chunk.uids),
+        kept(chunk.email_ids),
+        kept(chunk.received),
+        kept(chunk.sizes),
+    )
+
+
+# Writing -----------------------------------------------------------------------------------------
+
+
+async def _send(session: Session, selected: Selected, plan: Plan, chunk: Chunk) -> None:
+    columns = [_COLUMNS[attribute](session, selected, chunk) for attribute in plan.attributes]
+    template = plan.template
+    rows = [template % row for row in zip(chunk.numbers, *columns, strict=True)]
+    if not plan.sections:
+        session.send(b"".join(rows))
+        await session.relieve()
+        return
+    for row, text in enumerate(rows):
+        session.send(text)
+        for order, wanted in enumerate(plan.sections):
+            session.send(b" " + wanted.label if order else wanted.label)
+            session.send(b" " + _value(wanted, chunk, row))
+            await session.relieve()
+        session.send(b")\r\n")
+
+
+def _flags_column(session: Session, selected: Selected, chunk: Chunk) -> Iterable[bytes]:
+    listing, view = selected.listing, selected.view
+    rendered = session.rendered_flags
+    if not isinstance(chunk.numbers, range) or listing.uids is not view.uids:
+        return [_flags_of(session, selected, uid) for uid in chunk.uids]
+    flags = listing.flags[chunk.numbers.start - 1 : chunk.numbers.stop - 1]
+    plain = [rendered[bits] for bits in flags]
+    if listing.keywords or view.has_recent():
+        for row, uid in enumerate(chunk.uids):
+            if uid in listing.keywords or view.is_recent(uid):
+                plain[row] = session.flags_text(selected, chunk.numbers.start - 1 + row, uid)
+    return plain
+
+
+def _flags_of(session: Session, selected: Selected, uid: int) -> bytes:
+    index = selected.listing.index(uid)
+    return b"" if index is None else session.flags_text(selected, index, uid)
+
+
+_Column = Callable[[Session, Selected, Chunk], Iterable[object]]
+_COLUMNS: dict[Attribute, _Column] = {
+    Attribute.UID: lambda session, selected, chunk: chunk.uids,
+    Attribute.FLAGS: _flags_column,
+    Attribute.INTERNALDATE: lambda session, selected, chunk: map(
+        responses.date_time, chunk.received
+    ),
+    Attribute.SIZE: lambda session, selected, chunk: chunk.sizes,
+    Attribute.ENVELOPE: lambda session, selected, chunk: [env.envelope for env in chunk.envs],
+    Attribute.BODY: lambda session, selected, chunk: [env.body for env in chunk.envs],
+    Attribute.BODYSTRUCTURE: lambda session, selected, chunk: [
+        env.bodystructure for env in chunk.envs
+    ],
+}
+
+
+def _value(wanted: Section, chunk: Chunk, row: int) -> bytes:
+    octets = _octets(wanted, chunk, row)
+    if octets is None:
+        return b"NIL"
+    if wanted.offset is not None:
+        octets = octets[wanted.offset : wanted.offset + wanted.length]
+    return responses.literal(octets)
+
+
+def _octets(wanted: Section, chunk: Chunk, row: int) -> bytes | None:
+    """Return what a section names, None when the message has no such part."""
+    email = chunk.emails[row]
+    if wanted.in_header and len(email.header) < HEADER_LIMIT:
+        found = email.header
+    else:
+        whole = chunk.contents[email.blob_id]
+        if not wanted.specifier:
+            return whole
+        env = chunk.envs[row] if chunk.envs else Env.unpack(email.env)
+        place = section(whole, env.parts, wanted.specifier)
+        if place is None:
+            return None
+        found = whole[place[0] : place[1]]
+    if not wanted.fields:
+        return found
+    names = [name.decode("ascii", "replace") for name in wanted.fields]
+    return header_fields(found, names, exclude=wanted.text.endswith("NOT"))

@@ -1,0 +1,116 @@
+"""LIST LSUB STATUS CREATE DELETE RENAME SUBSCRIBE UNSUBSCRIBE."""
+
+from collections.abc import Iterable
+
+from mailserver.errors import NotFound
+from mailserver.imap.protocol import responses
+from mailserver.imap.protocol.mailboxes import (
+    Listing,
+    Named,
+    Rename,
+    Status,
+    StatusItem,
+    matcher,
+)
+from mailserver.imap.session import Session
+from mailserver.mail import listings, mailboxes
+from mailserver.model import Mailbox
+
+INBOX = "INBOX"
+
+
+async def list_mailboxes(session: Session, command: Listing) -> None:
+    """List the mailboxes that match (RFC 3501 §6.3.8); an empty pattern asks for the delimiter."""
+    if not command.pattern:
+        session.send(responses.list_line(b'""', ["\\Noselect"]))
+        return
+    found = await mailboxes.list_all(session.mail, session.account)
+    parents = {mailbox.parent_id for mailbox in found}
+    matches = matcher(command.reference + command.pattern)
+    for mailbox in found:
+        if matches(mailbox.path):
+            attributes = responses.mailbox_attributes(mailbox, has_children=mailbox.id in parents)
+            session.send(responses.list_line(responses.mailbox_name(mailbox.path), attributes))
+
+
+async def list_subscribed(session: Session, command: Listing) -> None:
+    r"""List the subscribed mailboxes; a parent of one that "%" hides is \Noselect (§6.3.9)."""
+    if not command.pattern:
+        session.send(responses.list_line(b'""', ["\\Noselect"], b"LSUB"))
+        return
+    found = await mailboxes.list_all(session.mail, session.account)
+    for path, subscribed in _subscribed(found, command.reference + command.pattern):
+        attributes = [] if subscribed else ["\\Noselect"]
+        session.send(responses.list_line(responses.mailbox_name(path), attributes, b"LSUB"))
+
+
+def _subscribed(found: Iterable[Mailbox], pattern: str) -> list[tuple[str, bool]]:
+    matches = matcher(pattern)
+    shown: dict[str, bool] = {}
+    for mailbox in found:
+        if not mailbox.subscribed:
+            continue
+        if matches(mailbox.path):
+            shown[mailbox.path] = True
+        elif pattern.endswith("%"):
+            parts = mailbox.path.split(responses.DELIMITER)
+            for depth in range(1, len(parts)):
+                parent = responses.DELIMITER.join(parts[:depth])
+                if matches(parent):
+                    shown.setdefault(parent, False)
+    return list(shown.items())
+
+
+async def status(session: Session, command: Status) -> None:
+    """Tell numbers about a mailbox without opening it (RFC 3501 §6.3.10)."""
+    mailbox = await mailboxes.by_path(session.mail, session.account, command.mailbox)
+    values = {
+        StatusItem.MESSAGES: mailbox.total,
+        StatusItem.UIDNEXT: mailbox.uidnext,
+        StatusItem.UIDVALIDITY: mailbox.uidvalidity,
+        StatusItem.UNSEEN: mailbox.unseen,
+    }
+    if StatusItem.RECENT in command.items:
+        values[StatusItem.RECENT] = await _count_recent(session, mailbox)
+    shown = [(item.value, values[item]) for item in command.items]
+    session.send(responses.status(mailbox.path, shown))
+
+
+async def _count_recent(session: Session, mailbox: Mailbox) -> int:
+    first = await mailboxes.peek_recent(session.mail, session.account, mailbox.id)
+    if first >= mailbox.uidnext:
+        return 0
+    listing = await listings.open_listing(session.mail, session.account, mailbox.id)
+    return sum(uid >= first for uid in listing.uids[-(mailbox.uidnext - first) :])
+
+
+async def create(session: Session, command: Named) -> None:
+    """Make a mailbox and its missing parents (RFC 3501 §6.3.3)."""
+    await mailboxes.create(session.mail, session.account, command.mailbox)
+
+
+async def delete(session: Session, command: Named) -> None:
+    """Remove a mailbox (RFC 3501 §6.3.4); when it was open here, it is closed."""
+    mailbox = await mailboxes.by_path(session.mail, session.account, command.mailbox)
+    await mailboxes.delete(session.mail, session.account, command.mailbox)
+    if session.selected is not None and session.selected.mailbox_id == mailbox.id:
+        session.unselect()
+
+
+async def rename(session: Session, command: Rename) -> None:
+    """Give a mailbox and all below it another name (RFC 3501 §6.3.5)."""
+    await mailboxes.rename(session.mail, session.account, command.mailbox, command.new)
+
+
+async def subscribe(session: Session, command: Named) -> None:
+    """Add a mailbox to the subscribed ones (RFC 3501 §6.3.6)."""
+    await mailboxes.subscribe(session.mail, session.account, command.mailbox, True)
+
+
+async def unsubscribe(session: Session, command: Named) -> None:
+    """Take a mailbox out of the subscribed ones (RFC 3501 §6.3.7)."""
+    try:
+        await mailboxes.subscribe(session.mail, session.account, command.mailbox, False)
+    except NotFound:
+        # a mailbox takes its subscription along when it is deleted; clients unsubscribe after it
+        return

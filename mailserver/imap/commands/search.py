@@ -1,0 +1,302 @@
+"""SEARCH: candidates are narrowed by the cheap keys first; only what is left is read."""
+
+import asyncio
+import unicodedata
+from array import array
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from mailserver.imap.protocol.search import (
+    And,
+    Everything,
+    HasFlag,
+    HasKeyword,
+    InBody,
+    InHeader,
+    InText,
+    IsRecent,
+    Key,
+    Larger,
+    Messages,
+    Not,
+    Or,
+    Order,
+    Received,
+    Search,
+    Sent,
+    Smaller,
+)
+from mailserver.imap.session import Selected, Session
+from mailserver.mail import content, messages
+from mailserver.mime import HeaderBlock, SearchText, as_date, as_text, parse, search_text
+from mailserver.model import Email
+
+HEADER_ROWS = 500  # messages whose headers are read at once
+CONTENT_ROWS = 50  # messages whose octets are read at once
+CONTENT_OCTETS = 8 * 1024 * 1024  # the same, unless one message alone is larger
+_DAY = timedelta(days=1)
+
+
+async def search(session: Session, command: Search) -> None:
+    """Tell which messages match (RFC 3501 §6.4.4); the response comes also when none does."""
+    seeker = _Seeker(session)
+    found = await seeker.narrow(command.key, list(range(len(seeker.uids))))
+    if command.by_uid:
+        numbers = [seeker.uids[position] for position in found]
+    else:
+        numbers = [position + 1 for position in found]
+    session.untagged(b" ".join([b"SEARCH", *(b"%d" % number for number in numbers)]))
+
+
+class _Seeker:
+    """One search over a snapshot of the mailbox; candidates are ascending positions."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        selected = session.open
+        self._selected: Selected = selected
+        listing, view = selected.listing, selected.view
+        self.uids = view.uids[: view.count]
+        if listing.uids is view.uids:
+            rows: Sequence[int | None] = range(view.count)
+        else:
+            rows = [listing.index(uid) for uid in self.uids]
+        # a message that left and was not announced matches nothing but its number
+        self._flags = _column(listing.flags, rows)
+        self._sizes = _column(listing.sizes, rows)
+        self._received = _column(listing.received, rows)
+        self._emails = _column(listing.email_ids, rows)
+        self._keywords = dict(listing.keywords)
+
+    async def narrow(self, key: Key, candidates: list[int]) -> list[int]:
+        """Return the candidates that a key matches."""
+        if not candidates:
+            return candidates
+        narrower: Callable[[_Seeker, Any, list[int]], Awaitable[list[int]]] | None
+        narrower = _NARROWERS.get(type(key))
+        if narrower is not None:
+            return await narrower(self, key, candidates)
+        return _TESTS[type(key)](self, key, candidates)
+
+    async def every(self, key: And, candidates: list[int]) -> list[int]:
+        """Keep what all keys match, the cheap ones first."""
+        for each in sorted(key.keys, key=_cost):
+            candidates = await self.narrow(each, candidates)
+        return candidates
+
+    async def either(self, key: Or, candidates: list[int]) -> list[int]:
+        """Keep what one of two keys matches; the second one sees only what the first left."""
+        left, right = sorted((key.left, key.right), key=_cost)
+        found = set(await self.narrow(left, candidates))
+        rest = [position for position in candidates if position not in found]
+        found.update(await self.narrow(right, rest))
+        return [position for position in candidates if position in found]
+
+    async def inverse(self, key: Not, candidates: list[int]) -> list[int]:
+        """Keep what a key does not match."""
+        found = set(await self.narrow(key.key, candidates))
+        return [position for position in candidates if position not in found]
+
+    def numbered(self, key: Messages, candidates: list[int]) -> list[int]:
+        """Keep the messages of a sequence set."""
+        if key.by_uid:
+            spans = key.messages.by_uid(self.uids, len(self.uids))
+        else:
+            spans = key.messages.by_sequence(len(self.uids))
+        named = {position for span in spans for position in span}
+        return [position for position in candidates if position in named]
+
+    def flagged(self, key: HasFlag, candidates: list[int]) -> list[int]:
+        """Keep the messages with a bit."""
+        flags, bit = self._flags, key.bit
+        return [position for position in candidates if flags[position] & bit]
+
+    def labelled(self, key: HasKeyword, candidates: list[int]) -> list[int]:
+        """Keep the messages with a keyword."""
+        with_it = {
+            uid
+            for uid, words in self._keywords.items()
+            if any(word.lower() == key.keyword for word in words)
+        }
+        return [position for position in candidates if self.uids[position] in with_it]
+
+    def recent(self, key: IsRecent, candidates: list[int]) -> list[int]:
+        r"""Keep the messages that are \Recent here."""
+        positions = set(self._selected.view.recent_positions())
+        return [position for position in candidates if position in positions]
+
+    def larger(self, key: Larger, candidates: list[int]) -> list[int]:
+        """Keep the messages above a size."""
+        return [position for position in candidates if self._sizes[position] > key.size]
+
+    def smaller(self, key: Smaller, candidates: list[int]) -> list[int]:
+        """Keep the messages below a size."""
+        return [position for position in candidates if self._sizes[position] < key.size]
+
+    def received(self, key: Received, candidates: list[int]) -> list[int]:
+        """Keep by INTERNALDATE, whose zone is UTC here."""
+        start, end = (
+            _milliseconds(key.day),
+            _milliseconds(key.day) + _DAY // timedelta(milliseconds=1),
+        )
+        stamps = self._received
+        if key.order is Order.BEFORE:
+            return [position for position in candidates if stamps[position] < start]
+        if key.order is Order.SINCE:
+            return [position for position in candidates if stamps[position] >= start]
+        return [position for position in candidates if start <= stamps[position] < end]
+
+    async def sent(self, key: Sent, candidates: list[int]) -> list[int]:
+        """Keep by the Date field, in the zone that it was written in."""
+        found = []
+        async for position, header in self._headers(candidates):
+            value = header.last("date")
+            text = None if value is None else as_date(value)
+            if text is not None and _compares(date.fromisoformat(text[:10]), key):
+                found.append(position)
+        return found
+
+    async def in_header(self, key: InHeader, candidates: list[int]) -> list[int]:
+        """Keep by the decoded text of a header field."""
+        wanted = folded(key.text)
+        found = []
+        async for position, header in self._headers(candidates):
+            if any(wanted in folded(as_text(value)) for value in header.all(key.field)):
+                found.append(position)
+        return found
+
+    async def in_body(self, key: InBody, candidates: list[int]) -> list[int]:
+        """Keep by the text of the body."""
+        return await self._in_content(candidates, folded(key.text), _body)
+
+    async def in_text(self, key: InText, candidates: list[int]) -> list[int]:
+        """Keep by the text of header or body."""
+        return await self._in_content(candidates, folded(key.text), _all)
+
+    async def _read(self, positions: list[int], *, header: bool) -> list[tuple[int, Email]]:
+        ids = [self._emails[position] for position in positions]
+        session = self._session
+        found = await messages.emails(session.mail, session.account, ids, header=header)
+        by_id: dict[int, Email] = dict(found.items())
+        return [
+            (position, by_id[email_id])
+            for position, email_id in zip(positions, ids, strict=True)
+            if email_id in by_id
+        ]
+
+    async def _headers(self, candidates: list[int]) -> AsyncIterator[tuple[int, HeaderBlock]]:
+        for start in range(0, len(candidates), HEADER_ROWS):
+            for position, email in await self._read(
+                candidates[start : start + HEADER_ROWS], header=True
+            ):
+                yield position, HeaderBlock(email.header)
+            await asyncio.sleep(0)  # others are served between two chunks
+
+    async def _in_content(
+        self, candidates: list[int], wanted: str, pick: Callable[[SearchText], str]
+    ) -> list[int]:
+        found: list[int] = []
+        session = self._session
+        for positions in self._pieces(candidates):
+            rows = await self._read(positions, header=False)
+            contents = await content.contents(
+                session.mail, session.account, [email.blob_id for _, email in rows]
+            )
+            octets = [(position, contents[email.blob_id]) for position, email in rows]
+            found += await asyncio.to_thread(_matching, octets, wanted, pick)
+        return found
+
+    def _pieces(self, candidates: list[int]) -> list[list[int]]:
+        pieces: list[list[int]] = []
+        octets = CONTENT_OCTETS
+        for position in candidates:
+            octets += self._sizes[position]
+            if octets > CONTENT_OCTETS or len(pieces[-1]) == CONTENT_ROWS:
+                pieces.append([])
+                octets = self._sizes[position]
+            pieces[-1].append(position)
+        return pieces
+
+
+def _column(values: "array[int]", rows: Sequence[int | None]) -> Sequence[int]:
+    if isinstance(rows, range):
+        return values[rows.start : rows.stop]
+    return [0 if row is None else values[row] for row in rows]
+
+
+def folded(text: str) -> str:
+    """Return the form in which texts are compared: no case, one spelling of each character."""
+    return text.casefold() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
+
+
+def _milliseconds(day: date) -> int:
+    since = datetime.combine(day, time(), UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    return since // timedelta(milliseconds=1)
+
+
+def _compares(day: date, key: Sent) -> bool:
+    if key.order is Order.BEFORE:
+        return day < key.day
+    return day >= key.day if key.order is Order.SINCE else day == key.day
+
+
+def _body(text: SearchText) -> str:
+    return text.body
+
+
+def _all(text: SearchText) -> str:
+    return f"{text.headers}\n{text.attachments}\n{text.body}"
+
+
+def _matching(
+    octets: Sequence[tuple[int, bytes]], wanted: str, pick: Callable[[SearchText], str]
+) -> list[int]:
+    """Decode messages and look for a text; runs in a thread."""
+    found = []
+    for position, raw in octets:
+        # every decoded text is shorter than this: nothing is left out of an exact search
+        limit = 4 * len(raw) + 1024
+        if wanted in folded(pick(search_text(raw, parse(raw), limit))):
+            found.append(position)
+    return found
+
+
+def _cost(key: Key) -> int:
+    """How dear a key is: arrays, then headers, then bodies."""
+    if isinstance(key, InBody | InText):
+        return 3
+    if isinstance(key, InHeader | Sent):
+        return 2
+    if isinstance(key, Not):
+        return _cost(key.key)
+    if isinstance(key, Or):
+        return max(_cost(key.left), _cost(key.right))
+    if isinstance(key, And):
+        return max(map(_cost, key.keys))
+    return 1
+
+
+def _everything(seeker: _Seeker, key: Everything, candidates: list[int]) -> list[int]:
+    return candidates
+
+
+_NARROWERS: dict[type, Callable[[_Seeker, Any, list[int]], Awaitable[list[int]]]] = {
+    And: _Seeker.every,
+    Or: _Seeker.either,
+    Not: _Seeker.inverse,
+    Sent: _Seeker.sent,
+    InHeader: _Seeker.in_header,
+    InBody: _Seeker.in_body,
+    InText: _Seeker.in_text,
+}
+_TESTS: dict[type, Callable[[_Seeker, Any, list[int]], list[int]]] = {
+    Everything: _everything,
+    Messages: _Seeker.numbered,
+    HasFlag: _Seeker.flagged,
+    HasKeyword: _Seeker.labelled,
+    IsRecent: _Seeker.recent,
+    Larger: _Seeker.larger,
+    Smaller: _Seeker.smaller,
+    Received: _Seeker.received,
+}

@@ -1,0 +1,82 @@
+"""SELECT EXAMINE UNSELECT CLOSE."""
+
+from mailserver.imap.protocol import flags
+from mailserver.imap.protocol.connection import Bare
+from mailserver.imap.protocol.select import Select
+from mailserver.imap.protocol.view import View, first_unseen
+from mailserver.imap.session import Selected, Session
+from mailserver.mail import listings, mailboxes, messages
+from mailserver.mail.listings import Listing
+from mailserver.model import SEEN, Mailbox
+
+
+async def select(session: Session, command: Select) -> bytes:
+    """Open a mailbox for reading and writing (RFC 3501 §6.3.1)."""
+    return await _open(session, command, read_only=False)
+
+
+async def examine(session: Session, command: Select) -> bytes:
+    """Open a mailbox for reading (RFC 3501 §6.3.2)."""
+    return await _open(session, command, read_only=True)
+
+
+async def _open(session: Session, command: Select, *, read_only: bool) -> bytes:
+    session.unselect()  # also when the new one cannot be opened
+    mail, account = session.mail, session.account
+    mailbox = await mailboxes.by_path(mail, account, command.mailbox)
+    subscription = mail.events.subscribe(account)
+    try:
+        listing = await listings.open_listing(mail, account, mailbox.id)
+        first_recent = await _first_recent(session, listing, read_only=read_only)
+    except BaseException:
+        mail.events.unsubscribe(subscription)
+        raise
+    view = View(listing.uids, listing.modseq)
+    if listing.uids:
+        view.add_recent(first_recent, listing.uids[-1])
+    selected = Selected(mailbox.id, mailbox.path, listing, view, read_only, subscription)
+    session.select(selected)
+    _describe(session, mailbox)
+    return b"READ-ONLY" if read_only else b"READ-WRITE"
+
+
+async def _first_recent(session: Session, listing: Listing, *, read_only: bool) -> int:
+    mail, account = session.mail, session.account
+    first = await mailboxes.peek_recent(mail, account, listing.mailbox_id)
+    if read_only or not listing.uids or listing.uids[-1] < first:
+        return first
+    first = await mailboxes.take_recent(mail, account, listing.mailbox_id)
+    # messages that came between the two queries were taken, so they have to be known
+    await listings.refresh(mail, listing)
+    return first
+
+
+def _describe(session: Session, mailbox: Mailbox) -> None:
+    selected = session.open
+    listing, view = selected.listing, selected.view
+    selected.keywords = frozenset(word for names in listing.keywords.values() for word in names)
+    shown = flags.all_names(selected.keywords)
+    permanent = b"" if selected.read_only else shown + b" \\*"
+    last = listing.uids[-1] if listing.uids else 0
+    unseen = first_unseen(listing.flags, SEEN)
+    session.untagged(b"FLAGS (%b)" % shown)
+    session.untagged(b"%d EXISTS" % view.count)
+    session.untagged(b"%d RECENT" % len(view.recent_positions()))
+    if unseen is not None:
+        session.untagged(b"OK [UNSEEN %d] First unseen message" % unseen)
+    session.untagged(b"OK [PERMANENTFLAGS (%b)] Flags that are kept" % permanent)
+    session.untagged(b"OK [UIDVALIDITY %d] UIDs are valid" % mailbox.uidvalidity)
+    session.untagged(b"OK [UIDNEXT %d] Predicted next UID" % max(mailbox.uidnext, last + 1))
+
+
+async def unselect(session: Session, command: Bare) -> None:
+    """Close the mailbox and remove nothing (RFC 3691)."""
+    session.unselect()
+
+
+async def close(session: Session, command: Bare) -> None:
+    r"""Remove what is \Deleted without a word, unless it was EXAMINE, and close (§6.4.2)."""
+    selected = session.open
+    if not selected.read_only:
+        await messages.expunge(session.mail, session.account, selected.mailbox_id, None)
+    session.unselect()

@@ -1,0 +1,1 @@
+"""The language of IMAP as values: pure code, no I/O."""

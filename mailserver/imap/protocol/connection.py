@@ -1,0 +1,61 @@
+"""Commands about the connection: CAPABILITY NOOP LOGOUT ID STARTTLS ENABLE NAMESPACE CHECK."""
+
+from dataclasses import dataclass
+
+from mailserver.imap.protocol.cursor import Cursor
+
+MAX_ID_FIELDS = 30  # RFC 2971 §3.3
+
+
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """A command without arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Id:
+    """ID: what the client says about itself."""
+
+    fields: tuple[tuple[bytes, bytes | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Enable:
+    """ENABLE: extensions that the client is ready for."""
+
+    capabilities: tuple[bytes, ...]
+
+
+def parse_bare(args: Cursor) -> Bare:
+    """Demand that there are no arguments."""
+    args.end()
+    return Bare()
+
+
+def parse_id(args: Cursor) -> Id:
+    """Read id = "ID" SP id-params-list (RFC 2971 §4)."""
+    args.space()
+    fields: list[tuple[bytes, bytes | None]] = []
+    if not args.take(b"NIL"):
+
+        def field() -> tuple[bytes, bytes | None]:
+            name = args.string()
+            args.space()
+            return name, args.nstring()
+
+        fields = args.parenthesized(field, allow_empty=True)
+    args.end()
+    if len(fields) > MAX_ID_FIELDS:
+        args.fail("Too many fields")
+    return Id(tuple(fields))
+
+
+def parse_enable(args: Cursor) -> Enable:
+    """Read enable = "ENABLE" 1*(SP capability) (RFC 5161 §5)."""
+    capabilities = []
+    while args.take(b" "):
+        capabilities.append(args.word())
+    args.end()
+    if not capabilities:
+        args.fail("Expected a capability")
+    return Enable(tuple(capabilities))

@@ -1,0 +1,189 @@
+"""FETCH: which messages and which of their data."""
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+from mailserver.imap.protocol.cursor import Cursor
+from mailserver.imap.protocol.responses import astring
+from mailserver.imap.protocol.sequences import SequenceSet
+
+MAX_ITEMS = 200  # data items in one FETCH
+MAX_FIELDS = 500  # field names in one HEADER.FIELDS
+
+
+class Attribute(Enum):
+    """Data items that are not sections; the value is the label."""
+
+    UID = b"UID"
+    FLAGS = b"FLAGS"
+    INTERNALDATE = b"INTERNALDATE"
+    SIZE = b"RFC822.SIZE"
+    ENVELOPE = b"ENVELOPE"
+    BODY = b"BODY"
+    BODYSTRUCTURE = b"BODYSTRUCTURE"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Octets of the message: BODY[...], RFC822 and their like (RFC 9051 §6.4.5.1)."""
+
+    label: bytes  # what the response repeats
+    part: str  # "1.2"; "" is the message itself
+    text: str  # "", HEADER, HEADER.FIELDS, HEADER.FIELDS.NOT, TEXT or MIME
+    fields: tuple[bytes, ...]
+    offset: int | None  # of a partial fetch; None: all
+    length: int  # at most, when there is an offset
+    sets_seen: bool
+
+    @property
+    def in_header(self) -> bool:
+        """Whether the stored header of the message is enough."""
+        return not self.part and self.text.startswith("HEADER")
+
+    @property
+    def specifier(self) -> str:
+        """The section as text without field names: "1.2.MIME"."""
+        text = "HEADER" if self.text.startswith("HEADER") else self.text
+        return f"{self.part}.{text}" if self.part and text else self.part or text
+
+
+Item = Attribute | Section
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """FETCH: messages and data items, in the order in which they were asked for."""
+
+    messages: SequenceSet
+    by_uid: bool
+    items: tuple[Item, ...]
+
+    @property
+    def sets_seen(self) -> bool:
+        r"""Whether the fetch sets \\Seen."""
+        return any(isinstance(item, Section) and item.sets_seen for item in self.items)
+
+
+_FAST = (Attribute.FLAGS, Attribute.INTERNALDATE, Attribute.SIZE)
+MACROS = {
+    b"FAST": _FAST,
+    b"ALL": (*_FAST, Attribute.ENVELOPE),
+    b"FULL": (*_FAST, Attribute.ENVELOPE, Attribute.BODY),
+}
+_ATTRIBUTES = {item.value: item for item in Attribute}
+
+
+def _old(label: bytes, text: str, *, sets_seen: bool) -> Section:
+    return Section(label, "", text, (), None, 0, sets_seen)
+
+
+OLD_SECTIONS = {
+    b"RFC822": _old(b"RFC822", "", sets_seen=True),
+    b"RFC822.HEADER": _old(b"RFC822.HEADER", "HEADER", sets_seen=False),
+    b"RFC822.TEXT": _old(b"RFC822.TEXT", "TEXT", sets_seen=True),
+    # QUIRK(Outlook): asks for RFC822.PEEK, which RFC 1730 had
+    b"RFC822.PEEK": _old(b"RFC822", "", sets_seen=False),
+    b"RFC822.TEXT.PEEK": _old(b"RFC822.TEXT", "TEXT", sets_seen=False),
+}
+_NAME = re.compile(rb"[A-Za-z0-9.]+")
+_PART = re.compile(rb"[1-9]\d{0,4}(?:\.[1-9]\d{0,4}){0,200}")
+_TEXT = re.compile(rb"HEADER\.FIELDS\.NOT|HEADER\.FIELDS|HEADER|TEXT|MIME", re.IGNORECASE)
+_PARTIAL = re.compile(rb"<(\d{1,19})\.(\d{1,19})>")
+
+
+def parse_fetch(args: Cursor) -> Fetch:
+    """Read fetch = "FETCH" SP sequence-set SP ("ALL" / "FULL" / "FAST" / fetch-att / "(" ...)."""
+    return _fetch(args, by_uid=False)
+
+
+def parse_uid_fetch(args: Cursor) -> Fetch:
+    """Read "UID" SP fetch; UID is always among the answers (RFC 9051 §6.4.9)."""
+    return _fetch(args, by_uid=True)
+
+
+def _fetch(args: Cursor, *, by_uid: bool) -> Fetch:
+    args.space()
+    messages = args.sequence_set()
+    args.space()
+    items: list[Item] = []
+    if args.peek(b"("):
+        for group in args.parenthesized(lambda: _items(args)):
+            items += group
+    else:
+        items += _items(args)
+    args.end()
+    if by_uid and Attribute.UID not in items:
+        items.insert(0, Attribute.UID)
+    unique = tuple(dict.fromkeys(items))
+    if len(unique) > MAX_ITEMS:
+        args.fail("Too many data items")
+    return Fetch(messages, by_uid, unique)
+
+
+def _items(args: Cursor) -> tuple[Item, ...]:
+    """Read one fetch-att; a macro is several."""
+    name = args.match(_NAME, "a data item").upper()
+    if name in MACROS:
+        return MACROS[name]
+    if name in (b"BODY", b"BODY.PEEK") and args.take(b"["):
+        return (_section(args, sets_seen=name == b"BODY"),)
+    if name in _ATTRIBUTES:
+        return (_ATTRIBUTES[name],)
+    if name not in OLD_SECTIONS:
+        args.fail("Unknown data item")
+    return (OLD_SECTIONS[name],)
+
+
+def _section(args: Cursor, *, sets_seen: bool) -> Section:
+    """section = "[" [section-spec] "]", after its "[", and the partial that may follow."""
+    part = args.maybe(_PART)
+    text = b""
+    if not part or args.take(b"."):
+        text = args.maybe(_TEXT).upper()
+        if (part or not args.peek(b"]")) and not text:
+            args.fail("Unknown section")
+    if text == b"MIME" and not part:
+        args.fail("MIME needs a part number")
+    fields: tuple[bytes, ...] = ()
+    if text.startswith(b"HEADER.FIELDS"):
+        args.space()
+        fields = tuple(args.parenthesized(args.astring))
+        if len(fields) > MAX_FIELDS:
+            args.fail("Too many header fields")
+    args.expect(b"]")
+    label = _label(part, text, fields)
+    partial = args.maybe(_PARTIAL)
+    if not partial:
+        return Section(label, part.decode(), text.decode(), fields, None, 0, sets_seen)
+    offset, length = (int(number) for number in partial[1:-1].split(b"."))
+    if not length:
+        args.fail("A partial fetch needs a length")
+    label += b"<%d>" % offset
+    return Section(label, part.decode(), text.decode(), fields, offset, length, sets_seen)
+
+
+def _label(part: bytes, text: bytes, fields: tuple[bytes, ...]) -> bytes:
+    spec = b".".join(piece for piece in (part, text) if piece)
+    if fields:
+        spec += b" (%b)" % b" ".join(astring(field) for field in fields)
+    return b"BODY[%b]" % spec
+
+
+def render(command: Fetch) -> bytes:
+    """Write the arguments as a client would; `parse_fetch` reads them back."""
+    items = b" ".join(_item(item) for item in command.items)
+    return b" %b (%b)" % (command.messages.render(), items)
+
+
+def _item(item: Item) -> bytes:
+    if isinstance(item, Attribute):
+        return item.value
+    label = item.label
+    if item.offset is not None:
+        label = label.rpartition(b"<")[0] + b"<%d.%d>" % (item.offset, item.length)
+    if label.startswith(b"BODY[") and not item.sets_seen:
+        return b"BODY.PEEK" + label[4:]
+    if label in (b"RFC822", b"RFC822.TEXT") and not item.sets_seen:
+        return label + b".PEEK"
+    return label

@@ -1,0 +1,205 @@
+"""From octets to whole commands: lines and the literals between them (RFC 9051 §4.3, RFC 7888).
+
+`feed` takes what arrived, `command` and `line` hand out what is complete. What they return depends
+on the octets alone, never on how they were cut. A literal is accepted or refused when it is
+announced, so a client never sends what the server would not keep.
+"""
+
+import re
+from dataclasses import dataclass
+
+LINE_LIMIT = 65536  # octets of one command without its literals; clients send long UID sets
+LITERAL_LIMIT = 65536  # octets of all literals of one command that is not APPEND
+_LITERAL = re.compile(rb"~?\{(\d{1,20})(\+?)\}\Z")
+_TAG = re.compile(rb"([\x21\x23\x24\x26\x27\x2c-\x5b\x5d-\x7a\x7c\x7e]+) ")
+_APPEND = re.compile(rb"[^ ]+ APPEND ", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A whole command: text, literal, text, literal, ..., text; no line ends, no `{n}`."""
+
+    parts: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """A literal was announced that may be sent: the server has to say `+`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineTooLong:
+    """A command longer than the limit was read and forgotten."""
+
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LiteralTooBig:
+    """A command with a literal above the limit was refused or read and forgotten."""
+
+    tag: bytes
+    append: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hopeless:
+    """The client is sending so much that must be refused that reading on makes no sense."""
+
+
+Outcome = Command | LineTooLong | LiteralTooBig | Hopeless
+Event = Outcome | Continuation
+
+
+class Framing:
+    """The reading side of one connection."""
+
+    __slots__ = (
+        "_buffer",
+        "_limit",
+        "_octets",
+        "_parts",
+        "_refusal",
+        "_scanned",
+        "_skipping_line",
+        "_text",
+        "_wanted",
+        "append_limit",
+    )
+
+    def __init__(self) -> None:
+        self.append_limit = 0  # octets of an APPEND literal; 0 until the client has logged in
+        self._buffer = bytearray()
+        self._scanned = 0  # octets at the start of the buffer that hold no line end
+        self._skipping_line = False
+        self._forget()
+
+    def _forget(self) -> None:
+        self._parts: list[bytes] = []
+        self._text = 0  # octets of text so far
+        self._octets = 0  # octets of literals so far
+        self._limit = LITERAL_LIMIT
+        self._wanted: int | None = None  # octets of the literal that is being read
+        self._refusal: LineTooLong | LiteralTooBig | None = None
+
+    @property
+    def buffered(self) -> int:
+        """Octets that arrived and were not handed out yet."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take what arrived."""
+        self._buffer += data
+
+    def clear(self) -> None:
+        """Throw away what was sent before TLS began (RFC 9051 §11.1: no command injection)."""
+        self._buffer.clear()
+        self._scanned = 0
+        self._skipping_line = False
+        self._forget()
+
+    def line(self) -> bytes | LineTooLong | None:
+        """Return the next line as it is, for DONE and SASL; None when it is not complete."""
+        line = self._take_line(LINE_LIMIT)
+        if not isinstance(line, LineTooLong):
+            return line
+        self._forget()
+        return LineTooLong(b"*")
+
+    def command(self) -> Event | None:
+        """Return the next event; None when more octets are needed."""
+        while True:
+            if self._wanted is not None and not self._take_literal():
+                return None
+            line = self._take_line(LINE_LIMIT - self._text)
+            if line is None:
+                return None
+            if isinstance(line, LineTooLong):
+                refusal = self._refusal or LineTooLong(self._tag())
+                self._forget()
+                return refusal
+            event = self._take_text(line)
+            if event is not None:
+                return event
+
+    def _take_line(self, limit: int) -> bytes | LineTooLong | None:
+        end = self._buffer.find(b"\n", self._scanned)
+        if end < 0:
+            self._scanned = len(self._buffer)
+            if self._skipping_line or self._scanned > limit:
+                self._skip()
+            return None
+        if self._skipping_line or end > limit:
+            self._skip(end)
+            del self._buffer[: end + 1]
+            self._scanned = 0
+            self._skipping_line = False
+            return LineTooLong(b"")
+        line = bytes(memoryview(self._buffer)[:end])
+        del self._buffer[: end + 1]
+        self._scanned = 0
+        return line[:-1] if line.endswith(b"\r") else line
+
+    def _skip(self, end: int | None = None) -> None:
+        """Keep only the start of a line that is too long: it may have the tag."""
+        if not self._parts and not self._skipping_line:
+            self._parts.append(bytes(self._buffer[: min(256, end or 256)]))
+        self._skipping_line = True
+        if end is None:
+            self._buffer.clear()
+            self._scanned = 0
+
+    def _take_literal(self) -> bool:
+        """Move the literal out of the buffer, when it is there whole or is being refused."""
+        assert self._wanted is not None
+        if self._refusal is not None:
+            drained = min(self._wanted, len(self._buffer))
+            del self._buffer[:drained]
+            self._wanted -= drained
+            if self._wanted:
+                return False
+        elif len(self._buffer) < self._wanted:
+            return False
+        else:
+            self._parts.append(bytes(memoryview(self._buffer)[: self._wanted]))
+            del self._buffer[: self._wanted]
+        self._wanted = None
+        self._scanned = 0
+        return True
+
+    def _take_text(self, line: bytes) -> Event | None:
+        announced = _LITERAL.search(line)
+        if announced is None:
+            refusal, parts = self._refusal, self._parts
+            self._forget()
+            return refusal or Command((*parts, line))
+        if not self._parts and self.append_limit and _APPEND.match(line):
+            # the mailbox name may be a literal too
+            self._limit = self.append_limit + LITERAL_LIMIT
+        if self._refusal is None:
+            self._parts.append(line[: announced.start()])
+        self._text += len(line)
+        return self._announce(int(announced[1]), synchronizing=not announced[2])
+
+    def _announce(self, size: int, *, synchronizing: bool) -> Event | None:
+        """Decide about a literal before it is sent (RFC 7888 §4 for those sent at once)."""
+        append = self._limit != LITERAL_LIMIT
+        limit = self.append_limit if append else LITERAL_LIMIT
+        if self._refusal is None and (size > limit or self._octets + size > self._limit):
+            self._refusal = LiteralTooBig(self._tag(), append)
+        self._octets += size
+        if self._refusal is None:
+            self._wanted = size
+            return Continuation() if synchronizing else None
+        if synchronizing:
+            refusal = self._refusal
+            self._forget()
+            return refusal
+        if self._octets > 2 * self._limit:
+            return Hopeless()
+        self._wanted = size
+        return None
+
+    def _tag(self) -> bytes:
+        found = _TAG.match(self._parts[0]) if self._parts else None
+        return found[1] if found else b"*"

@@ -1,0 +1,89 @@
+"""What the server says, as octets (RFC 9051 §7)."""
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from mailserver.imap.protocol import utf7
+from mailserver.imap.protocol.cursor import MONTHS
+from mailserver.model import SPECIAL_USES, Mailbox
+
+CRLF = b"\r\n"
+DELIMITER = "/"
+_QUOTABLE = re.compile(rb"[\x20-\x7e]*\Z")
+_ATOM = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\\]]+\Z")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def literal(octets: bytes) -> bytes:
+    """Write a literal."""
+    return b"{%d}\r\n%b" % (len(octets), octets)
+
+
+def string(octets: bytes) -> bytes:
+    """Write a string: quoted when it can be, else a literal."""
+    if len(octets) > 1000 or not _QUOTABLE.match(octets):
+        return literal(octets)
+    return b'"%b"' % octets.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+
+
+def nstring(octets: bytes | None) -> bytes:
+    """Write a string or NIL."""
+    return b"NIL" if octets is None else string(octets)
+
+
+def astring(octets: bytes) -> bytes:
+    """Write an atom when it can be one, else a string."""
+    if _ATOM.match(octets) and octets.upper() != b"NIL":
+        return octets
+    return string(octets)
+
+
+def mailbox_name(path: str) -> bytes:
+    """Write a mailbox name in modified UTF-7."""
+    return astring(utf7.encode(path))
+
+
+def status_line(tag: bytes, status: bytes, text: bytes, code: bytes | None = None) -> bytes:
+    """Write a tagged or untagged OK, NO, BAD, PREAUTH or BYE."""
+    if code is None:
+        return b"%b %b %b\r\n" % (tag, status, text)
+    return b"%b %b [%b] %b\r\n" % (tag, status, code, text)
+
+
+def untagged(text: bytes) -> bytes:
+    """Write one line of data."""
+    return b"* %b\r\n" % text
+
+
+def date_time(milliseconds: int) -> bytes:
+    """Write an instant, milliseconds since 1970, as the text inside INTERNALDATE "..."."""
+    moment = _EPOCH + timedelta(milliseconds=milliseconds)
+    return b"%2d-%b-%04d %02d:%02d:%02d +0000" % (
+        moment.day,
+        MONTHS[moment.month - 1],
+        moment.year,
+        moment.hour,
+        moment.minute,
+        moment.second,
+    )
+
+
+def list_line(name: bytes, attributes: Iterable[str], word: bytes = b"LIST") -> bytes:
+    """Write one LIST or LSUB response."""
+    shown = " ".join(attributes).encode("ascii")
+    return b'* %b (%b) "/" %b\r\n' % (word, shown, name)
+
+
+def mailbox_attributes(mailbox: Mailbox, *, has_children: bool) -> list[str]:
+    """Return what LIST says about a mailbox (RFC 3348 §3, RFC 6154 §2)."""
+    attributes = ["\\HasChildren" if has_children else "\\HasNoChildren"]
+    if mailbox.role in SPECIAL_USES:
+        attributes.append(SPECIAL_USES[mailbox.role])
+    return attributes
+
+
+def status(path: str, items: Sequence[tuple[bytes, int]]) -> bytes:
+    """Write a STATUS response."""
+    shown = b" ".join(b"%b %d" % item for item in items)
+    return b"* STATUS %b (%b)\r\n" % (mailbox_name(path), shown)

@@ -1,0 +1,90 @@
+"""Sequence sets (RFC 9051 §4.1.1): read, resolved to positions in a mailbox, written compactly.
+
+A position is an index into the mailbox's arrays; sequence number = position + 1.
+"""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mailserver.imap.protocol.errors import ProtocolError
+
+STAR = 0  # "*", the largest number in use; 0 is no sequence number and no UID
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceSet:
+    """Ranges as the client gave them, in its order; either end may be STAR."""
+
+    ranges: tuple[tuple[int, int], ...]
+
+    def render(self) -> bytes:
+        """Write the set as the client would."""
+        return b",".join(
+            _end(first) if first == last else b"%b:%b" % (_end(first), _end(last))
+            for first, last in self.ranges
+        )
+
+    def by_sequence(self, count: int) -> list[range]:
+        """Resolve sequence numbers in a mailbox of `count` messages; ascending, not overlapping.
+
+        Raise ProtocolError for a number beyond the last (RFC 9051 §9, seq-number).
+        """
+        found = []
+        for first, last in self.ranges:
+            low, high = sorted((first or count, last or count))
+            if low < 1 or high > count:
+                raise ProtocolError("No message has that sequence number")
+            found.append((low - 1, high))
+        return _merge(found)
+
+    def by_uid(self, uids: "array[int]", count: int) -> list[range]:
+        """Resolve UIDs among the first `count` of `uids`; UIDs of no message are skipped."""
+        if not count:
+            return []
+        largest = uids[count - 1]
+        found = []
+        for first, last in self.ranges:
+            # "n:*" with n beyond the end is the last message (RFC 9051 §6.4.8)
+            low, high = sorted((first or largest, last or largest))
+            start = bisect_left(uids, low, 0, count)
+            end = bisect_right(uids, high, 0, count)
+            if start < end:
+                found.append((start, end))
+        return _merge(found)
+
+
+def _end(number: int) -> bytes:
+    return b"%d" % number if number else b"*"
+
+
+def _merge(spans: list[tuple[int, int]]) -> list[range]:
+    spans.sort()
+    merged: list[range] = []
+    for start, end in spans:
+        if merged and start <= merged[-1].stop:
+            if end > merged[-1].stop:
+                merged[-1] = range(merged[-1].start, end)
+        else:
+            merged.append(range(start, end))
+    return merged
+
+
+def flatten(ranges: Iterable[range]) -> list[int]:
+    """Return the positions in a list of ranges."""
+    return [position for one in ranges for position in one]
+
+
+def compact(numbers: Sequence[int]) -> bytes:
+    """Write ascending numbers as the shortest sequence set: `1:3,5`."""
+    parts = []
+    index = 0
+    while index < len(numbers):
+        end = index
+        while end + 1 < len(numbers) and numbers[end + 1] == numbers[end] + 1:
+            end += 1
+        first, last = numbers[index], numbers[end]
+        parts.append(b"%d" % first if first == last else b"%d:%d" % (first, last))
+        index = end + 1
+    return b",".join(parts)

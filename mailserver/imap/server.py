@@ -1,0 +1,314 @@
+"""The wire of IMAP: sockets, TLS, buffers and time limits.
+
+One task a connection. Octets are read into one buffer shared by all connections of the server and
+copied into the connection's framing, so a silent connection costs no buffer of its own.
+"""
+
+import asyncio
+import logging
+import secrets
+import socket
+import ssl
+from collections.abc import Callable
+
+from mailserver.auth.credentials import Authenticator
+from mailserver.config import Listener
+from mailserver.imap.commands.dispatch import converse
+from mailserver.imap.protocol.framing import Framing
+from mailserver.imap.session import Channel, Disconnected, Session, ShuttingDown, TimedOut
+from mailserver.mail.context import Mail
+
+log = logging.getLogger(__name__)
+
+READ_BUFFER = 256 * 1024  # octets taken from a socket at once
+UNREAD_LIMIT = 128 * 1024  # octets kept of a client that sends ahead of the answers
+HIGH_WATER = 512 * 1024  # octets that wait for a slow reader
+HANDSHAKE_TIMEOUT = 30.0  # seconds
+WRITE_TIMEOUT = 60.0  # seconds in which a client must read something
+BACKLOG = 1024
+
+
+class Connection(asyncio.BufferedProtocol, Channel):
+    """One client's socket."""
+
+    __slots__ = (
+        "_closed",
+        "_deadline",
+        "_reading_paused",
+        "_server",
+        "_stopping",
+        "_task",
+        "_transport",
+        "_wakeup",
+        "_writable",
+        "framing",
+        "peer",
+        "secure",
+    )
+
+    def __init__(self, server: "ImapServer") -> None:
+        self.framing = Framing()
+        self.peer = ""
+        self.secure = server.implicit_tls
+        self._server = server
+        self._transport: asyncio.Transport | None = None
+        self._wakeup: asyncio.Future[None] | None = None  # `more` waits for it
+        self._writable: asyncio.Future[None] | None = None  # `drain` waits for it
+        self._closed = False
+        self._stopping = False
+        self._reading_paused = False
+        self._deadline: float | None = None  # loop time until which the client must log in
+        self._task: asyncio.Task[None] | None = None
+
+    # called by the event loop ----------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the conversation."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=HIGH_WATER)
+        _no_delay(transport)
+        address = transport.get_extra_info("peername")
+        self.peer = address[0] if address else ""
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.time() + self._server.mail.config.imap.login_timeout
+        self._task = self._server.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the conversation, whatever it waits for."""
+        self._closed = True
+        _wake(self._wakeup)
+        _wake(self._writable)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Lend the server's buffer: it is emptied before the loop reads from another socket."""
+        return self._server.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what arrived; stop reading when the client is far ahead."""
+        self.framing.feed(self._server.buffer[:nbytes])
+        if self._wakeup is not None:
+            _wake(self._wakeup)
+        elif self.framing.buffered > UNREAD_LIMIT and not self._reading_paused:
+            assert self._transport is not None
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """Treat a half-closed connection as closed."""
+        return False
+
+    def pause_writing(self) -> None:
+        """Make `drain` wait."""
+        if self._writable is None:
+            self._writable = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        """Let `drain` go on."""
+        writable, self._writable = self._writable, None
+        _wake(writable)
+
+    # called by the session -------------------------------------------------------------------
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Send octets."""
+        if self._transport is not None and not self._closed:
+            self._transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the client has read most of what was sent."""
+        if self._closed:
+            raise Disconnected
+        if self._writable is None:
+            return
+        try:
+            async with asyncio.timeout(self._server.write_timeout):
+                await asyncio.shield(self._writable)
+        except TimeoutError:
+            log.info("client does not read", extra={"peer": self.peer})
+            self.abort()
+            raise Disconnected from None
+        if self._closed:
+            raise Disconnected
+
+    async def more(self) -> None:
+        """Wait for octets."""
+        await self.drain()
+        if self._stopping:
+            raise ShuttingDown
+        assert self._transport is not None
+        if self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()
+        loop = asyncio.get_running_loop()
+        until = self._deadline or loop.time() + self._server.mail.config.imap.idle_timeout
+        self._wakeup = loop.create_future()
+        try:
+            async with asyncio.timeout_at(until):
+                await self._wakeup
+        except TimeoutError:
+            raise TimedOut from None
+        finally:
+            self._wakeup = None
+        if self._closed:
+            raise Disconnected
+        if self._stopping:
+            raise ShuttingDown
+
+    @property
+    def can_start_tls(self) -> bool:
+        """Whether there is a certificate and no TLS yet."""
+        return self._server.tls is not None and not self.secure
+
+    async def start_tls(self) -> None:
+        """Go on under TLS; plain text that came after STARTTLS is thrown away unread."""
+        assert self._transport is not None
+        assert self._server.tls is not None
+        if self._closed:
+            raise Disconnected
+        self._transport.pause_reading()
+        self._reading_paused = False
+        self.framing.clear()
+        loop = asyncio.get_running_loop()
+        try:
+            transport = await loop.start_tls(
+                self._transport,
+                self,
+                self._server.tls,
+                server_side=True,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
+            )
+        except (OSError, TimeoutError):
+            self.abort()
+            raise Disconnected from None
+        if transport is None:
+            raise Disconnected
+        self._transport = transport
+        transport.set_write_buffer_limits(high=HIGH_WATER)
+        self.secure = True
+
+    def logged_in(self) -> None:
+        """Lift the time limit of the login."""
+        self._deadline = None
+
+    # called by the server --------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Let the running command end, then say good-bye."""
+        self._stopping = True
+        _wake(self._wakeup)
+
+    def close(self) -> None:
+        """Close when all that was written is sent."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def _wake(waiter: "asyncio.Future[None] | None") -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
+
+
+def _no_delay(transport: asyncio.Transport) -> None:
+    """Send small answers at once: Nagle against delayed ACKs costs 40 ms."""
+    raw = transport.get_extra_info("socket")
+    if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _random_id() -> str:
+    return secrets.token_hex(6)
+
+
+class ImapServer:
+    """Listens, and keeps count of its connections."""
+
+    def __init__(
+        self,
+        *,
+        mail: Mail,
+        authenticator: Authenticator,
+        tls: ssl.SSLContext | None,
+        implicit_tls: bool,
+        session_id: Callable[[], str] = _random_id,
+        write_timeout: float = WRITE_TIMEOUT,
+    ) -> None:
+        if implicit_tls and tls is None:
+            raise ValueError("implicit TLS needs a certificate")
+        self.mail = mail
+        self.tls = tls
+        self.implicit_tls = implicit_tls
+        self.write_timeout = write_timeout
+        self.buffer = memoryview(bytearray(READ_BUFFER))
+        self._authenticator = authenticator
+        self._session_id = session_id
+        self._connections: dict[Connection, asyncio.Task[None]] = {}
+        self._listening: asyncio.Server | None = None
+
+    async def start(self, listener: Listener) -> tuple[str, int]:
+        """Listen; return the address and the port, which the system chose when it was 0."""
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_server(
+            lambda: Connection(self),
+            listener.host,
+            listener.port,
+            ssl=self.tls if self.implicit_tls else None,
+            ssl_handshake_timeout=HANDSHAKE_TIMEOUT if self.implicit_tls else None,
+            backlog=BACKLOG,
+        )
+        host, port = self._listening.sockets[0].getsockname()[:2]
+        return host, port
+
+    async def stop(self, grace: float) -> None:
+        """Stop listening, let running commands end, say BYE; cut what is left after `grace` s."""
+        if self._listening is not None:
+            self._listening.close()
+        tasks = list(self._connections.values())
+        for connection in list(self._connections):
+            connection.stop()
+        if tasks:
+            _, slow = await asyncio.wait(tasks, timeout=grace)
+            for task in slow:
+                task.cancel()
+            await asyncio.gather(*slow, return_exceptions=True)
+        for connection in list(self._connections):
+            connection.abort()
+
+    def opened(self, connection: Connection) -> asyncio.Task[None]:
+        """Begin to serve a connection, or turn it away when there are too many."""
+        full = len(self._connections) >= self.mail.config.imap.max_connections
+        serve = self._turn_away(connection) if full else self._serve(connection)
+        task = asyncio.get_running_loop().create_task(serve)
+        if not full:
+            self._connections[connection] = task
+        return task
+
+    async def _turn_away(self, connection: Connection) -> None:
+        connection.write(b"* BYE [UNAVAILABLE] Too many connections\r\n")
+        connection.close()
+
+    async def _serve(self, connection: Connection) -> None:
+        session = Session(
+            mail=self.mail,
+            authenticator=self._authenticator,
+            channel=connection,
+            session_id=self._session_id(),
+        )
+        gauge = self.mail.metrics.connections.labels("imap")
+        gauge.inc()
+        log.debug("connected", extra={"session": session.id, "peer": connection.peer})
+        try:
+            await converse(session)
+        except Exception:
+            log.exception("session failed", extra={"session": session.id})
+            connection.write(b"* BYE [SERVERBUG] Internal error\r\n")
+        finally:
+            gauge.dec()
+            connection.close()
+            self._connections.pop(connection, None)
+            log.debug("disconnected", extra={"session": session.id})

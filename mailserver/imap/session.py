@@ -1,0 +1,324 @@
+"""One connection's state: who, which mailbox, what the client was told, what goes out next."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Flag, auto
+
+from mailserver.auth.credentials import Authenticator
+from mailserver.events import Subscription
+from mailserver.imap.protocol import flags
+from mailserver.imap.protocol.framing import Continuation, Framing, LineTooLong, Outcome
+from mailserver.imap.protocol.responses import status_line
+from mailserver.imap.protocol.view import View
+from mailserver.mail import listings, mailboxes
+from mailserver.mail.context import Mail
+from mailserver.mail.listings import Listing
+from mailserver.model import AccountId, MailboxId, Principal
+
+CHUNK = 256 * 1024  # octets that are written before the session waits for the client to read
+
+
+class State(Flag):
+    """Where a connection stands (RFC 9051 §3)."""
+
+    NOT_AUTHENTICATED = auto()
+    AUTHENTICATED = auto()
+    SELECTED = auto()
+    LOGOUT = auto()
+
+
+class Disconnected(Exception):
+    """The client is gone, or was cut off because it did not read."""
+
+
+class TimedOut(Exception):
+    """The client said nothing for too long."""
+
+
+class ShuttingDown(Exception):
+    """The server stops."""
+
+
+class Refused(Exception):
+    """A command that is answered with NO and a response code (RFC 5530)."""
+
+    def __init__(self, code: bytes | None, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+class Channel(ABC):
+    """The wire as a session sees it; the server has the real one."""
+
+    __slots__ = ()
+
+    framing: Framing
+    peer: str
+    secure: bool
+
+    @abstractmethod
+    def write(self, data: bytes | memoryview) -> None:
+        """Send octets; they are buffered without limit until `drain`."""
+
+    @abstractmethod
+    async def drain(self) -> None:
+        """Wait until the client has read most of what was sent; Disconnected when it never does."""
+
+    @abstractmethod
+    async def more(self) -> None:
+        """Wait for octets and feed them to `framing`; Disconnected, TimedOut, ShuttingDown."""
+
+    @abstractmethod
+    async def start_tls(self) -> None:
+        """Go on under TLS; what was sent in plain text and not read yet is thrown away."""
+
+    @abstractmethod
+    def logged_in(self) -> None:
+        """From now on only silence, not the time since the start, ends the connection."""
+
+    @property
+    @abstractmethod
+    def can_start_tls(self) -> bool:
+        """Whether there is a certificate and no TLS yet."""
+
+    async def command(self) -> Outcome:
+        """Return the next command, or how it cannot be one."""
+        while True:
+            event = self.framing.command()
+            if event is None:
+                await self.more()
+            elif isinstance(event, Continuation):
+                self.write(b"+ OK\r\n")
+            else:
+                return event
+
+    async def line(self) -> bytes | LineTooLong:
+        """Return the next line as it is."""
+        while True:
+            line = self.framing.line()
+            if line is not None:
+                return line
+            await self.more()
+
+
+@dataclass(slots=True)
+class Selected:
+    """The mailbox that a session has open."""
+
+    mailbox_id: MailboxId
+    path: str
+    listing: Listing
+    view: View
+    read_only: bool
+    subscription: Subscription
+    keywords: frozenset[str] = frozenset()  # that FLAGS announced, besides the common ones
+    own_changes: set[int] = field(default_factory=set)  # modseqs whose flags were told already
+
+
+class Session:
+    """One client from its greeting to its BYE."""
+
+    __slots__ = (
+        "_output",
+        "_pending",
+        "authenticator",
+        "channel",
+        "enabled",
+        "failures",
+        "id",
+        "mail",
+        "principal",
+        "rendered_flags",
+        "selected",
+        "state",
+    )
+
+    def __init__(
+        self, *, mail: Mail, authenticator: Authenticator, channel: Channel, session_id: str
+    ) -> None:
+        self.mail = mail
+        self.authenticator = authenticator
+        self.channel = channel
+        self.id = session_id
+        self.state = State.NOT_AUTHENTICATED
+        self.principal: Principal | None = None
+        self.selected: Selected | None = None
+        self.enabled: set[bytes] = set()
+        self.failures = 0  # failed logins
+        self.rendered_flags = flags.RenderedFlags()
+        self._output: list[bytes] = []
+        self._pending = 0
+
+    # who and where ---------------------------------------------------------------------------
+
+    @property
+    def account(self) -> AccountId:
+        """The account of the logged-in client."""
+        assert self.principal is not None
+        return self.principal.account_id
+
+    @property
+    def open(self) -> Selected:
+        """The selected mailbox, in commands that need one."""
+        assert self.selected is not None
+        return self.selected
+
+    @property
+    def writable(self) -> Selected:
+        """The selected mailbox, in commands that change it."""
+        if self.open.read_only:
+            raise Refused(b"READ-ONLY", "Mailbox is open for reading only")
+        return self.open
+
+    def login_allowed(self) -> bool:
+        """Whether a password may be sent here: never in plain text unless configured."""
+        return self.channel.secure or self.mail.config.imap.allow_plaintext_login
+
+    def log_in(self, principal: Principal) -> None:
+        """Note who the client is."""
+        self.principal = principal
+        self.state = State.AUTHENTICATED
+        self.channel.framing.append_limit = self.mail.config.imap.max_append_size
+        self.channel.logged_in()
+
+    def select(self, selected: Selected) -> None:
+        """Open a mailbox."""
+        self.selected = selected
+        self.state = State.SELECTED
+
+    def unselect(self) -> None:
+        """Close the mailbox, if any is open."""
+        if self.selected is not None:
+            self.mail.events.unsubscribe(self.selected.subscription)
+            self.selected = None
+            self.state = State.AUTHENTICATED
+
+    # what goes out ---------------------------------------------------------------------------
+
+    def send(self, data: bytes) -> None:
+        """Queue octets of the answer; a small answer leaves in one write."""
+        if data:
+            self._output.append(data)
+            self._pending += len(data)
+
+    def untagged(self, text: bytes) -> None:
+        """Queue one line of data."""
+        self.send(b"* %b\r\n" % text)
+
+    def flush(self) -> None:
+        """Write what is queued."""
+        if self._output:
+            data = b"".join(self._output) if len(self._output) > 1 else self._output[0]
+            self._output.clear()
+            self._pending = 0
+            self.channel.write(data)
+
+    async def relieve(self) -> None:
+        """Write and wait for a slow reader, when much is queued."""
+        if self._pending < CHUNK:
+            return
+        output, self._output, self._pending = self._output, [], 0
+        for batch in _batches(output):
+            view = memoryview(batch)
+            for start in range(0, len(batch), CHUNK):
+                self.channel.write(view[start : start + CHUNK])
+                await self.channel.drain()
+
+    def bye(self, text: bytes, code: bytes | None = None) -> None:
+        """Say good-bye; the conversation ends after this command."""
+        self.send(status_line(b"*", b"BYE", text, code))
+        self.state = State.LOGOUT
+
+    # what changed ----------------------------------------------------------------------------
+
+    async def synchronize(self, *, may_expunge: bool, ask: bool) -> None:
+        """Tell the client what changed in its mailbox.
+
+        The store is asked when an event hinted at a change, or always with `ask`.
+        """
+        selected = self.selected
+        if selected is None:
+            return
+        listing, view = selected.listing, selected.view
+        if ask or selected.subscription.modseq > listing.modseq:
+            await listings.refresh(self.mail, listing)
+        if view.uids is listing.uids or may_expunge:
+            await self._claim_recent(selected)
+        self.announce(may_expunge=may_expunge)
+
+    async def _claim_recent(self, selected: Selected) -> None:
+        """Make new messages \\Recent in this session, unless it only reads."""
+        view, listing = selected.view, selected.listing
+        last_known = view.uids[view.count - 1] if view.count else 0
+        if not listing.uids or listing.uids[-1] <= last_known:
+            return
+        if selected.read_only:
+            first = await mailboxes.peek_recent(self.mail, self.account, selected.mailbox_id)
+        else:
+            first = await mailboxes.take_recent(self.mail, self.account, selected.mailbox_id)
+            # messages that came between the two queries were taken, so they have to be known
+            await listings.refresh(self.mail, listing)
+        view.add_recent(first, listing.uids[-1] if listing.uids else 0)
+
+    def announce(self, *, may_expunge: bool) -> None:
+        """Send EXPUNGE, EXISTS, RECENT, FLAGS and FETCH for what the view does not know."""
+        selected = self.open
+        listing, view = selected.listing, selected.view
+        known = view.count
+        update = view.advance(listing.uids, may_expunge=may_expunge)
+        self.send(b"".join([b"* %d EXPUNGE\r\n" % number for number in update.expunged]))
+        if update.exists is not None:
+            self.untagged(b"%d EXISTS" % update.exists)
+            self.untagged(b"%d RECENT" % len(view.recent_positions()))
+        if listing.modseq > view.modseq:
+            self._announce_flags(selected, known - len(update.expunged))
+        selected.own_changes.clear()
+
+    def learn_keywords(self, words: Iterable[str]) -> None:
+        """Send FLAGS when there are keywords that the client was not told of."""
+        selected = self.open
+        if not selected.keywords.issuperset(words):
+            selected.keywords = selected.keywords.union(words)
+            self.untagged(b"FLAGS (%b)" % flags.all_names(selected.keywords))
+
+    def _announce_flags(self, selected: Selected, known: int) -> None:
+        listing, view = selected.listing, selected.view
+        changed = listing.changed_since(view.modseq)
+        if listing.keywords:
+            self.learn_keywords({w for uid in changed for w in listing.keywords.get(uid, ())})
+        lines = []
+        for uid in changed:
+            index = listing.index(uid)
+            position = view.position(uid)
+            if index is None or position is None or position >= known:
+                continue
+            if listing.modseqs[index] not in selected.own_changes:
+                text = self.flags_text(selected, index, uid)
+                lines.append(b"* %d FETCH (UID %d FLAGS (%b))\r\n" % (position + 1, uid, text))
+        view.modseq = listing.modseq
+        self.send(b"".join(lines))
+
+    def flags_text(self, selected: Selected, index: int, uid: int) -> bytes:
+        """Return the flags of one message as the client sees them."""
+        return flags.render(
+            self.rendered_flags[selected.listing.flags[index]],
+            selected.listing.keywords.get(uid, ()),
+            recent=selected.view.is_recent(uid),
+        )
+
+
+def _batches(output: list[bytes]) -> Iterator[bytes]:
+    """Join small pieces and leave large ones as they are."""
+    batch: list[bytes] = []
+    size = 0
+    for data in output:
+        batch.append(data)
+        size += len(data)
+        if size >= CHUNK:
+            yield b"".join(batch) if len(batch) > 1 else data
+            batch.clear()
+            size = 0
+    if batch:
+        yield b"".join(batch)
