@@ -109,6 +109,22 @@ async def locations(
     return {row["id"]: _location(row) for row in rows}
 
 
+async def referenced(
+    database: Executor, account: AccountId, ids: Sequence[BlobId]
+) -> set[BlobId]:
+    """Return those of the bodies that something still needs."""
+    rows = await database.fetch(
+        """
+        SELECT id
+        FROM blob
+        WHERE account_id = $1 AND id = ANY($2::bytea[]) AND refs > 0
+        """,
+        account,
+        ids,
+    )
+    return {BlobId(row["id"]) for row in rows}
+
+
 # The mover ---------------------------------------------------------------------------------------
 
 
