@@ -89,6 +89,7 @@ class Server:
 
     async def stop(self) -> None:
         """Stop in the order in which nothing is lost: listeners, work, connections."""
+        log.info("stopping")
         grace = self.config.server.grace
         stops = [shielded(server.stop(grace), grace + 5, "listener") for server in self._servers]
         await asyncio.gather(*stops)

@@ -220,7 +220,7 @@ def mbox_text(raw: bytes, flags: Flags, received_at: datetime) -> bytes:
     keywords = " ".join(name for name in flags.names() if name.lower() not in known)
     fields = f"Status: {seen}\nX-Status: {status}\nX-Keywords: {keywords}\n"
     body = _FROM.sub(rb">\1", to_lf(raw))
-    end = b"\n" if body.endswith(b"\n") else b"\n\n"
+    end = b"\n" if not body or body.endswith(b"\n") else b"\n\n"
     return f"From MAILER-DAEMON {date}\n{fields}".encode() + body + end
 
 
