@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_MESSAGES = 64  # in one commit: more gains little and makes the first wait
+MAX_MESSAGES = 32  # in one commit: while it is written, the next ones are prepared
 MAX_BYTES = 8 * 1024 * 1024  # compressed, in one commit
 WRITERS = 2  # commits at once: one is prepared while another waits for the disk
 

@@ -11,7 +11,7 @@ from mailserver.mail import delivery, listings, mailboxes
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
 from mailserver.metrics import Metrics
-from mailserver.model import Account
+from mailserver.model import Account, Modseq
 from mailserver.storage.database import Database
 from mailserver.storage.notify import Notifier
 
@@ -58,7 +58,7 @@ async def test_a_listing_of_the_other_process_follows(
 ) -> None:
     box = await mailboxes.by_path(mail, alice.id, "INBOX")
     listing = await listings.open_listing(mail, alice.id, box.id)
-    subscription = there[1].subscribe(alice.id, listing.modseq)
+    subscription = there[1].subscribe(alice.id, Modseq(listing.modseq))
     await delivery.accept(mail, RAW, [Target(alice.id)], received_at=mail.now())
     async with asyncio.timeout(10):
         await subscription.wait()

@@ -1,0 +1,156 @@
+"""A whole server in a process of its own, as a user starts it, for tests that talk to it or kill it."""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+START_TIMEOUT = 120.0  # seconds; the machine may be busy
+STOP_TIMEOUT = 60.0
+
+
+class ServerFailed(Exception):
+    """The server ended, or did not become ready; the text is what it printed."""
+
+
+class RunningServer:
+    """`mailserver dev` on free ports in a folder that outlives it."""
+
+    def __init__(self, directory: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.directory = directory
+        self.log = directory.parent / f"{directory.name}.log"
+        self._environment = {**os.environ, **(environment or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+        self.info: dict[str, Any] = {}
+
+    def start(self) -> None:
+        """Start it and wait until all listeners accept."""
+        stale = self.directory / "dev.json"
+        stale.unlink(missing_ok=True)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable, "-m", "mailserver", "dev",
+                    "--data-dir", str(self.directory), "--ports", "free",
+                ],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment,
+            )  # fmt: skip
+        self.info = self._ready(stale)
+
+    def _ready(self, path: Path) -> dict[str, Any]:
+        assert self._process is not None
+        exited = os.pidfd_open(self._process.pid)
+        try:
+            deadline = time.monotonic() + START_TIMEOUT
+            while time.monotonic() < deadline:
+                with contextlib.suppress(FileNotFoundError):
+                    info: dict[str, Any] = json.loads(path.read_text())
+                    return info
+                # the file appears by a rename, which nothing announces: look every 20 ms
+                if select.select([exited], [], [], 0.02)[0]:
+                    break
+        finally:
+            os.close(exited)
+        raise ServerFailed(self.log.read_text(errors="replace")[-4000:])
+
+    def stop(self) -> int:
+        """Stop it as a user does, and return its exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGINT)
+        return self._process.wait(STOP_TIMEOUT)
+
+    def kill(self) -> None:
+        """Kill the server process without warning; what it started must end by itself."""
+        assert self._process is not None
+        children = self.children()
+        self._process.kill()
+        self._process.wait()
+        for pid in children:
+            wait_gone(pid)
+
+    def close(self) -> None:
+        """End it, whatever its state."""
+        if self._process is not None and self._process.poll() is None:
+            self.stop()
+
+    @property
+    def pid(self) -> int:
+        """Return the pid of the server process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def address(self, listener: str) -> tuple[str, int]:
+        """Return where a listener is."""
+        host, port = self.info["listeners"][listener]
+        return host, port
+
+    def password(self, login: str) -> str:
+        """Return the password of an account."""
+        return next(str(a["password"]) for a in self.info["accounts"] if a["login"] == login)
+
+    def children(self) -> list[int]:
+        """Return the pids of what the server started."""
+        return list(descendants(self.pid))
+
+    def child(self, name: str) -> int:
+        """Return the pid of the direct child whose program has that name."""
+        for pid, parent, command in processes():
+            if parent == self.pid and command == name:
+                return pid
+        raise ServerFailed(f"no {name} runs")
+
+    def command(self, *arguments: str) -> str:
+        """Run a `mailserver` command on the same data and return what it prints."""
+        return run_command(*arguments, "--data-dir", str(self.directory))
+
+
+def run_command(*arguments: str, codes: Sequence[int] = (0,)) -> str:
+    """Run a `mailserver` command and return its output; any other exit code is a failure."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mailserver", *arguments],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    if done.returncode not in codes:
+        raise ServerFailed(f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done.stdout
+
+
+def processes() -> Iterator[tuple[int, int, str]]:
+    """Give (pid, parent, program) of every process."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                text = (entry / "stat").read_text()
+                name, _, rest = text.partition("(")[2].rpartition(")")
+                state, parent = rest.split()[:2]
+                if state != "Z":
+                    yield int(entry.name), int(parent), name
+
+
+def descendants(root: int) -> Iterator[int]:
+    """Give the pids below a process."""
+    found = {root}
+    for pid, parent, _ in sorted(processes()):
+        if parent in found:
+            found.add(pid)
+            yield pid
+
+
+def wait_gone(pid: int) -> None:
+    """Wait until a process that is not ours has ended."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if not select.select([handle], [], [], 30)[0]:
+            raise ServerFailed(f"process {pid} is an orphan that does not end")
+    finally:
+        os.close(handle)
