@@ -31,6 +31,15 @@ from mailserver.model import AccountId, Email, EmailId, Flags, MailboxId, Modseq
 from mailserver.storage import search
 from mailserver.storage.search import Candidates, Narrow, ThreadCount
 
+__all__ = [
+    "AnchorNotFound",
+    "Found",
+    "ThreadCount",
+    "mailboxes_of_threads",
+    "query",
+    "thread_counts",
+]
+
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
 

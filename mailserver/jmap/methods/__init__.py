@@ -1,0 +1,153 @@
+"""The tables of JMAP: methods, capabilities, errors; and the one dispatcher that uses them."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mailserver import errors
+from mailserver.jmap.methods import changes, core, email, get, mailbox, search, thread
+from mailserver.jmap.protocol import properties
+from mailserver.jmap.protocol.errors import MethodError, Problem, RequestError
+from mailserver.jmap.protocol.filters import COLLATIONS, EMAIL_SORTS
+from mailserver.jmap.protocol.references import Response, resolve
+from mailserver.jmap.protocol.request import Call, Request
+from mailserver.jmap.session import Limits, Session
+from mailserver.mail.search import AnchorNotFound
+
+log = logging.getLogger(__name__)
+
+CORE = "urn:ietf:params:jmap:core"
+MAIL = "urn:ietf:params:jmap:mail"
+
+MAX_MAILBOX_DEPTH = 20
+MAX_MAILBOX_NAME = 255  # octets
+
+Handler = Callable[[Session, Any], Awaitable[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A method: the capability that it belongs to, its arguments, its handler."""
+
+    capability: str
+    arguments: Callable[..., Any] | None  # None: any, and no account
+    handler: Handler
+
+
+METHODS: dict[str, Spec] = {
+    "Core/echo": Spec(CORE, None, core.echo),
+    "Mailbox/get": Spec(MAIL, get.Get, mailbox.get),
+    "Mailbox/changes": Spec(MAIL, changes.Changes, changes.mailbox_changes),
+    "Mailbox/query": Spec(MAIL, mailbox.Query, mailbox.query),
+    "Thread/get": Spec(MAIL, get.Get, thread.get),
+    "Thread/changes": Spec(MAIL, changes.Changes, changes.thread_changes),
+    "Email/get": Spec(MAIL, email.GetEmail, email.get),
+    "Email/changes": Spec(MAIL, changes.Changes, changes.email_changes),
+    "Email/query": Spec(MAIL, search.Query, search.query),
+}
+
+
+def core_capability(limits: Limits) -> dict[str, object]:
+    """Return the core capability (RFC 8620 §2)."""
+    return {
+        "maxSizeUpload": limits.max_size_upload,
+        "maxConcurrentUpload": limits.max_concurrent_upload,
+        "maxSizeRequest": limits.max_size_request,
+        "maxConcurrentRequests": limits.max_concurrent_requests,
+        "maxCallsInRequest": limits.max_calls_in_request,
+        "maxObjectsInGet": limits.max_objects_in_get,
+        "maxObjectsInSet": limits.max_objects_in_set,
+        "collationAlgorithms": list(COLLATIONS),
+    }
+
+
+def mail_capability(limits: Limits) -> dict[str, object]:
+    """Return the mail capability of an account (RFC 8621 §1.3.1)."""
+    return {
+        "maxMailboxesPerEmail": None,
+        "maxMailboxDepth": MAX_MAILBOX_DEPTH,
+        "maxSizeMailboxName": MAX_MAILBOX_NAME,
+        "maxSizeAttachmentsPerEmail": limits.max_size_upload,
+        "emailQuerySortOptions": list(EMAIL_SORTS),
+        "mayCreateTopLevelMailbox": True,
+    }
+
+
+# capability -> what an account says about it; the session object says {} but for core
+CAPABILITIES: dict[str, Callable[[Limits], dict[str, object]]] = {
+    CORE: lambda limits: {},
+    MAIL: mail_capability,
+}
+
+ERRORS: dict[type[errors.MailError], str] = {
+    errors.AuthenticationFailed: "forbidden",
+    errors.CannotCalculateChanges: "cannotCalculateChanges",
+    errors.Forbidden: "forbidden",
+    errors.Invalid: "invalidArguments",
+    errors.TooLarge: "requestTooLarge",
+    errors.TooMany: "requestTooLarge",
+    errors.Unavailable: "serverUnavailable",
+    AnchorNotFound: "anchorNotFound",
+}
+
+
+async def answer(session: Session, request: Request) -> list[Response]:
+    """Run the calls of a request in order and return their responses (RFC 8620 §3.4)."""
+    unknown = next((urn for urn in sorted(request.using) if urn not in CAPABILITIES), None)
+    if unknown is not None:
+        raise RequestError(Problem.UNKNOWN_CAPABILITY, f"there is no capability {unknown[:100]!r}")
+    session.using = request.using
+    session.created_ids = dict(request.created_ids or {})
+    responses: list[Response] = []
+    for call in request.calls:
+        responses.append(await _run(session, call, responses))
+    return responses
+
+
+async def _run(session: Session, call: Call, before: list[Response]) -> Response:
+    """Run one call: the one place where its time, its outcome and its failure are noted."""
+    started = time.perf_counter()
+    outcome = "ok"
+    name = call.method
+    try:
+        response = await _call(session, call, before)
+    except MethodError as error:
+        name, response, outcome = "error", error.body(), error.kind
+    except errors.MailError as error:
+        kind = ERRORS.get(type(error), "serverFail")
+        log_failure = log.warning if kind == "serverUnavailable" else log.info
+        if kind == "serverFail":
+            log_failure = log.error
+        log_failure("method failed", exc_info=kind == "serverFail", extra=_about(session, call))
+        name, response, outcome = "error", {"type": kind}, kind
+    except Exception:  # a fault of this program: the peer is told no more than that
+        log.exception("method failed", extra=_about(session, call))
+        name, response, outcome = "error", {"type": "serverFail"}, "serverFail"
+    metrics = session.mail.metrics
+    shown = call.method if call.method in METHODS else "unknown"
+    metrics.commands.labels("jmap", shown, outcome).inc()
+    metrics.command_seconds.labels("jmap").observe(time.perf_counter() - started)
+    return name, response, call.id
+
+
+def _about(session: Session, call: Call) -> dict[str, object]:
+    return {
+        "session": session.id,
+        "account": session.principal.login,
+        "method": call.method[:50],
+    }
+
+
+async def _call(session: Session, call: Call, before: list[Response]) -> dict[str, Any]:
+    spec = METHODS.get(call.method)
+    if spec is None or spec.capability not in session.using:
+        raise MethodError("unknownMethod")
+    arguments = resolve(call.arguments, before, session.budget)
+    if spec.arguments is None:
+        return await spec.handler(session, arguments)
+    parsed = properties.parse(spec.arguments, arguments)
+    if parsed.account_id != session.account_id:
+        raise MethodError("accountNotFound")
+    return await spec.handler(session, parsed)

@@ -1,0 +1,179 @@
+"""Email/get (RFC 8621 §4.2)."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import orjson
+
+from mailserver.jmap.methods import body
+from mailserver.jmap.methods.body import Bodies
+from mailserver.jmap.methods.get import Get, got, too_many_objects, wanted
+from mailserver.jmap.protocol.dates import render_utc
+from mailserver.jmap.protocol.errors import invalid_arguments
+from mailserver.jmap.protocol.headers import PREFIX, HeaderProperty, parse_header_property
+from mailserver.jmap.protocol.ids import blob_text, email_text, mailbox_text, thread_text
+from mailserver.jmap.protocol.properties import boolean, nullable, optional, texts, unsigned
+from mailserver.jmap.session import Session
+from mailserver.mail import criteria, messages, search
+from mailserver.mime import Env, HeaderBlock, all_headers
+from mailserver.model import DELETED, Email, IdKind, Membership
+
+DEFAULT_PROPERTIES = (
+    "id", "blobId", "threadId", "mailboxIds", "keywords", "size", "receivedAt", "messageId",
+    "inReplyTo", "references", "sender", "from", "to", "cc", "bcc", "replyTo", "subject", "sentAt",
+    "hasAttachment", "preview", "bodyValues", "textBody", "htmlBody", "attachments",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetEmail(Get):
+    """The arguments of Email/get."""
+
+    body_properties: tuple[str, ...] | None = optional("bodyProperties", nullable(texts), None)
+    fetch_text: bool = optional("fetchTextBodyValues", boolean, False)
+    fetch_html: bool = optional("fetchHTMLBodyValues", boolean, False)
+    fetch_all: bool = optional("fetchAllBodyValues", boolean, False)
+    max_bytes: int = optional("maxBodyValueBytes", unsigned, 0)
+
+
+class View:
+    """One email on its way into a response: what of it was read."""
+
+    def __init__(self, rows: list[Membership], email: Email | None) -> None:
+        self.rows = rows
+        self.stored = email
+
+    @property
+    def email(self) -> Email:
+        """The immutable part; only where a property that needs it is shown."""
+        assert self.stored is not None
+        return self.stored
+
+    @cached_property
+    def env(self) -> Env:
+        """The stored envelope."""
+        return Env.unpack(self.email.env)
+
+    @cached_property
+    def convenience(self) -> dict[str, bytes]:
+        """The ready JSON of the convenience properties."""
+        return self.env.properties
+
+    @cached_property
+    def block(self) -> HeaderBlock:
+        """The stored header."""
+        return HeaderBlock(self.email.header)
+
+
+Show = Callable[[View], Any]
+
+
+def _convenience(name: str) -> Show:
+    return lambda view: orjson.Fragment(view.convenience[name])
+
+
+# properties that change, or that every membership carries
+_LIGHT: dict[str, Show] = {
+    "id": lambda view: email_text(view.rows[0].email_id),
+    "threadId": lambda view: thread_text(view.rows[0].thread_id),
+    "mailboxIds": lambda view: {mailbox_text(row.mailbox_id): True for row in view.rows},
+    "keywords": lambda view: view.rows[0].flags.jmap(),
+    "size": lambda view: view.rows[0].size,
+    "receivedAt": lambda view: render_utc(view.rows[0].received_at),
+}
+_STORED: dict[str, Show] = {
+    "blobId": lambda view: blob_text(view.email.blob_id),
+    **{
+        name: _convenience(name)
+        for name in (
+            "messageId", "inReplyTo", "references", "sender", "from", "to", "cc", "bcc",
+            "replyTo", "subject", "sentAt", "hasAttachment", "preview",
+        )
+    },
+}  # fmt: skip
+_BODY = ("bodyStructure", "textBody", "htmlBody", "attachments", "bodyValues")
+_FROM_HEADER: dict[str, Show] = {"headers": lambda view: all_headers(view.block)}
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to read for a set of properties, and how to show them."""
+
+    shown: dict[str, Show] = field(default_factory=dict)
+    body: tuple[str, ...] = ()
+    stored: bool = False
+    header: bool = False
+
+
+def plan(names: Iterable[str]) -> Plan:
+    """Look the properties up; raise `invalidArguments` for an unknown one."""
+    result = Plan()
+    for name in dict.fromkeys(("id", *names)):
+        if name in _LIGHT:
+            result.shown[name] = _LIGHT[name]
+            continue
+        result.stored = True
+        if name in _STORED:
+            result.shown[name] = _STORED[name]
+        elif name in _BODY:
+            result.body += (name,)
+        elif name in _FROM_HEADER or name.startswith(PREFIX):
+            result.header = True
+            result.shown[name] = _FROM_HEADER.get(name) or _header(parse_header_property(name))
+        else:
+            raise invalid_arguments(f"there is no property {name[:50]!r}")
+    return result
+
+
+def _header(wanted_field: HeaderProperty) -> Show:
+    return lambda view: wanted_field.value(view.block)
+
+
+async def get(session: Session, asked: GetEmail) -> dict[str, object]:
+    """Return emails with the properties asked for (RFC 8621 §4.2)."""
+    chosen = plan(DEFAULT_PROPERTIES if asked.properties is None else asked.properties)
+    bodies = Bodies(
+        session,
+        chosen.body,
+        asked.body_properties,
+        body.Values(asked.fetch_text, asked.fetch_html, asked.fetch_all, asked.max_bytes),
+    )
+    ids = await _everything(session) if asked.ids is None else asked.ids
+    texts_of = wanted(session, IdKind.EMAIL, ids)
+    await session.state()  # before the data: it may be older than they are, never newer
+    views = await _views(session, [each for each in texts_of.values() if each is not None], chosen)
+    found: dict[int, object] = {}
+    shown = tuple(chosen.shown.items())
+    for email_id, view in views.items():
+        found[email_id] = {name: show(view) for name, show in shown}
+    if chosen.body:
+        await bodies.add(found, {each: view.email for each, view in views.items()})
+    return await got(session, texts_of, found)
+
+
+async def _everything(session: Session) -> tuple[str, ...]:
+    """Return all ids of the account where one call may return that many."""
+    most = session.limits.max_objects_in_get
+    asked = criteria.Query(window=criteria.Window(limit=most + 1))
+    found = await search.query(session.mail, session.account, asked)
+    if len(found.ids) > most:
+        raise too_many_objects(most)
+    return tuple(email_text(each) for each in found.ids)
+
+
+async def _views(session: Session, ids: list[int], chosen: Plan) -> dict[int, View]:
+    """Read what the plan needs, of the emails that JMAP shows (RFC 8621 §4.1.1)."""
+    if not ids:
+        return {}
+    stored: dict[Any, Email] = {}
+    if chosen.stored:
+        stored = await messages.emails(session.mail, session.account, ids, header=chosen.header)
+    views: dict[int, View] = {}
+    rows_of = await messages.memberships(session.mail, session.account, ids)
+    for email_id, rows in rows_of.items():
+        there = [row for row in rows if not row.flags.bits & DELETED]
+        if there and (email_id in stored or not chosen.stored):
+            views[email_id] = View(there, stored.get(email_id))
+    return views

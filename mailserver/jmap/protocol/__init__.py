@@ -1,0 +1,1 @@
+"""The grammar of JMAP: requests, references, arguments, filters; pure."""

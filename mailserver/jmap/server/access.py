@@ -1,0 +1,132 @@
+"""Who asks, how much they may ask at once, and the octets they send."""
+
+import asyncio
+import base64
+import binascii
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from mailserver.auth.credentials import Authenticator
+from mailserver.errors import AuthenticationFailed, MailError, TooMany
+from mailserver.jmap.protocol.errors import Problem, RequestError
+from mailserver.jmap.server.replies import Receive, Scope, simple_problem
+from mailserver.metrics import Metrics
+from mailserver.model import AccountId, Principal
+
+WAIT = 10.0  # seconds that a request waits for one of the same account to end
+WAITING = 4  # requests that wait, for each one that may run
+MAX_CREDENTIALS = 2048  # octets of an Authorization header
+
+
+def header_map(scope: Scope) -> dict[bytes, bytes]:
+    """Return the request's headers by lower-case name."""
+    return dict(scope["headers"])
+
+
+def peer_of(scope: Scope) -> str:
+    """Return the address of the peer."""
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+def basic_credentials(header: bytes | None) -> tuple[str, str]:
+    """Read `Basic` credentials (RFC 7617); raise AuthenticationFailed."""
+    scheme, _, encoded = (header or b"").partition(b" ")
+    if scheme.lower() != b"basic" or len(encoded) > MAX_CREDENTIALS:
+        raise AuthenticationFailed("no Basic credentials")
+    try:
+        text = base64.b64decode(encoded.strip(), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise AuthenticationFailed("malformed credentials") from None
+    login, colon, password = text.partition(":")
+    if not colon:
+        raise AuthenticationFailed("malformed credentials")
+    return login, password
+
+
+class Access:
+    """Turns the credentials of a request into a principal, and counts outcomes."""
+
+    def __init__(self, authenticator: Authenticator, metrics: Metrics) -> None:
+        self._authenticator = authenticator
+        self._attempts = metrics.authentications
+
+    async def principal(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Principal:
+        """Return who asks; raise AuthenticationFailed, TooMany or Unavailable."""
+        login, password = basic_credentials(headers.get(b"authorization"))
+        try:
+            found = await self._authenticator.verify(login, password, peer=peer_of(scope))
+        except MailError as error:
+            self._attempts.labels("jmap", _OUTCOMES.get(type(error), "unavailable")).inc()
+            raise
+        self._attempts.labels("jmap", "ok").inc()
+        return found
+
+
+_OUTCOMES: dict[type[MailError], str] = {AuthenticationFailed: "failed", TooMany: "throttled"}
+
+
+class Gate:
+    """Lets so many requests of each account run at once; a few more wait for a moment."""
+
+    def __init__(self, most: int, limit: str) -> None:
+        self._most = most
+        self._limit = limit  # name in the core capability
+        self._running: dict[AccountId, tuple[asyncio.Semaphore, list[int]]] = {}
+
+    @asynccontextmanager
+    async def enter(self, account: AccountId) -> AsyncIterator[None]:
+        """Wait for a place; raise the `limit` problem when there is none."""
+        semaphore, users = self._running.setdefault(account, (asyncio.Semaphore(self._most), [0]))
+        if users[0] >= self._most * (1 + WAITING):
+            raise self._refusal()
+        users[0] += 1
+        try:
+            if semaphore.locked():
+                try:
+                    await asyncio.wait_for(semaphore.acquire(), WAIT)
+                except TimeoutError:
+                    raise self._refusal() from None
+            else:
+                await semaphore.acquire()
+            try:
+                yield
+            finally:
+                semaphore.release()
+        finally:
+            users[0] -= 1
+            if not users[0]:
+                del self._running[account]
+
+    def _refusal(self) -> RequestError:
+        return RequestError(
+            Problem.LIMIT, "too many requests at once", status=429, limit=self._limit
+        )
+
+
+async def read_body(
+    receive: Receive, headers: Mapping[bytes, bytes], most: int, limit: str
+) -> bytes:
+    """Read a whole request body of at most `most` octets; raise the `limit` problem above it."""
+    announced = headers.get(b"content-length", b"0")
+    if announced.isdigit() and int(announced[:20]) > most:
+        raise _too_large(limit)
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message.get("more_body", False):
+        pieces = bytearray(body)
+        while message.get("more_body", False):
+            if len(pieces) > most:
+                raise _too_large(limit)
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise simple_problem(400, "the request ended early")
+            pieces += message.get("body", b"")
+        body = bytes(pieces)
+    if len(body) > most:
+        raise _too_large(limit)
+    return body
+
+
+def _too_large(limit: str) -> RequestError:
+    return RequestError(Problem.LIMIT, "the request is too large", status=413, limit=limit)

@@ -1,0 +1,63 @@
+"""The API endpoint: one POST, many method calls (RFC 8620 §3)."""
+
+import asyncio
+from functools import lru_cache
+from typing import Any
+
+from mailserver.jmap import methods
+from mailserver.jmap.protocol.errors import Problem, RequestError
+from mailserver.jmap.protocol.request import Request, parse_request
+from mailserver.jmap.server.access import Gate, read_body
+from mailserver.jmap.server.replies import Receive
+from mailserver.jmap.server.resource import session_state
+from mailserver.jmap.session import Counts, Limits, Session
+from mailserver.mail.context import Mail
+from mailserver.model import Principal
+
+LARGE = 64 * 1024  # octets; a larger request is parsed in a thread
+
+
+class Api:
+    """Answers API requests."""
+
+    def __init__(self, mail: Mail) -> None:
+        self.limits = Limits.of(mail.config.http)
+        self._mail = mail
+        self._counts = Counts()
+        self._gate = Gate(self.limits.max_concurrent_requests, "maxConcurrentRequests")
+        self._state = lru_cache(maxsize=1000)(session_state)
+
+    async def answer(
+        self,
+        principal: Principal,
+        headers: dict[bytes, bytes],
+        receive: Receive,
+        session_id: str,
+    ) -> dict[str, Any]:
+        """Read a request, run its calls, return the Response object (RFC 8620 §3.4)."""
+        async with self._gate.enter(principal.account_id):
+            check_content_type(headers)
+            body = await read_body(receive, headers, self.limits.max_size_request, "maxSizeRequest")
+            request = await self._parsed(body)
+            session = Session(self._mail, principal, self.limits, self._counts, session_id)
+            responses = await methods.answer(session, request)
+        answer: dict[str, Any] = {
+            "methodResponses": responses,
+            "sessionState": self._state(principal, self.limits),
+        }
+        if request.created_ids is not None:
+            answer["createdIds"] = session.created_ids
+        return answer
+
+    async def _parsed(self, body: bytes) -> Request:
+        most = self.limits.max_calls_in_request
+        if len(body) > LARGE:
+            return await asyncio.to_thread(parse_request, body, max_calls=most)
+        return parse_request(body, max_calls=most)
+
+
+def check_content_type(headers: dict[bytes, bytes]) -> None:
+    """Raise `notJSON` unless the request says that it is JSON (RFC 8620 §3.6.1)."""
+    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if media_type != b"application/json":
+        raise RequestError(Problem.NOT_JSON, "the content type is not application/json")

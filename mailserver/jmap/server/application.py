@@ -1,0 +1,245 @@
+"""Where requests go: the API by the shortest way, all the rest through Starlette's router."""
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import orjson
+from starlette.requests import Request
+from starlette.routing import Match, Route
+
+from mailserver.auth.credentials import Authenticator
+from mailserver.errors import Invalid, MailError, NotFound
+from mailserver.jmap.protocol.errors import RequestError
+from mailserver.jmap.protocol.ids import account_text
+from mailserver.jmap.server import resource
+from mailserver.jmap.server.access import Access, header_map, peer_of
+from mailserver.jmap.server.api import Api
+from mailserver.jmap.server.blobs import Downloads
+from mailserver.jmap.server.events import EventSource, parse_wish
+from mailserver.jmap.server.replies import (
+    JSON,
+    NO_STORE,
+    PREFLIGHT,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    problem_of,
+    reply,
+    reply_json,
+    reply_problem,
+    simple_problem,
+)
+from mailserver.mail.context import Mail
+from mailserver.model import Principal
+
+log = logging.getLogger(__name__)
+
+Ready = Callable[[], Awaitable[Sequence[str]]]
+
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_METRICS = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+_HTML = (b"content-type", b"text/html; charset=utf-8")
+_PAGE_POLICY = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'")
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{host}</title>
+<style>body{{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto;padding:0 1rem}}
+</style>
+<h1>{host}</h1>
+<p>This is a mail server. A JMAP client needs this address, and a login and password:</p>
+<p><code>{session}</code></p>
+<p>Also here: <a href="/healthz">/healthz</a>, <a href="/readyz">/readyz</a>,
+<a href="/metrics">/metrics</a>.</p>
+</html>
+"""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One HTTP request and the way back."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    headers: dict[bytes, bytes]
+    session_id: str
+    started: bool = False
+
+
+def application(*, mail: Mail, authenticator: Authenticator, ready: Ready) -> "Application":
+    """Return the ASGI application; `ready` returns what is wrong, nothing when all is well."""
+    return Application(mail, authenticator, ready)
+
+
+class Application:
+    """JMAP, blobs, events, health, metrics."""
+
+    def __init__(self, mail: Mail, authenticator: Authenticator, ready: Ready) -> None:
+        self._mail = mail
+        self._ready = ready
+        self._access = Access(authenticator, mail.metrics)
+        self._api = Api(mail)
+        self._downloads = Downloads(mail, self._api.limits)
+        self._events = EventSource(mail)
+        self._routes = tuple(
+            Route(path, handler, methods=[method])
+            for path, method, handler in (
+                (resource.WELL_KNOWN, "GET", self._session),
+                (resource.API, "GET", self._session),
+                (resource.DOWNLOAD + "/{account}/{blob}/{name:path}", "GET", self._download),
+                (resource.UPLOAD + "/{account}", "POST", self._upload),
+                (resource.UPLOAD + "/{account}/", "POST", self._upload),
+                (resource.EVENTS, "GET", self._event_source),
+                ("/healthz", "GET", self._health),
+                ("/readyz", "GET", self._readiness),
+                ("/metrics", "GET", self._metrics),
+                ("/", "GET", self._page),
+            )
+        )
+
+    def drain(self) -> None:
+        """End event streams, which never end by themselves; everything else does."""
+        self._events.stop()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"this application does not speak {scope['type']}")
+        exchange = Exchange(scope, receive, send, header_map(scope), secrets.token_hex(6))
+        exchange.send = _noting(exchange, send)
+        try:
+            if scope["path"] == resource.API and scope["method"] == "POST":
+                await self._call_api(exchange)
+            else:
+                await self._route(exchange)
+        except RequestError as error:
+            await self._refuse(exchange, error)
+        except MailError as error:
+            problem = problem_of(error)
+            if problem.status >= 500:
+                log.warning("request failed", exc_info=error, extra=_about(exchange))
+            await self._refuse(exchange, problem)
+        except TimeoutError:
+            # an answer that has begun and is not complete makes the server close the connection
+            log.info("peer stalled", extra=_about(exchange))
+        except Exception:
+            log.exception("request failed", extra=_about(exchange))
+            await self._refuse(exchange, simple_problem(500, "internal error"))
+
+    async def _refuse(self, exchange: Exchange, error: RequestError) -> None:
+        if not exchange.started:
+            await reply_problem(exchange.send, error)
+
+    async def _call_api(self, exchange: Exchange) -> None:
+        principal = await self._access.principal(exchange.scope, exchange.headers)
+        answer = await self._api.answer(
+            principal, exchange.headers, exchange.receive, exchange.session_id
+        )
+        await reply_json(exchange.send, answer)
+
+    async def _route(self, exchange: Exchange) -> None:
+        method = exchange.scope["method"]
+        allowed: set[str] = set()
+        for route in self._routes:
+            match, found = route.matches(exchange.scope)
+            if match is Match.NONE:
+                continue
+            if match is Match.FULL:
+                exchange.scope.update(found)
+                await route.endpoint(exchange)
+                return
+            allowed |= route.methods or set()
+        if method == "OPTIONS":  # without credentials: browsers send none (Fetch §3.2.2)
+            await reply(exchange.send, 204, b"", PREFLIGHT)
+        elif allowed:
+            raise simple_problem(405, "not a method of this resource")
+        else:
+            raise simple_problem(404, "not found")
+
+    # JMAP ----------------------------------------------------------------------------------------
+
+    async def _principal_of(self, exchange: Exchange) -> Principal:
+        """Return who asks, where the URL names an account: it must be theirs."""
+        principal = await self._access.principal(exchange.scope, exchange.headers)
+        account = exchange.scope["path_params"].get("account")
+        if account is not None and account != account_text(principal.account_id):
+            raise NotFound("account")
+        return principal
+
+    async def _session(self, exchange: Exchange) -> None:
+        principal = await self._principal_of(exchange)
+        limits = self._api.limits
+        base = resource.base_url(self._mail.config.http, exchange.scope, exchange.headers)
+        shown = resource.session_object(principal, limits, base)
+        etag = (b"etag", f'"{shown["state"]}"'.encode())
+        await reply_json(exchange.send, shown, (NO_STORE, etag))
+
+    async def _download(self, exchange: Exchange) -> None:
+        principal = await self._principal_of(exchange)
+        found = exchange.scope["path_params"]
+        accept = Request(exchange.scope).query_params.get("accept", "")
+        await self._downloads.send(
+            principal.account_id,
+            found["blob"],
+            found["name"],
+            accept,
+            exchange.send,
+            head=exchange.scope["method"] == "HEAD",
+        )
+
+    async def _upload(self, exchange: Exchange) -> None:
+        await self._principal_of(exchange)
+        raise simple_problem(501, "uploads are not supported yet")
+
+    async def _event_source(self, exchange: Exchange) -> None:
+        principal = await self._principal_of(exchange)
+        try:
+            wish = parse_wish(Request(exchange.scope).query_params)
+        except Invalid as error:
+            raise simple_problem(400, str(error)) from None
+        if not self._events.has_room(principal.account_id):
+            raise simple_problem(429, "too many event streams")
+        last_id = exchange.headers.get(b"last-event-id", b"")
+        await self._events.stream(
+            principal.account_id, wish, last_id, exchange.receive, exchange.send
+        )
+
+    # The web face --------------------------------------------------------------------------------
+
+    async def _health(self, exchange: Exchange) -> None:
+        await reply(exchange.send, 200, b"ok\n", (_TEXT, NO_STORE))
+
+    async def _readiness(self, exchange: Exchange) -> None:
+        problems = list(await self._ready())
+        body = orjson.dumps({"ready": not problems, "problems": problems})
+        await reply(exchange.send, 503 if problems else 200, body, (JSON, NO_STORE))
+
+    async def _metrics(self, exchange: Exchange) -> None:
+        await reply(exchange.send, 200, self._mail.metrics.render(), (_METRICS, NO_STORE))
+
+    async def _page(self, exchange: Exchange) -> None:
+        base = resource.base_url(self._mail.config.http, exchange.scope, exchange.headers)
+        page = _PAGE.format(
+            host=escape(self._mail.config.server.hostname),
+            session=escape(base + resource.WELL_KNOWN),
+        )
+        await reply(exchange.send, 200, page.encode(), (_HTML, _PAGE_POLICY))
+
+
+def _noting(exchange: Exchange, send: Send) -> Send:
+    async def noted(message: Message) -> None:
+        exchange.started = True
+        await send(message)
+
+    return noted
+
+
+def _about(exchange: Exchange) -> dict[str, object]:
+    return {
+        "session": exchange.session_id,
+        "peer": peer_of(exchange.scope),
+        "path": exchange.scope["path"][:200],
+    }

@@ -1,0 +1,87 @@
+"""Download of messages and of their parts (RFC 8620 §6.2)."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from urllib.parse import quote
+
+from mailserver.errors import NotFound
+from mailserver.jmap.protocol.ids import BlobName, parse_blob
+from mailserver.jmap.server.access import Gate
+from mailserver.jmap.server.replies import CORS, NOSNIFF, Header, Send
+from mailserver.jmap.session import Limits
+from mailserver.mail import content
+from mailserver.mail.context import Mail
+from mailserver.mime import decode_body
+from mailserver.model import AccountId
+
+CHUNK = 256 * 1024  # octets handed to the transport at once
+SEND_TIMEOUT = 60.0  # seconds for one chunk
+LARGE = 1024 * 1024  # octets; a larger part is decoded in a thread
+MAX_NAME = 200  # characters of a file name
+DEFAULT_TYPE = "application/octet-stream"
+
+_MEDIA_TYPE = re.compile(
+    r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}"
+    r"(?:; ?charset=\"?[A-Za-z0-9_.:-]{1,40}\"?)?",
+    re.ASCII,
+)
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\\"]")
+
+
+class Downloads:
+    """Sends blobs."""
+
+    def __init__(self, mail: Mail, limits: Limits) -> None:
+        self._mail = mail
+        self._gate = Gate(limits.max_concurrent_requests, "maxConcurrentRequests")
+
+    async def send(
+        self, account: AccountId, blob: str, name: str, accept: str, send: Send, *, head: bool
+    ) -> None:
+        """Send a blob as a file; raise NotFound, Unavailable or Corrupt before anything is sent."""
+        parsed = parse_blob(blob)
+        if parsed is None:
+            raise NotFound("blob")
+        async with self._gate.enter(account):
+            octets = await self.octets(account, parsed)
+            fields = [*_fields(name, accept), (b"content-length", str(len(octets)).encode())]
+            await send({"type": "http.response.start", "status": 200, "headers": fields})
+            for piece in _pieces(b"" if head else octets):
+                message = {"type": "http.response.body", "body": piece, "more_body": True}
+                await asyncio.wait_for(send(message), SEND_TIMEOUT)
+            await send({"type": "http.response.body", "body": b""})
+
+    async def octets(self, account: AccountId, name: BlobName) -> bytes:
+        """Return the octets that a blob id names, decoded where it names a part."""
+        raw = await content.content(self._mail, account, name.blob_id)
+        part = name.part
+        if part is None:
+            return raw
+        end = part.start + part.length
+        if end > len(raw):
+            raise NotFound("blob")
+        if part.length > LARGE:
+            return await asyncio.to_thread(decode_body, raw[part.start : end], part.encoding)
+        return decode_body(raw[part.start : end], part.encoding)
+
+
+def _pieces(octets: bytes) -> Iterator[bytes]:
+    return (octets[start : start + CHUNK] for start in range(0, len(octets), CHUNK))
+
+
+def _fields(name: str, accept: str) -> list[Header]:
+    """Return headers under which no browser shows mail as a page of this site."""
+    media_type = accept if _MEDIA_TYPE.fullmatch(accept) else DEFAULT_TYPE
+    safe = _UNSAFE.sub("_", name)[:MAX_NAME] or "download"
+    plain = safe.encode("ascii", "replace").decode().replace("?", "_")
+    encoded = quote(safe.encode("utf-8", "replace"), safe="")
+    disposition = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}"
+    return [
+        (b"content-type", media_type.encode("ascii")),
+        (b"content-disposition", disposition.encode("ascii")),
+        (b"cache-control", b"private, immutable, max-age=31536000"),
+        (b"content-security-policy", b"sandbox; default-src 'none'"),
+        NOSNIFF,
+        *CORS,
+    ]
