@@ -15,8 +15,11 @@ from mailserver.auth.credentials import Authenticator
 from mailserver.auth.passwords import Passwords
 from mailserver.config import Config, Listener
 from mailserver.errors import ConfigurationError, MailError, Unavailable
+from mailserver.imap.server import ImapServer
+from mailserver.jmap.server.application import application
 from mailserver.mail.context import Mail
 from mailserver.metrics import Metrics
+from mailserver.smtp.server import SmtpServer
 from mailserver.storage import health, leases
 from mailserver.storage.mover import Mover
 from mailserver.tls import Certificate
@@ -77,14 +80,9 @@ class Server:
             await prepare(mail)
         self._work(mail)
         authenticator = Authenticator(self._database, passwords=self._passwords)
-        try:
-            from mailserver.jmap.server import application
-
-            self._front.application = application(
-                mail=mail, authenticator=authenticator, ready=self.problems
-            )
-        except ImportError:
-            log.exception("no JMAP yet")
+        self._front.application = application(
+            mail=mail, authenticator=authenticator, ready=self.problems
+        )
         await self._listen(protocol_servers(mail, authenticator, self._tls))
 
     async def stop(self) -> None:
@@ -181,24 +179,15 @@ def protocol_servers(
     mail: Mail, authenticator: Authenticator, tls: ssl.SSLContext | None
 ) -> dict[str, Listening]:
     """Return the server of each listener, but for HTTP."""
-    servers: dict[str, Listening] = {}
-    try:
-        from mailserver.smtp.server import SmtpServer
-
-        smtp = {"smtp": "mx", "submission": "submission", "submissions": "submissions"}
-        for name, kind in smtp.items():
-            servers[name] = SmtpServer(mail=mail, authenticator=authenticator, tls=tls, kind=kind)
-    except ImportError:
-        log.exception("no SMTP yet")
-    try:
-        from mailserver.imap.server import ImapServer
-
-        for name in ("imap", "imaps"):
-            servers[name] = ImapServer(
-                mail=mail, authenticator=authenticator, tls=tls, implicit_tls=name == "imaps"
-            )
-    except ImportError:
-        log.exception("no IMAP yet")
+    smtp = {"smtp": "mx", "submission": "submission", "submissions": "submissions"}
+    servers: dict[str, Listening] = {
+        name: SmtpServer(mail=mail, authenticator=authenticator, tls=tls, kind=kind)
+        for name, kind in smtp.items()
+    }
+    for name in ("imap", "imaps"):
+        servers[name] = ImapServer(
+            mail=mail, authenticator=authenticator, tls=tls, implicit_tls=name == "imaps"
+        )
     return servers
 
 
