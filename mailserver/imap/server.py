@@ -9,6 +9,7 @@ import logging
 import secrets
 import socket
 import ssl
+from typing import cast
 from collections.abc import Callable
 
 from mailserver.auth.credentials import Authenticator
@@ -64,7 +65,8 @@ class Connection(asyncio.BufferedProtocol, Channel):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the conversation."""
-        assert isinstance(transport, asyncio.Transport)
+        # uvloop's TLS transport has the methods of asyncio.Transport without being one
+        transport = cast(asyncio.Transport, transport)
         self._transport = transport
         transport.set_write_buffer_limits(high=HIGH_WATER)
         _no_delay(transport)
