@@ -9,8 +9,8 @@ import logging
 import secrets
 import socket
 import ssl
-from typing import cast
 from collections.abc import Callable
+from typing import cast
 
 from mailserver.auth.credentials import Authenticator
 from mailserver.config import Listener
