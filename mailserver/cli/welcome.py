@@ -102,8 +102,11 @@ def things_to_try(directory: Path, document: Mapping[str, Any]) -> list[Try]:
 
 def mbsync_configuration(directory: Path, document: Mapping[str, Any]) -> str:
     """Return the configuration of isync that pulls the first account into a Maildir."""
+    # QUIRK(mbsync): 1.4 knows only SSLType; 1.5 calls it TLSType and still takes the old name. It
+    # compares the host with the DNS names of a certificate only, never with its addresses.
     host, port = document["listeners"]["imaps"]
     account = document["accounts"][0]
+    host = "localhost" if host == "127.0.0.1" else host
     maildir = directory / "Maildir"
     return f"""\
 IMAPAccount dev
@@ -111,7 +114,7 @@ Host {host}
 Port {port}
 User {account["login"]}
 Pass "{account["password"]}"
-TLSType IMAPS
+SSLType IMAPS
 CertificateFile "{document["ca"]}"
 
 IMAPStore far
