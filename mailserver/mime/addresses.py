@@ -33,12 +33,15 @@ _PLAIN = re.compile(
     rb"\s*+(?:,|\Z)"
 )
 _TOKEN = re.compile(
-    rb"(\s++)|(\"(?:[^\"\\]++|\\.)*+\"?+)|(\[[^\[\]]*+\]?+)|([<>@,:;])|([^\s\"\[<>@,:;(]++|.)",
+    rb"(\s++)|(\"(?:[^\"\\]++|\\.)*+\"?+)|(\[[^\[\]]*+\]?+)"
+    rb"|(,[\s,]*+|<[\s<]*+|>[\s>]*+|[@:;])|([^\s\"\[<>@,:;(]++|\(|.)",
     re.DOTALL,
 )
 _PAREN = re.compile(rb"[()\\]")
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
-_ADDR_SPEC = re.compile(rb"[^\s<>@,;:\"]++@[^\s<>@,;:\"]++")
+_ADDR_SPEC = re.compile(rb"[^\s<>@,;:()\"]++@[^\s<>@,;:()\"]++")
+_ADDR_SPEC_REACH = 320  # octets around an "@" that are looked at, RFC 5321 §4.5.3.1
+_UNCLOSED_LIMIT = 10  # comments without an end that are looked through
 
 
 def parse(value: bytes) -> list[Mailbox]:
@@ -87,12 +90,13 @@ class _Reader:
         self.closed = False
         self.comment: bytes | None = None
         self.in_group = False
+        self.unclosed = 0
 
     def read(self) -> list[Mailbox]:
         """Read up to the end of the value."""
         value, end = self.value, len(self.value)
         while self.position < end and len(self.found) < ADDRESS_LIMIT:
-            if value[self.position] == 0x28:
+            if value[self.position] == 0x28 and self.unclosed < _UNCLOSED_LIMIT:
                 self._take_comment()
                 continue
             match = _TOKEN.match(value, self.position)
@@ -116,16 +120,26 @@ class _Reader:
 
     def _take_comment(self) -> None:
         text, end = _comment(self.value, self.position)
-        if end == len(self.value) and not self.value.endswith(b")"):
-            # RFC 7103 §7.1.4: a comment that nobody closed must not hide the address
-            address = _ADDR_SPEC.search(text)
-            if address is not None and self.angle is None:
-                opening = self.position + 1 + address.start()
-                end = opening - (self.value[opening - 1] == 0x3C)
+        if end >= len(self.value) and len(text) == len(self.value) - self.position - 1:
+            self.unclosed += 1
+            if self.angle is None:
+                # RFC 7103 §7.1.4: a comment that nobody closed must not hide the address
+                end = self._hidden_address(end)
                 text = self.value[self.position + 1 : end]
         self.comment = text
         self.position = max(end, self.position + 1)
         self._add(b" ")
+
+    def _hidden_address(self, end: int) -> int:
+        """Return where an address in an unclosed comment starts, `end` without one."""
+        at = self.value.find(b"@", self.position)
+        if at < 0:
+            return end
+        start = max(self.position + 1, at - _ADDR_SPEC_REACH)
+        address = _ADDR_SPEC.search(self.value, start, at + _ADDR_SPEC_REACH)
+        if address is None:
+            return end
+        return address.start() - (self.value[address.start() - 1] == 0x3C)
 
     def _quoted(self, token: bytes) -> None:
         if len(token) > 1 and token.endswith(b'"'):
@@ -141,23 +155,24 @@ class _Reader:
             self.position = start + 1
 
     def _special(self, token: bytes) -> None:
-        if token == b"<":
+        kind = token[:1]
+        if kind == b"<":
             self.angle = self.angle if self.angle and not self.closed else []
             self.closed = False
-        elif token == b">":
+        elif kind == b">":
             self.closed = self.angle is not None
-        elif token == b"@":
+        elif kind == b"@":
             self._add(token)
         elif self.angle is not None and not self.closed and self.angle[:1] == [b"@"]:
-            self._add(token)  # a source route: "@" domain *("," "@" domain) ":"
-        elif token == b":" and not self.in_group and b"@" not in self.outer:
+            self._add(kind)  # a source route: "@" domain *("," "@" domain) ":"
+        elif kind == b":" and not self.in_group and b"@" not in self.outer:
             self.found.append(Mailbox(None, None, _phrase(self.outer) or b"", None))
             self.outer, self.comment, self.in_group = [], None, True
-        elif token == b":":
+        elif kind == b":":
             self._add(token)
         else:
             self._finish()
-            if token == b";" and self.in_group:
+            if kind == b";" and self.in_group:
                 self.found.append(GROUP_END)
                 self.in_group = False
 

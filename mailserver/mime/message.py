@@ -39,6 +39,11 @@ class Part(NamedTuple):
     children: tuple[Part, ...]
     message: Message | None  # of message/rfc822 and message/global that are not encoded
 
+    def __repr__(self) -> str:
+        """Show the part without what is in it: a tree shown at every node has no end."""
+        place = f"{self.header_start}:{self.body_start}:{self.body_end}"
+        return f"<Part {self.section!r} {self.type}/{self.subtype} {place}>"
+
     @property
     def name(self) -> str | None:
         """The decoded file name (RFC 8621 §4.1.4).
@@ -57,6 +62,10 @@ class Message(NamedTuple):
     header: HeaderBlock
     root: Part
     parts: tuple[Part, ...]  # depth-first, those of encapsulated messages included
+
+    def __repr__(self) -> str:
+        """Show the root only, for the same reason as in `Part`."""
+        return f"<Message of {len(self.parts)} parts, {self.root!r}>"
 
 
 class PartRow(NamedTuple):

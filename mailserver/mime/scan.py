@@ -19,7 +19,7 @@ _BOUNDARY_LIMIT = 1000  # RFC 2046 §5.1.1 allows 70
 # Octets that may be searched for delimiters, in multiples of the message, and what a line that only
 # looks like a delimiter costs: nesting cannot make the time grow with depth times size.
 _SEARCH_FACTOR = 16
-_SEARCH_FLOOR = 1 << 20
+_SEARCH_FLOOR = 1 << 25
 _FALSE_DELIMITER = 256
 
 _TOKEN = rb"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]++"
