@@ -12,6 +12,7 @@ import logging
 import secrets
 import ssl
 from dataclasses import dataclass
+from typing import cast
 
 from aiosmtpd.smtp import SMTP, TLSSetupException
 
@@ -213,8 +214,9 @@ class Connection(SMTP):
     def abort(self) -> None:
         """Cut the connection."""
         for transport in (self.transport, self._original_transport):
-            if isinstance(transport, asyncio.WriteTransport):
-                transport.abort()
+            if transport is not None:
+                # the type says BaseTransport, and uvloop's classes are no subclasses of any
+                cast(asyncio.WriteTransport, transport).abort()
 
     # What handlers ask for (session.Wire) -------------------------------------------------------
 
