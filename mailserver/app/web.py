@@ -139,6 +139,8 @@ class WebServer:
             (listener.host, listener.port), family=family, backlog=BACKLOG
         )
         server_socket.setblocking(False)
+        # accepted sockets inherit it; asyncio itself sets it only where the protocol is spelled out
+        server_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         host, port = server_socket.getsockname()[:2]
         self._task = asyncio.create_task(self._server.serve(sockets=[server_socket]))
         accepts = asyncio.create_task(self._server.accepts.wait())
