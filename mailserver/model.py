@@ -16,6 +16,7 @@ Modseq = NewType("Modseq", int)  # one counter per account, RFC 7162 §3.1
 Uid = NewType("Uid", int)  # 1 to 2**32-1, ascending in a mailbox, never reused
 
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = tuple(first + second for first in _DIGITS for second in _DIGITS)
 _VALUES = {digit: value for value, digit in enumerate(_DIGITS)}
 _TEXT_LENGTH = 13  # 63 bits in base 32
 
@@ -33,11 +34,16 @@ class IdKind(StrEnum):
 
 def id_text(kind: IdKind, value: int) -> str:
     """Show an id as JMAP and OBJECTID do: a letter and 13 base-32 digits (RFC 8620 §1.2)."""
-    digits = []
-    for _ in range(_TEXT_LENGTH):
-        digits.append(_DIGITS[value & 31])
-        value >>= 5
-    return kind.value + "".join(reversed(digits))
+    return (
+        kind
+        + _DIGITS[value >> 60]
+        + _PAIRS[value >> 50 & 1023]
+        + _PAIRS[value >> 40 & 1023]
+        + _PAIRS[value >> 30 & 1023]
+        + _PAIRS[value >> 20 & 1023]
+        + _PAIRS[value >> 10 & 1023]
+        + _PAIRS[value & 1023]
+    )
 
 
 def id_value(kind: IdKind, text: str) -> int | None:
