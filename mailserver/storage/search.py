@@ -51,7 +51,11 @@ class Page(NamedTuple):
 async def newest(
     database: Executor, account: AccountId, narrow: Narrow, offset: int, limit: int
 ) -> Page:
-    """Return messages of a mailbox, newest first: an index scan that stops at the limit."""
+    """Return messages of a mailbox, newest first: an index scan that stops at the limit.
+
+    CASE and the row comparison hide from the planner how few rows it would expect: it then walks
+    the index in its order instead of sorting the mailbox.
+    """
     row = await database.fetchrow(
         """
         SELECT account.modseq, found.packed
@@ -62,9 +66,9 @@ async def newest(
             FROM (
                 SELECT received_at, uid, email_id, thread_id
                 FROM msg
-                WHERE account_id = $1 AND mailbox_id = $2 AND flags & $3 = $4
-                      AND received_at >= $5 AND received_at < $6
-                      AND size >= $7 AND size < $8
+                WHERE account_id = $1 AND mailbox_id = $2
+                      AND (received_at, uid) >= ($5, 0) AND received_at < $6
+                      AND CASE WHEN flags & $3 = $4 AND size >= $7 AND size < $8 THEN true END
                 ORDER BY received_at DESC, uid DESC
                 OFFSET $9 LIMIT $10
             ) AS page
