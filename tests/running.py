@@ -106,9 +106,20 @@ class RunningServer:
                 return pid
         raise ServerFailed(f"no {name} runs")
 
-    def command(self, *arguments: str) -> str:
+    def command(self, *arguments: str, codes: Sequence[int] = (0,)) -> str:
         """Run a `mailserver` command on the same data and return what it prints."""
-        return run_command(*arguments, "--data-dir", str(self.directory))
+        return run_command(*arguments, "--data-dir", str(self.directory), codes=codes)
+
+    def fsck(self) -> list[Any]:
+        """Recount everything, once a service that was killed answers again."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            report = json.loads(self.command("fsck", "--json", codes=(0, 1, 4)))
+            if "differences" in report:
+                differences: list[Any] = report["differences"]
+                return differences
+            if time.monotonic() > deadline:
+                raise ServerFailed(str(report))
 
 
 def run_command(*arguments: str, codes: Sequence[int] = (0,)) -> str:
