@@ -1,0 +1,220 @@
+"""Clients that mean harm or are broken: bounded memory and time, and the others are served."""
+
+import asyncio
+import random
+import socket
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from mailserver.config import Config, Listener
+from mailserver.model import Account
+
+MEGABYTE = 1024 * 1024
+
+
+async def _serves(connect: Any, port: int) -> None:
+    client = await connect(port)
+    await client.log_in()
+    assert (await client.ask(b"SELECT INBOX"))[-1].startswith(b"t2 OK")
+    client.close()
+
+
+async def test_a_line_without_end(servers: Any, connect: Any, alice: Account) -> None:
+    port = await servers.start()
+    client = await connect(port)
+    tracemalloc.start()
+    await client.send(b"a1 NOOP ")
+    for _ in range(64):
+        await client.send(b"x" * MEGABYTE)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    await client.send(b"\r\n")
+    assert await client.line() == b"a1 BAD Command is too long\r\n"
+    assert peak < 16 * MEGABYTE
+    assert await client.ask(b"NOOP") == [b"t1 OK NOOP completed\r\n"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer"),
+    [
+        (b"a1 LOGIN {70000}\r\n", b"a1 BAD Literal is too large\r\n"),
+        (b"a1 LOGIN {99999999999999999999}\r\n", b"a1 BAD Literal is too large\r\n"),
+        # before the login an APPEND has no right to more
+        (b"a1 APPEND INBOX {70000}\r\n", b"a1 BAD Literal is too large\r\n"),
+        (b"a1 LOGIN {4000000000+}\r\n", b"* BYE [TOOBIG] Literal is too large\r\n"),
+        (
+            b"a1 LOGIN {70000+}\r\n" + b"x" * 70000 + b" b\r\na2 NOOP\r\n",
+            b"a1 BAD Literal is too large\r\n",
+        ),
+        (b"a1 LOGIN {99999999999999999999999999}\r\n", b"a1 BAD Expected a string\r\n"),
+    ],
+)
+async def test_literal_bombs(
+    servers: Any, connect: Any, alice: Account, sent: bytes, answer: bytes
+) -> None:
+    port = await servers.start()
+    client = await connect(port)
+    await client.send(sent)
+    assert await client.line() == answer
+    await _serves(connect, port)
+
+
+async def test_an_append_above_the_limit(servers: Any, connect: Any, alice: Account) -> None:
+    port = await servers.start()
+    client = await connect(port)
+    await client.log_in()
+    said = await client.ask(b"APPEND INBOX {16777217}")
+    assert said == [b"t2 NO [TOOBIG] Message is too large\r\n"]
+    # a client that does not ask is heard out, and nothing of it is kept
+    tracemalloc.start()
+    await client.send(b"t3 APPEND INBOX {20000000+}\r\n")
+    for _ in range(20):
+        await client.send(b"x" * 1_000_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    await client.send(b"\r\n")
+    assert await client.until(b"t3") == [b"t3 NO [TOOBIG] Message is too large\r\n"]
+    assert peak < 8 * MEGABYTE
+    assert (await client.ask(b"STATUS INBOX (MESSAGES)"))[0].endswith(b"(MESSAGES 0)\r\n")
+
+
+async def test_garbage(servers: Any, connect: Any, alice: Account) -> None:
+    port = await servers.start()
+    chance = random.Random(7)
+    for _ in range(20):
+        client = await connect(port)
+        await client.send(chance.randbytes(20_000) + b"\r\n")
+        client.writer.write_eof()
+        said = await client.rest()
+        assert b"Traceback" not in said
+        assert b"OK" not in said
+    await _serves(connect, port)
+
+
+async def test_nonsense_ends(servers: Any, connect: Any, alice: Account) -> None:
+    port = await servers.start()
+    client = await connect(port)
+    await client.send(b"GET / HTTP/1.1\r\n" * 60)
+    assert (await client.rest()).endswith(b"* BYE Too many errors\r\n")
+
+
+async def test_disconnects(servers: Any, connect: Any, alice: Account) -> None:
+    port = await servers.start()
+    for sent in (b"APPEND INBOX {100000+}\r\nhalf", b"FETCH", b"IDLE\r\n", b"SELECT INBOX\r\n"):
+        client = await connect(port)
+        await client.log_in()
+        await client.send(b"x " + sent)
+        client.writer.transport.abort()
+    await _serves(connect, port)
+    await asyncio.wait_for(servers.running[0].stop(20), 30)
+
+
+async def test_a_thousand_that_say_nothing(servers: Any, connect: Any, alice: Account) -> None:
+    port = await servers.start()
+    silent = []
+    tracemalloc.start()
+    for _ in range(1000):
+        taken = socket.create_connection(("127.0.0.1", port), timeout=30)
+        taken.setblocking(False)
+        silent.append(taken)
+        await asyncio.sleep(0)
+    await _serves(connect, port)
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used < 40 * MEGABYTE
+    for taken in silent:
+        taken.close()
+
+
+class TestLimits:
+    @pytest.fixture
+    def config(self) -> Config:
+        return Config.model_validate(
+            {
+                "imap": {
+                    "allow_plaintext_login": True,
+                    "login_timeout": 0.2,
+                    "idle_timeout": 1,
+                    "max_connections": 2,
+                }
+            }
+        )
+
+    async def test_the_login_takes_too_long(
+        self, servers: Any, connect: Any, alice: Account
+    ) -> None:
+        port = await servers.start()
+        client = await connect(port)
+        assert await client.rest() == b"* BYE Idle for too long\r\n"
+
+    async def test_idle_for_too_long(self, servers: Any, connect: Any, alice: Account) -> None:
+        port = await servers.start()
+        client = await connect(port)
+        await client.log_in()
+        await client.send(b"a IDLE\r\n")
+        assert await client.rest() == b"+ idling\r\n* BYE Idle for too long\r\n"
+
+    async def test_too_many_connections(self, servers: Any, connect: Any, alice: Account) -> None:
+        port = await servers.start()
+        first, second = await connect(port), await connect(port)
+        await first.log_in()
+        await second.log_in()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await reader.read() == b"* BYE [UNAVAILABLE] Too many connections\r\n"
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_slow_reader_is_cut(
+    servers: Any, connect: Any, deliver: Any, alice: Account
+) -> None:
+    body = b"x" * 98 + b"\r\n"
+    for number in range(12):
+        await deliver(b"Subject: %d\r\n\r\n" % number + body * 40_000)  # 4 MB each
+    port = await servers.start(write_timeout=0.5)
+    client = await connect(port, limit=1024)
+    await client.log_in()
+    await client.ask(b"SELECT INBOX")
+    client.writer.transport.pause_reading()
+    tracemalloc.start()
+    # the listener has cut the connection when its task ends
+    tasks = list(servers.running[0]._connections.values())
+    await client.send(b"a FETCH 1:* BODY.PEEK[]\r\n")
+    await asyncio.wait_for(asyncio.gather(*tasks), 30)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 40 * MEGABYTE  # of 48; two chunks of 8, and one message in its literal
+    await _serves(connect, port)
+
+
+async def test_nothing_said_before_tls_counts(
+    servers: Any, tls: Any, connect: Any, alice: Account
+) -> None:
+    port = await servers.start()
+    client = await connect(port)
+    await client.send(b"a STARTTLS\r\nb LOGIN alice@example.test x\r\n")
+    assert await client.line() == b"a OK STARTTLS completed\r\n"
+    await client.writer.start_tls(tls.client, server_hostname="localhost")
+    assert await client.ask(b"NOOP") == [b"t1 OK NOOP completed\r\n"]
+
+
+async def test_shutdown_says_bye(servers: Any, connect: Any, alice: Account) -> None:
+    port = await servers.start()
+    silent, idle = await connect(port), await connect(port)
+    await idle.log_in()
+    await idle.send(b"a IDLE\r\n")
+    assert await idle.line() == b"+ idling\r\n"
+    await servers.running[0].stop(10)
+    bye = b"* BYE [UNAVAILABLE] Server is going down\r\n"
+    assert await silent.rest() == bye
+    assert await idle.rest() == bye
+    with pytest.raises(OSError, match=r"refused|failed"):
+        await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_listening_twice_on_one_port(servers: Any) -> None:
+    port = await servers.start()
+    with pytest.raises(OSError, match="in use"):
+        await servers.running[0].start(Listener(host="127.0.0.1", port=port))
