@@ -1,0 +1,252 @@
+"""Parsers: commands as values; any octets give a command or a ProtocolError."""
+
+from datetime import UTC, date, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mailserver.imap.commands import COMMANDS
+from mailserver.imap.protocol import fetch as fetch_wire
+from mailserver.imap.protocol import search
+from mailserver.imap.protocol.append import Append
+from mailserver.imap.protocol.auth import Authenticate, Login
+from mailserver.imap.protocol.connection import Enable, Id
+from mailserver.imap.protocol.copy import Copy
+from mailserver.imap.protocol.cursor import Cursor
+from mailserver.imap.protocol.errors import BadCharset, ProtocolError
+from mailserver.imap.protocol.fetch import Attribute, Fetch, Section
+from mailserver.imap.protocol.framing import Command, Framing
+from mailserver.imap.protocol.mailboxes import Listing, Named, Rename, Status, StatusItem
+from mailserver.imap.protocol.search import And, HasFlag, InHeader, Messages, Not, Or, Search
+from mailserver.imap.protocol.select import Select
+from mailserver.imap.protocol.sequences import SequenceSet
+from mailserver.imap.protocol.store import Expunge, Store
+from mailserver.model import DELETED, FLAGGED, SEEN, FlagChange, Flags
+
+ONE = SequenceSet(((1, 1),))
+
+
+def _parse(line: bytes) -> object:
+    framing = Framing()
+    framing.append_limit = 1000
+    framing.feed(line + b"\r\n")
+    event = framing.command()
+    assert isinstance(event, Command)
+    cursor = Cursor(event.parts)
+    name = cursor.word()
+    if name == b"UID":
+        cursor.space()
+        name += b" " + cursor.word()
+    return COMMANDS[name].parse(cursor)
+
+
+def _section(label: bytes, part: str, text: str, *fields: bytes, seen: bool = False) -> Section:
+    return Section(label, part, text, fields, None, 0, seen)
+
+
+GOOD = [
+    (b"LOGIN SMITH SESAME", Login(b"SMITH", b"SESAME")),
+    (b'LOGIN "a\\"b\\\\" {3+}\r\nx y', Login(b'a"b\\', b"x y")),
+    (b"AUTHENTICATE plain", Authenticate("PLAIN", None)),
+    (b"AUTHENTICATE PLAIN =", Authenticate("PLAIN", b"=")),
+    (b'ID ("a" "b" "c" NIL)', Id(((b"a", b"b"), (b"c", None)))),
+    (b"ID nil", Id(())),
+    (b"ID ()", Id(())),
+    (b"ENABLE condstore X-A", Enable((b"CONDSTORE", b"X-A"))),
+    (b"SELECT &U,BTFw-", Select("台北")),
+    (b"CREATE a/b/", Named("a/b")),
+    (b"RENAME a {1+}\r\nb", Rename("a", "b")),
+    (b'LIST "" %/a*]', Listing("", "%/a*]")),
+    (b'LSUB "~/" "%"', Listing("~/", "%")),
+    (b"STATUS b (uidnext messages)", Status("b", (StatusItem.UIDNEXT, StatusItem.MESSAGES))),
+    (
+        b'APPEND x (\\Seen kw) " 7-Feb-1994 21:52:25 -0800" {4+}\r\nbody',
+        Append("x", Flags(SEEN, ("kw",)), datetime(1994, 2, 8, 5, 52, 25, tzinfo=UTC), b"body"),
+    ),
+    (b"APPEND x (\\Recent) {1+}\r\n\0", Append("x", Flags(), None, b"\0")),
+    (b"APPEND x {0+}\r\n", Append("x", Flags(), None, b"")),
+    (b"STORE 1 +FLAGS \\Deleted", Store(ONE, False, FlagChange.ADD, Flags(DELETED), False)),
+    (
+        b"UID STORE 1 -flags.silent (\\seen $Odd)",
+        Store(ONE, True, FlagChange.REMOVE, Flags(SEEN, ("$Odd",)), True),
+    ),
+    (b"STORE 1 FLAGS ()", Store(ONE, False, FlagChange.REPLACE, Flags(), False)),
+    (b"EXPUNGE", Expunge(None)),
+    (b"UID EXPUNGE 1", Expunge(ONE)),
+    (b"COPY 1 x", Copy(ONE, False, "x")),
+    (b"UID MOVE 1 x", Copy(ONE, True, "x")),
+    (b"FETCH 1 fast", Fetch(ONE, False, fetch_wire.MACROS[b"FAST"])),
+    (b"UID FETCH 1 FLAGS", Fetch(ONE, True, (Attribute.UID, Attribute.FLAGS))),
+    (
+        b'FETCH 1 (BODY[] body.peek[1.2.mime] BODY.PEEK[HEADER.FIELDS (To "x y")])',
+        Fetch(
+            ONE,
+            False,
+            (
+                _section(b"BODY[]", "", "", seen=True),
+                _section(b"BODY[1.2.MIME]", "1.2", "MIME"),
+                _section(b'BODY[HEADER.FIELDS (To "x y")]', "", "HEADER.FIELDS", b"To", b"x y"),
+            ),
+        ),
+    ),
+    (
+        b"FETCH 1 BODY[2]<7.9>",
+        Fetch(ONE, False, (Section(b"BODY[2]<7>", "2", "", (), 7, 9, True),)),
+    ),
+    (b"SEARCH 1", Search(Messages(ONE, by_uid=False), by_uid=False)),
+    (b"UID SEARCH UID 1", Search(Messages(ONE, by_uid=True), by_uid=True)),
+    (
+        b"SEARCH FLAGGED SINCE 1-Feb-1994 NOT FROM Smith",
+        Search(
+            And(
+                (
+                    HasFlag(FLAGGED),
+                    search.Received(search.Order.SINCE, date(1994, 2, 1)),
+                    Not(InHeader("from", "Smith")),
+                )
+            ),
+            by_uid=False,
+        ),
+    ),
+    (
+        b"SEARCH CHARSET utf-8 OR (SEEN) SUBJECT {2+}\r\n\xc3\xbc",
+        Search(Or(HasFlag(SEEN), InHeader("subject", "ü")), by_uid=False),
+    ),
+    (b"SEARCH KEYWORD \\Seen", Search(HasFlag(SEEN), by_uid=False)),
+    (b"SEARCH ALL ", Search(search.Everything(), by_uid=False)),
+]
+
+BAD = [
+    b"LOGIN a",
+    b"LOGIN a b c",
+    b'LOGIN "a b',
+    b'LOGIN "a\\n" b',
+    b"CREATE a&b",
+    b"STATUS x ()",
+    b"STATUS x MESSAGES",
+    b'APPEND x "32-Feb-1994 21:52:25 -0800" {1+}\r\nx',
+    b'APPEND x "01-Feb-1994 21:52:25 -2500" {1+}\r\nx',
+    b'APPEND x "01-Feb-0000 21:52:25 +0000" {1+}\r\nx',
+    b"APPEND x (\\Seen)",
+    b"APPEND x text",
+    b"STORE 1 FLAGS",
+    b"STORE 1 FLAG (\\Seen)",
+    b"STORE 1 FLAGS (\\Unknown)",
+    b"STORE 1 FLAGS (" + b"k" * 200 + b")",
+    b"STORE 1 FLAGS (" + b" ".join(b"k%d" % n for n in range(101)) + b")",
+    b"FETCH 1 ()",
+    b"FETCH 1 (FLAGS",
+    b"FETCH 1 BODY[1.]",
+    b"FETCH 1 BODY[0]",
+    b"FETCH 1 BODY[MIME]",
+    b"FETCH 1 BODY[HEADER.FIELDS ()]",
+    b"FETCH 1 BODY[]<0.0>",
+    b"FETCH 1 BODY[]<1>",
+    b"FETCH 1 (" + b" ".join(b"BODY[%d]" % n for n in range(1, 300)) + b")",
+    b"FETCH 1 BODY[HEADER.FIELDS (" + b" ".join(b"f%d" % n for n in range(600)) + b")]",
+    b"SEARCH ()",
+    b"SEARCH NOT",
+    b"SEARCH OR SEEN",
+    b"SEARCH LARGER x",
+    b"SEARCH LARGER 4294967296",
+    b"SEARCH ON 30-Feb-2020",
+    b"SEARCH ON 3-Foo-2020",
+    b"SEARCH " + b"NOT " * 101 + b"SEEN",
+    b"SEARCH " + b"(" * 5000 + b"SEEN" + b")" * 5000,
+    b"SEARCH " + b" ".join([b"SEEN"] * 2001),
+    b"SEARCH CHARSET US-ASCII TEXT {2+}\r\n\xc3\xbc",
+    b"ENABLE",
+    b"ID (" + b" ".join([b'"a" "b"'] * 31) + b")",
+    b"NOOP x",
+    b"SELECT " + b"x" * 1001,
+    b'LIST "" ' + b"%" * 1001,
+]
+
+
+@pytest.mark.parametrize(("line", "command"), GOOD)
+def test_good(line: bytes, command: object) -> None:
+    assert _parse(line) == command
+
+
+@pytest.mark.parametrize("line", BAD, ids=lambda line: line[:30])
+def test_bad(line: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        _parse(line)
+
+
+def test_charset() -> None:
+    with pytest.raises(BadCharset):
+        _parse(b"SEARCH CHARSET UTF-16 ALL")
+
+
+def test_secrets_are_not_shown() -> None:
+    assert "SESAME" not in repr(Login(b"SMITH", b"SESAME"))
+    assert "c2Vj" not in repr(Authenticate("PLAIN", b"c2Vj"))
+
+
+SEEDS = st.sampled_from([line for line, _ in GOOD] + [line for line in BAD if len(line) < 200])
+JUNK = st.sampled_from([b"", b" ", b"(", b")", b'"', b"\\", b"{1+}\r\nx", b"*", b"<", b"]", b"\0"])
+
+
+@st.composite
+def _mutated(draw: st.DrawFn) -> bytes:
+    """A command that is cut, doubled or has something put into it."""
+    line = draw(SEEDS)
+    for _ in range(draw(st.integers(0, 4))):
+        start = draw(st.integers(0, len(line)))
+        end = draw(st.integers(start, len(line)))
+        put = draw(JUNK | st.just(line[start:end] * 2) | st.binary(max_size=3))
+        line = line[:start] + put + line[end:]
+    return line
+
+
+@settings(max_examples=400)
+@given(_mutated())
+def test_any_octets_give_a_command_or_a_protocol_error(line: bytes) -> None:
+    framing = Framing()
+    framing.append_limit = 1000
+    framing.feed(line + b"\r\n")
+    while (event := framing.command()) is not None:
+        if not isinstance(event, Command):
+            continue
+        for spec in COMMANDS.values():
+            cursor = Cursor(event.parts)
+            try:
+                cursor.atom()
+                command = spec.parse(cursor)
+            except (ProtocolError, BadCharset) as error:
+                str(error).encode("ascii")
+            else:
+                assert command is not None
+
+
+FIELD = st.sampled_from([b"To", b"x y", b"NIL", b'q"', b"Date"])
+
+
+@st.composite
+def _items(draw: st.DrawFn) -> Section:
+    part = draw(st.sampled_from(["", "1", "2.3", "10.1.1"]))
+    texts = ["", "HEADER", "TEXT", "HEADER.FIELDS", "HEADER.FIELDS.NOT"] + ["MIME"] * bool(part)
+    text = draw(st.sampled_from(texts))
+    fields = tuple(draw(st.lists(FIELD, min_size=1))) if "FIELDS" in text else ()
+    offset = draw(st.none() | st.integers(0, 2**32))
+    label = fetch_wire._label(part.encode(), text.encode(), fields)
+    label += b"" if offset is None else b"<%d>" % offset
+    length = 0 if offset is None else draw(st.integers(1, 99))
+    return Section(label, part, text, fields, offset, length, draw(st.booleans()))
+
+
+@given(
+    st.lists(
+        st.sampled_from(Attribute)
+        | _items()
+        | st.sampled_from([item for item in fetch_wire.OLD_SECTIONS.values()]),
+        min_size=1,
+        max_size=5,
+        unique=True,
+    )
+)
+def test_fetch_is_read_as_it_is_written(items: list[fetch_wire.Item]) -> None:
+    command = Fetch(SequenceSet(((1, 0), (7, 7))), False, tuple(items))
+    assert fetch_wire.parse_fetch(Cursor((fetch_wire.render(command),))) == command

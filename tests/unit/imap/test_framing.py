@@ -1,0 +1,160 @@
+"""Framing: what comes out depends on the octets alone."""
+
+import itertools
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mailserver.imap.protocol.framing import (
+    LINE_LIMIT,
+    LITERAL_LIMIT,
+    Command,
+    Continuation,
+    Event,
+    Framing,
+    Hopeless,
+    LineTooLong,
+    LiteralTooBig,
+)
+
+APPEND_LIMIT = 200_000
+
+
+def _events(pieces: list[bytes], append_limit: int = APPEND_LIMIT) -> list[Event]:
+    framing = Framing()
+    framing.append_limit = append_limit
+    found: list[Event] = []
+    for piece in pieces:
+        framing.feed(piece)
+        while (event := framing.command()) is not None:
+            found.append(event)
+            if isinstance(event, Hopeless):
+                return found
+    return found
+
+
+def test_a_line() -> None:
+    assert _events([b"a NOOP\r\n"]) == [Command((b"a NOOP",))]
+    assert _events([b"a NOOP\n"]) == [Command((b"a NOOP",))]
+    assert _events([b"a NO", b"OP\r", b"\nb"]) == [Command((b"a NOOP",))]
+
+
+def test_literals_become_parts() -> None:
+    assert _events([b"a LOGIN {3}\r\nx\r\n {2+}\r\nyz\r\n"]) == [
+        Continuation(),
+        Command((b"a LOGIN ", b"x\r\n", b" ", b"yz", b"")),
+    ]
+    assert _events([b"a LOGIN {0+}\r\n b\r\n"]) == [Command((b"a LOGIN ", b"", b" b"))]
+    assert _events([b"a LOGIN {1+} \r\n"]) == [Command((b"a LOGIN {1+} ",))]
+
+
+def test_large_literals_only_in_append_after_the_login() -> None:
+    size = LITERAL_LIMIT + 1
+    octets = b"x" * size
+    assert _events([b"a append box {%d}\r\n" % size]) == [Continuation()]
+    assert _events([b"a APPEND box {%d+}\r\n" % size + octets + b"\r\n"]) == [
+        Command((b"a APPEND box ", octets, b""))
+    ]
+    assert _events([b"a APPEND {3+}\r\nbox {%d}\r\n" % APPEND_LIMIT]) == [Continuation()]
+    assert _events([b"a APPEND box {%d}\r\nb NOOP\r\n" % (APPEND_LIMIT + 1)]) == [
+        LiteralTooBig(b"a", append=True),
+        Command((b"b NOOP",)),
+    ]
+    refused = LiteralTooBig(b"a", append=False)
+    assert _events([b"a SEARCH {%d}\r\n" % size]) == [refused]
+    assert _events([b"a APPEND box {%d}\r\n" % size], append_limit=0) == [refused]
+
+
+def test_a_refused_literal_is_drained_to_the_end_of_its_command() -> None:
+    size = LITERAL_LIMIT + 1
+    sent = b"a SEARCH {%d+}\r\n" % size + b"\n" * size + b" {2+}\r\nxx y\r\nb NOOP\r\n"
+    expected = [LiteralTooBig(b"a", append=False), Command((b"b NOOP",))]
+    assert _events([sent]) == expected
+    assert _events([sent[i : i + 977] for i in range(0, len(sent), 977)]) == expected
+    # a synchronizing literal after it is refused, and ends the command
+    sent = b"a SEARCH {%d+}\r\n" % size + b"x" * size + b" {2}\r\nb NOOP\r\n"
+    assert _events([sent]) == expected
+
+
+def test_too_many_literals_are_too_large_together() -> None:
+    sent = b"a LOGIN " + b"{40000+}\r\n" + b"x" * 40000 + b" {40000+}\r\n" + b"x" * 40000 + b"\r\n"
+    assert _events([sent]) == [LiteralTooBig(b"a", append=False)]
+
+
+def test_hopeless() -> None:
+    assert _events([b"a X {%d+}\r\n" % (3 * LITERAL_LIMIT)]) == [Hopeless()]
+    assert _events([b"a APPEND x {4294967295+}\r\n"]) == [Hopeless()]
+
+
+def test_a_long_line_is_skipped_and_named() -> None:
+    line = b"tag1 NOOP " + b"x" * LINE_LIMIT
+    expected = [LineTooLong(b"tag1"), Command((b"b NOOP",))]
+    sent = line + b"\r\nb NOOP\r\n"
+    assert _events([sent]) == expected
+    assert _events([sent[i : i + 1000] for i in range(0, len(sent), 1000)]) == expected
+    assert _events([b"x" * (LINE_LIMIT + 1) + b"\n"]) == [LineTooLong(b"*")]
+    assert len(_events([b"a " + b"x" * (LINE_LIMIT - 3) + b"\r\n"])) == 1
+    # all the text of a command counts, not each line
+    sent = b"a X " + b"x" * 40_000 + b"{1+}\r\ny" + b"x" * 40_000 + b"\r\nb NOOP\r\n"
+    assert _events([sent]) == [LineTooLong(b"a"), Command((b"b NOOP",))]
+
+
+def test_memory_is_bounded() -> None:
+    framing = Framing()
+    for _ in range(100):
+        framing.feed(b"x" * 50_000)
+        assert framing.command() is None
+        assert framing.buffered <= LINE_LIMIT + 50_000
+    framing.clear()
+    assert framing.buffered == 0
+    framing.feed(b"a NOOP\r\n")
+    assert framing.command() == Command((b"a NOOP",))
+
+
+def test_lines_as_they_are() -> None:
+    framing = Framing()
+    framing.feed(b"DO")
+    assert framing.line() is None
+    framing.feed(b"NE\r\n{5}\r\na NOOP\r\n")
+    assert framing.line() == b"DONE"
+    assert framing.line() == b"{5}"
+    assert framing.command() == Command((b"a NOOP",))
+    framing.feed(b"x" * (LINE_LIMIT + 1))
+    assert framing.line() is None
+    framing.feed(b"\r\nb NOOP\r\n")
+    assert framing.line() == LineTooLong(b"*")
+    assert framing.command() == Command((b"b NOOP",))
+
+
+PIECES = st.sampled_from(
+    [
+        b"a1 NOOP\r\n",
+        b"a2 LOGIN {3}\r\nabc {4+}\r\nd\r\ne\r\n",
+        b"a3 APPEND x {70000+}\r\n" + b"m" * 70000 + b"\r\n",
+        b"a4 APPEND x {200001+}\r\n" + b"m" * 200001 + b"\r\n",
+        b"a5 SEARCH {70000}\r\n",
+        b"a6 " + b"y" * 70000 + b"\r\n",
+        b"{1}\r\n",
+        b"{1+}",
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"\0\xff",
+    ]
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(PIECES, max_size=8), st.lists(st.integers(0, 400_000), max_size=12))
+def test_cutting_changes_nothing(pieces: list[bytes], cuts: list[int]) -> None:
+    whole = b"".join(pieces)
+    places = sorted({0, len(whole), *(cut % (len(whole) + 1) for cut in cuts)})
+    cut = [whole[a:b] for a, b in itertools.pairwise(places)]
+    assert _events(cut) == _events([whole])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(PIECES | st.binary(max_size=20), max_size=6))
+def test_octet_by_octet(pieces: list[bytes]) -> None:
+    whole = b"".join(pieces)[:3000]
+    assert _events([whole[i : i + 1] for i in range(len(whole))]) == _events([whole])
