@@ -3,10 +3,10 @@
 Alembic and SQLAlchemy would stay in the server's memory for ever; a child takes them with it.
 """
 
-import asyncio
 import logging
 import sys
 
+from mailserver.app.child import run_module
 from mailserver.errors import Unavailable
 from mailserver.storage import migrate
 from mailserver.storage.database import Database
@@ -20,17 +20,7 @@ async def bring_up_to_date(database: Database, dsn: str) -> None:
     if version is not None and version >= migrate.newest():
         return
     log.info("migrating the schema", extra={"from": version, "to": migrate.newest()})
-    # The DSN has a password, and arguments and environment can be seen by others: a pipe cannot.
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", __name__, stdin=asyncio.subprocess.PIPE
-    )
-    try:
-        await child.communicate(dsn.encode())
-    except asyncio.CancelledError:
-        child.kill()
-        await child.wait()
-        raise
-    if child.returncode != 0:
+    if not await run_module("mailserver.app.schema", dsn.encode()):
         raise Unavailable("the migration of the schema failed; its reason is above")
 
 

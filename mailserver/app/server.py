@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
-from mailserver.app import schema, store
+from mailserver.app import bucket, schema, store
 from mailserver.app.backends import Backends
 from mailserver.app.background import Background, every, shielded
 from mailserver.app.front import Front
@@ -27,7 +27,7 @@ from mailserver.tls import Certificate
 log = logging.getLogger(__name__)
 
 READY_TIMEOUT = 3.0  # seconds for PostgreSQL to answer the readiness probe
-RETRY = 1.0  # seconds between two attempts to reach PostgreSQL at start
+FIRST_RETRY, LONGEST_RETRY = 0.5, 10.0  # seconds between two attempts to reach PostgreSQL at start
 S3_CHECK = 30.0  # seconds between two looks whether S3 answers
 
 Prepare = Callable[[Mail], Awaitable[None]]
@@ -64,6 +64,7 @@ class Server:
         self._servers: list[Listening] = []
         self._mail: Mail | None = None
         self._s3_answers: bool | None = None
+        self._bucket_is_made = backends.barrier is not None  # SeaweedFS of ours makes its own
 
     async def start(self, prepare: Prepare | None = None) -> None:
         """Start everything; wait for PostgreSQL as long as it takes.
@@ -129,16 +130,15 @@ class Server:
         return WebServer(self._front, self.config.http, self._tls if name == "https" else None)
 
     async def _wait_for_database(self) -> None:
-        warned = False
+        pause = FIRST_RETRY
         while True:
             try:
                 await schema.bring_up_to_date(self._database, self._backends.direct_dsn())
                 return
             except (Unavailable, OSError) as error:
-                if not warned:
-                    log.warning("waiting for PostgreSQL", extra={"error": str(error)})
-                    warned = True
-            await asyncio.sleep(RETRY)
+                log.warning("waiting for PostgreSQL", extra={"error": str(error), "pause": pause})
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_RETRY)
 
     def _work(self, mail: Mail) -> None:
         """Start what goes on beside the sessions."""
@@ -158,7 +158,7 @@ class Server:
             self._background.run("mover", mover.run)
 
     async def _watch_s3(self) -> None:
-        """Log when S3 goes and when it comes back; make the bucket when it is missing."""
+        """Log when S3 goes and when it comes back; make the bucket once if it is missing."""
         before, self._s3_answers = self._s3_answers, await self._s3()
         if self._s3_answers == before:
             return
@@ -172,7 +172,11 @@ class Server:
             await self._blobs.check()
         except MailError:
             return False
-        return True
+        if self._bucket_is_made:
+            return True
+        # A bucket that is missing answers like one that is empty, so it is asked for by name.
+        self._bucket_is_made = await bucket.make(self._backends.bucket())
+        return self._bucket_is_made
 
 
 def protocol_servers(

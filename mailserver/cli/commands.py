@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-import click
 import typer
 
 from mailserver.app.exits import Exit
@@ -55,18 +54,11 @@ def application() -> typer.Typer:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
-    command = typer.main.get_command(application())
     try:
-        code = command.main(list(arguments), prog_name="mailserver", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return Exit.USAGE
-    except click.ClickException as error:
-        error.show()
-        return Exit.USAGE if isinstance(error, click.UsageError) else Exit.FAILED
-    except (click.Abort, KeyboardInterrupt):
-        return Exit.FAILED
-    return code if isinstance(code, int) else Exit.OK
+        application()(list(arguments), prog_name="mailserver")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else Exit.OK
+    return Exit.OK
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,217 @@
+import mailbox
+from pathlib import Path
+
+import pytest
+
+from tests.integration.program.conftest import Program, Start, command, start_dev
+
+ALICE = "alice@example.test"
+BOB = "bob@example.test"
+
+
+@pytest.fixture(scope="module")
+def dev(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """A development server for all commands of this file."""
+    return start_dev(start, tmp_path_factory.mktemp("dev"))[0]
+
+
+@pytest.fixture
+def there(dev: Program) -> tuple[str, ...]:
+    """The options that make a command work on that server, with JSON."""
+    return ("--data-dir", str(dev.directory), "--json")
+
+
+def test_domains(there: tuple[str, ...]) -> None:
+    assert command("domain", "add", "Example.ORG", *there).json == {"domain": "example.org"}
+    again = command("domain", "add", "example.org", *there)
+    assert (again.code, again.json["error"]) == (1, "AlreadyExists")
+    assert command("domain", "list", *there).json == [
+        {"domain": "example.org"},
+        {"domain": "example.test"},
+    ]
+    assert command("domain", "add", "no domain", *there).code == 1
+
+
+def test_accounts_and_passwords(dev: Program, there: tuple[str, ...]) -> None:
+    made = command(
+        "account", "add", "Carol@example.test", "--name", "Carol", "--quota", "10M", *there
+    )
+    assert made.json["login"] == "carol@example.test"
+    assert len(made.json["password"]) >= 15
+    given = ("--password-stdin", *there)
+    changed = command("account", "passwd", "carol@example.test", *given, stdin="new secret\n")
+    assert (changed.code, changed.json) == (0, {"login": "carol@example.test"})
+    assert "new secret" not in changed.output + changed.errors
+    (carol,) = [
+        account
+        for account in command("account", "list", *there).json
+        if account["login"] == "carol@example.test"
+    ]
+    assert (carol["name"], carol["quota"], carol["used"]) == ("Carol", 10 << 20, 0)
+    assert command("account", "add", "carol@example.test", *there).code == 1
+    assert command("account", "add", "carol@elsewhere.test", *there).json["error"] == "NotFound"
+    assert command("account", "passwd", "nobody@example.test", *there).code == 1
+    assert command("account", "passwd", ALICE, *given, stdin="").json["error"] == "Invalid"
+
+
+def test_aliases(there: tuple[str, ...]) -> None:
+    assert command("alias", "add", "sales@example.test", ALICE, *there).code == 0
+    assert command("alias", "add", "sales@example.test", ALICE, *there).code == 1
+    assert {"address": "sales@example.test", "login": ALICE} in command(
+        "alias", "list", *there
+    ).json
+
+
+def test_accounts_from_a_file(tmp_path: Path, there: tuple[str, ...]) -> None:
+    file = tmp_path / "people.csv"
+    rows = [f"p{number}@example.test,P {number},secret{number},,\n" for number in range(200)]
+    rows += ["dave@example.test,Dave,,5M,d1@example.test d2@example.test\n"]
+    rows += ["erin@example.test,Erin,x,,e1@example.test d1@elsewhere.test\n", f"{ALICE},,x,,\n"]
+    file.write_text("login,name,password,quota,aliases\n" + "".join(rows))
+    outcome = command("account", "import", str(file), *there)
+    assert outcome.code == 1
+    by_login = {entry["login"]: entry for entry in outcome.json}
+    assert len(by_login) == 203
+    assert by_login["erin@example.test"]["error"]
+    assert by_login[ALICE]["error"]
+    assert by_login["dave@example.test"]["error"] is None
+    assert by_login["dave@example.test"]["password"]
+    assert by_login["p7@example.test"]["password"] is None
+    logins = {account["login"] for account in command("account", "list", *there).json}
+    assert {"p0@example.test", "p199@example.test", "dave@example.test"} <= logins
+    assert "erin@example.test" not in logins
+    aliases = {row["address"]: row["login"] for row in command("alias", "list", *there).json}
+    assert aliases["d2@example.test"] == "dave@example.test"
+    assert "e1@example.test" not in aliases
+
+
+@pytest.mark.parametrize("form", ["maildir", "mbox", "eml"])
+def test_what_is_imported_is_exported_again(
+    form: str, tmp_path: Path, there: tuple[str, ...]
+) -> None:
+    source = mailbox.Maildir(tmp_path / "source")
+    work = source.add_folder("Work.2026")
+    for number in range(120):
+        message = mailbox.MaildirMessage(f"Subject: {number} {form}\n\nFrom here\nto there\n")
+        message.set_flags("FRS"[: number % 4])
+        message.set_date(1_700_000_000 + number)
+        message.set_subdir("cur")
+        (work if number % 3 else source).add(message)
+    account = f"{form}@example.test"
+    assert command("account", "add", account, *there).code == 0
+    imported = command("import", "--account", account, str(tmp_path / "source"), *there)
+    assert imported.json["imported"] == 120, imported
+    assert imported.json["failures"] == []
+    again = command(
+        *("import", "--account", account, "--skip-duplicates", str(tmp_path / "source")), *there
+    )
+    assert (again.json["imported"], again.json["duplicates"]) == (0, 120)
+
+    first, second = tmp_path / "first", tmp_path / "second"
+    exported = command("export", "--account", account, "--format", form, str(first), *there)
+    assert exported.json["messages"] == 120
+    copy = f"{form}-copy@example.test"
+    assert command("account", "add", copy, *there).code == 0
+    assert command("import", "--account", copy, str(first), *there).json["imported"] == 120
+    assert command("export", "--account", copy, "--format", form, str(second), *there).code == 0
+    assert contents(first) == contents(second)
+    assert sum(len(messages) for messages in contents(first).values()) >= 1
+    refused = command("export", "--account", account, "--format", form, str(first), *there)
+    assert refused.json["error"] == "AlreadyExists"
+
+
+def contents(top: Path) -> dict[str, list[tuple[bytes, str, int]]]:
+    """Return what an export holds, without the UIDs in the names of files."""
+    found: dict[str, list[tuple[bytes, str, int]]] = {}
+    for file in sorted(path for path in top.rglob("*") if path.is_file()):
+        _, _, flags = file.name.partition(",S=")
+        is_message = file.suffix != ".mbox"
+        data = file.read_bytes()
+        if not is_message:
+            found[str(file.relative_to(top))] = sorted(
+                (part, "", 0) for part in data.split(b"From MAILER-DAEMON")
+            )
+            continue
+        name = flags or file.name.partition(".")[2]
+        entry = (data, name, int(file.stat().st_mtime) if data else 0)
+        found.setdefault(str(file.parent.relative_to(top)), []).append(entry)
+    return {folder: sorted(messages) for folder, messages in found.items()}
+
+
+def test_mail_for_one_mailbox(tmp_path: Path, there: tuple[str, ...]) -> None:
+    file = tmp_path / "one.eml"
+    file.write_bytes(b"Subject: one\n\nbody\n")
+    into = ("--account", BOB, "--mailbox", "Lists/Python")
+    assert command("import", *into, str(file), *there).json["imported"] == 1
+    out = tmp_path / "out"
+    assert command("export", *into, "--format", "eml", str(out), *there).json["messages"] == 1
+    (exported,) = out.rglob("*.eml")
+    assert exported.read_bytes() == b"Subject: one\r\n\r\nbody\r\n"
+    assert exported.parent == out / "Lists" / "Python"
+    assert command("import", "--account", BOB, str(tmp_path / "none"), *there).code == 1
+    missing = ("--account", BOB, "--mailbox", "None", "--format", "eml", str(tmp_path / "x"))
+    assert command("export", *missing, *there).json["error"] == "NotFound"
+
+
+def test_doctor_fsck_and_migrate_find_nothing(there: tuple[str, ...]) -> None:
+    doctor = command("doctor", *there)
+    assert doctor.code == 0, doctor
+    assert {finding["state"] for finding in doctor.json} <= {"ok", "warn"}
+    assert {"database", "schema", "s3", "listener imaps"} <= {
+        finding["check"] for finding in doctor.json
+    }
+    fsck = command("fsck", "--contents", *there)
+    assert (fsck.code, fsck.json) == (0, {"ok": True, "differences": []})
+    assert command("migrate", "--plan", *there).json == []
+    assert command("migrate", *there).json == []
+
+
+def test_commands_start_the_services_when_nobody_runs(tmp_path: Path) -> None:
+    there = ("--data-dir", str(tmp_path), "--json")
+    assert command("domain", "add", "example.test", *there).json == {"domain": "example.test"}
+    assert command("domain", "list", *there).json == [{"domain": "example.test"}]
+    assert not (tmp_path / "dev.json").exists()
+
+
+def test_where_the_mail_is_must_be_said(tmp_path: Path) -> None:
+    outcome = command("domain", "list", "--data-dir", str(tmp_path / "none"))
+    assert outcome.code == 3
+    assert "no such folder" in outcome.errors
+    outcome = command(
+        *("domain", "list", "--json"),
+        MAILSERVER_DATABASE__URL=f"postgresql:///mail?host={tmp_path}",
+    )
+    assert (outcome.code, outcome.json["error"]) == (4, "Unavailable")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["domain", "nonsense"], ["domain", "add"], ["dev", "--ports", "x"]]
+)
+def test_wrong_usage(arguments: list[str]) -> None:
+    outcome = command(*arguments)
+    assert outcome.code == 2
+    assert "Usage" in outcome.errors
+
+
+def test_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "mailserver.toml"
+    file.write_text("[smtp]\nmax_mesage_size = 5\n")
+    for verb in ("check", "show"):
+        outcome = command("config", verb, "--config", str(file))
+        assert outcome.code == 3
+        assert "did you mean smtp.max_message_size?" in outcome.errors
+    assert command("serve", "--config", str(file)).code == 3
+    file.write_text("[embedded]\nenabled = true\n[s3]\nsecret_key = 'hunter2'\n")
+    outcome = command("config", "check", "--config", str(file), "--json")
+    assert (outcome.code, outcome.json["ok"]) == (3, False)
+    quiet = {
+        f"MAILSERVER_LISTENERS__{name}__ENABLED": "false"
+        for name in ("SUBMISSIONS", "IMAPS", "HTTPS")
+    }
+    assert command("config", "check", "--config", str(file), **quiet).output == "ok\n"
+    shown = command("config", "show", "--config", str(file), "--json", **quiet)
+    rows = {row["key"]: row for row in shown.json}
+    assert rows["s3.secret_key"] == {"key": "s3.secret_key", "value": "***", "source": str(file)}
+    assert rows["listeners.imaps.enabled"]["source"] == "MAILSERVER_LISTENERS__IMAPS__ENABLED"
+    assert rows["smtp.max_recipients"]["source"] == "default"
+    assert "hunter2" not in shown.output
