@@ -1,4 +1,4 @@
-"""A whole server in a process of its own, as a user starts it, for tests that talk to it or kill it."""
+"""A whole server in a process of its own, as a user starts it, to be talked to or killed."""
 
 import contextlib
 import json

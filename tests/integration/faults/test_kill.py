@@ -1,4 +1,4 @@
-"""SIGKILL at random moments under delivery load: what was answered with 250 is there, once, whole."""
+"""SIGKILL at random moments under load: what was answered with 250 is there, once and whole."""
 
 import asyncio
 import contextlib
