@@ -95,13 +95,14 @@ def document(
 ) -> dict[str, Any]:
     """Return what `dev.json` says: everything that a client or a test needs."""
     bucket = embedded.backends().bucket()
-    host, port = server.listeners["http"]
+    listeners = {name: server.listeners[name] for name in LISTENERS if name in server.listeners}
+    host, port = listeners.get("http", (None, None))
     return {
         "pid": os.getpid(),
-        "listeners": server.listeners,
+        "listeners": listeners,
         "accounts": logins,
         "ca": None if ca is None else str(ca),
-        "jmap_url": f"http://{host}:{port}/.well-known/jmap",
+        "jmap_url": f"http://{host}:{port}/.well-known/jmap" if host else None,
         "database_url": embedded.postgres.dsn(),
         "s3": {
             "endpoint": bucket.endpoint,

@@ -31,6 +31,7 @@ BACKLOG = 1024
 class BoundedProtocol(HttpToolsProtocol):
     """HTTP/1.1 that drops peers who stall in a request, or whose head does not end."""
 
+    head_timeout, head_limit, body_timeout = HEAD_TIMEOUT, HEAD_LIMIT, BODY_TIMEOUT
     _timer: asyncio.TimerHandle | None = None
     _part: str | None = None  # of a request, "head" or "body"; None between two of them
     _head = 0  # bytes read of an unfinished head, not counting its first read
@@ -38,30 +39,30 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock: a peer that connects must ask for something."""
         super().connection_made(transport)
-        self._arm(HEAD_TIMEOUT)
+        self._arm(self.head_timeout)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, within bounds."""
         before = self._part
         if before == "body":
-            self._arm(BODY_TIMEOUT)
+            self._arm(self.body_timeout)
         super().data_received(data)
         if before == self._part == "head":
             self._head += len(data)
-            if self._head > HEAD_LIMIT:
+            if self._head > self.head_limit:
                 self.transport.abort()
 
     def on_message_begin(self) -> None:
         """Note that a request starts."""
         super().on_message_begin()
         self._part, self._head = "head", 0
-        self._arm(HEAD_TIMEOUT)
+        self._arm(self.head_timeout)
 
     def on_headers_complete(self) -> None:
         """Note that the body starts."""
         super().on_headers_complete()
         self._part = "body"
-        self._arm(BODY_TIMEOUT)
+        self._arm(self.body_timeout)
 
     def on_message_complete(self) -> None:
         """Stop the clock: from here on it is the server that works."""
@@ -86,7 +87,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _too_late(self) -> None:
         self._timer = None
         if self._part == "body" and self.flow.read_paused:
-            self._arm(BODY_TIMEOUT)  # the server is slow, not the peer
+            self._arm(self.body_timeout)  # the server is slow, not the peer
         else:
             self.transport.abort()
 
@@ -112,12 +113,18 @@ class _Uvicorn(uvicorn.Server):
 class WebServer:
     """One HTTP or HTTPS listener of an ASGI application."""
 
-    def __init__(self, application: Application, limits: Http, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        application: Application,
+        limits: Http,
+        tls: ssl.SSLContext | None,
+        protocol: type[BoundedProtocol] = BoundedProtocol,
+    ) -> None:
         self._tls = tls
         self._config = uvicorn.Config(
             application,
             loop="none",
-            http=BoundedProtocol,
+            http=protocol,
             ws="none",
             lifespan="off",
             interface="asgi3",
