@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -18,7 +18,7 @@ from mailserver.jmap.protocol.properties import boolean, nullable, optional, tex
 from mailserver.jmap.session import Session
 from mailserver.mail import criteria, messages, search
 from mailserver.mime import Env, HeaderBlock, all_headers
-from mailserver.model import DELETED, Email, IdKind, Membership
+from mailserver.model import DELETED, Email, Flags, IdKind, Membership
 
 DEFAULT_PROPERTIES = (
     "id", "blobId", "threadId", "mailboxIds", "keywords", "size", "receivedAt", "messageId",
@@ -41,9 +41,15 @@ class GetEmail(Get):
 class View:
     """One email on its way into a response: what of it was read."""
 
+    __slots__ = ("_block", "convenience", "first", "rows", "stored")
+
     def __init__(self, rows: list[Membership], email: Email | None) -> None:
         self.rows = rows
+        self.first = rows[0]
         self.stored = email
+        # the ready JSON of the convenience properties
+        self.convenience = {} if email is None else Env.unpack(email.env).properties
+        self._block: HeaderBlock | None = None
 
     @property
     def email(self) -> Email:
@@ -51,23 +57,28 @@ class View:
         assert self.stored is not None
         return self.stored
 
-    @cached_property
-    def env(self) -> Env:
-        """The stored envelope."""
-        return Env.unpack(self.email.env)
-
-    @cached_property
-    def convenience(self) -> dict[str, bytes]:
-        """The ready JSON of the convenience properties."""
-        return self.env.properties
-
-    @cached_property
+    @property
     def block(self) -> HeaderBlock:
         """The stored header."""
-        return HeaderBlock(self.email.header)
+        if self._block is None:
+            self._block = HeaderBlock(self.email.header)
+        return self._block
 
 
 Show = Callable[[View], Any]
+
+# a folder has few mailboxes and few sets of flags, and shows them in every line
+_mailbox_text = lru_cache(maxsize=4096)(mailbox_text)
+
+
+@lru_cache(maxsize=4096)
+def _keywords(bits: int) -> dict[str, bool]:
+    return Flags(bits).jmap()
+
+
+def _flags(view: View) -> dict[str, bool]:
+    flags = view.first.flags
+    return flags.jmap() if flags.keywords else _keywords(flags.bits)
 
 
 def _convenience(name: str) -> Show:
@@ -76,12 +87,12 @@ def _convenience(name: str) -> Show:
 
 # properties that change, or that every membership carries
 _LIGHT: dict[str, Show] = {
-    "id": lambda view: email_text(view.rows[0].email_id),
-    "threadId": lambda view: thread_text(view.rows[0].thread_id),
-    "mailboxIds": lambda view: {mailbox_text(row.mailbox_id): True for row in view.rows},
-    "keywords": lambda view: view.rows[0].flags.jmap(),
-    "size": lambda view: view.rows[0].size,
-    "receivedAt": lambda view: render_utc(view.rows[0].received_at),
+    "id": lambda view: email_text(view.first.email_id),
+    "threadId": lambda view: thread_text(view.first.thread_id),
+    "mailboxIds": lambda view: {_mailbox_text(row.mailbox_id): True for row in view.rows},
+    "keywords": _flags,
+    "size": lambda view: view.first.size,
+    "receivedAt": lambda view: render_utc(view.first.received_at),
 }
 _STORED: dict[str, Show] = {
     "blobId": lambda view: blob_text(view.email.blob_id),
