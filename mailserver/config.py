@@ -197,6 +197,14 @@ class Mover(Section):
     )
 
 
+class Store(Section):
+    """How long the store remembers."""
+
+    change_log: float = Field(
+        60 * 86400, ge=86400, description="seconds a client may be away and still get changes only"
+    )
+
+
 class Config(Section):
     """Everything."""
 
@@ -212,3 +220,4 @@ class Config(Section):
     metrics: Metrics = Metrics()
     log: Log = Log()
     mover: Mover = Mover()
+    store: Store = Store()

@@ -17,6 +17,7 @@ from mailserver.config import Config, Listener
 from mailserver.errors import ConfigurationError, MailError, Unavailable
 from mailserver.imap.server import ImapServer
 from mailserver.jmap.server.application import application
+from mailserver.mail import maintenance
 from mailserver.mail.context import Mail
 from mailserver.metrics import Metrics
 from mailserver.smtp.server import SmtpServer
@@ -143,6 +144,7 @@ class Server:
     def _work(self, mail: Mail) -> None:
         """Start what goes on beside the sessions."""
         store.tell_others(mail, self._backends, self._background, self._name)
+        self._background.run("maintenance", lambda: maintenance.run(mail, self._name))
         self._background.run("s3", every(S3_CHECK, self._watch_s3))
         if self.config.mover.enabled:
             mover = Mover(

@@ -1,0 +1,45 @@
+"""What keeps the store small: old entries of the change log go."""
+
+import asyncio
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from mailserver.errors import MailError
+from mailserver.storage import changes, leases
+
+if TYPE_CHECKING:
+    from mailserver.mail.context import Mail
+
+log = logging.getLogger(__name__)
+
+LEASE = "maintenance"
+LEASE_TIME = timedelta(minutes=30)
+INTERVAL = 3600.0  # seconds
+
+
+async def run(mail: "Mail", owner: str) -> None:
+    """Work every hour until cancelled; a round that fails is logged and tried again."""
+    while True:
+        try:
+            await once(mail, owner)
+        except MailError as error:
+            mail.metrics.background_failures.labels("maintenance").inc()
+            log.warning("maintenance: round failed", extra={"error": str(error)})
+        await asyncio.sleep(INTERVAL)
+
+
+async def once(mail: "Mail", owner: str) -> int:
+    """Trim the change log unless another process does; return how many entries went.
+
+    A client that was away longer reads its mailboxes anew: JMAP cannotCalculateChanges
+    (RFC 8620 §5.2), QRESYNC without VANISHED EARLIER (RFC 7162 §3.2.5.2).
+    """
+    now = mail.now()
+    if not await leases.take(mail.database, LEASE, owner, now, LEASE_TIME):
+        return 0
+    kept = timedelta(seconds=mail.config.store.change_log)
+    trimmed = await changes.trim(mail.database, now - kept)
+    if trimmed:
+        log.info("change log trimmed", extra={"entries": trimmed})
+    return trimmed

@@ -1,0 +1,36 @@
+"""The change log is trimmed by age, and whoever asks for what is gone hears so."""
+
+from datetime import timedelta
+
+import pytest
+
+from mailserver.errors import CannotCalculateChanges
+from mailserver.mail import changes, delivery, listings, mailboxes, maintenance
+from mailserver.mail.context import Mail
+from mailserver.mail.delivery import Target
+from mailserver.model import Account
+
+
+async def test_old_changes_go_and_listings_load_anew(mail: Mail, alice: Account) -> None:
+    box = await mailboxes.by_path(mail, alice.id, "INBOX")
+    listing = await listings.open_listing(mail, alice.id, box.id)
+    before = listing.modseq
+    for number in range(3):
+        raw = b"Subject: %d\r\n\r\n" % number
+        await delivery.accept(mail, raw, [Target(alice.id)], received_at=mail.now())
+    assert await maintenance.once(mail, "test") == 0
+
+    now, later = mail.now, timedelta(seconds=mail.config.store.change_log + 1)
+    mail.now = lambda: now() + later
+    assert await maintenance.once(mail, "test") >= 3
+    with pytest.raises(CannotCalculateChanges):
+        await changes.since(mail, alice.id, before, limit=None)
+    await listings.refresh(mail, listing)
+    assert list(listing.uids) == [1, 2, 3]
+    assert listing.removed_since(before) is None
+    assert await changes.since(mail, alice.id, listing.modseq, limit=None) == []
+
+
+async def test_a_state_from_the_future_is_no_state(mail: Mail, alice: Account) -> None:
+    with pytest.raises(CannotCalculateChanges):
+        await changes.since(mail, alice.id, alice.modseq + 5, limit=None)
