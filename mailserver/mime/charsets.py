@@ -18,7 +18,7 @@ _NOT_CHARSETS = {
 _SUPERSETS = {
     "latin_1": "cp1252", "iso8859_9": "cp1254", "iso8859_11": "cp874", "tis_620": "cp874",
     "gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949",
-    "ksc5601": "cp949", "utf_16": "utf_16", "big5": "big5hkscs",
+    "ksc5601": "cp949", "big5": "big5hkscs",
 }  # fmt: skip
 
 _MORE_NAMES = {
@@ -47,7 +47,7 @@ def _table() -> dict[str, str]:
         except LookupError:  # a codec of another operating system
             continue
         table[_simple(alias)] = table[_simple(codec)] = _SUPERSETS.get(codec, codec)
-    for codec in ("koi8_r", "koi8_u", "cp874", "cp720", "cp737", "cp856", "cp1006", "iso8859_1"):
+    for codec in ("koi8_r", "koi8_u", "cp874", "cp720", "cp737", "cp856", "cp1006"):
         table[_simple(codec)] = _SUPERSETS.get(codec, codec)
     table.update(_MORE_NAMES)
     return table

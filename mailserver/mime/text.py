@@ -35,12 +35,14 @@ def visible(markup: str) -> str:
         kept.append(markup[position : found.start()])
         lowered = lowered or markup.lower()
         close = "-->" if found[2] else f"</{found[1].lower()}"
+        whole = len(close) if found[2] else 0
         end = lowered.find(close, found.end())
         if end < 0:
             # not closed: a browser would drop the rest of a comment or script, and keep a head
             position = len(markup) if found[2] or found[1].lower() in _UNSEEN[:2] else found.end()
             continue
-        position = end + len(close)
+        # the end tag is left over, which is nothing to see, and keeps words apart
+        position = end + whole
     kept.append(markup[position:])
     return " ".join(kept) if len(kept) > 1 else markup
 
