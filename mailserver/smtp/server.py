@@ -94,6 +94,7 @@ class SmtpServer:
         self.limits = limits or Limits.of(mail.config.smtp)
         self.open: set[Connection] = set()
         self.stopping = False
+        self.port = 0
         self._server: asyncio.Server | None = None
 
     async def start(self, listener: config.Listener) -> tuple[str, int]:
@@ -102,8 +103,8 @@ class SmtpServer:
         self._server = await loop.create_server(
             lambda: Connection(self, loop), listener.host, listener.port, backlog=BACKLOG
         )
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return host, port
+        host, self.port = self._server.sockets[0].getsockname()[:2]
+        return host, self.port
 
     async def stop(self, grace: float) -> None:
         """Stop listening; let messages under way be finished for `grace` seconds."""
