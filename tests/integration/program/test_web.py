@@ -1,0 +1,149 @@
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from mailserver import tls
+from mailserver.app.web import BoundedProtocol, Message, WebServer
+from mailserver.config import Http, Listener
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+
+
+class Impatient(BoundedProtocol):
+    head_timeout, head_limit, body_timeout = 0.2, 4096, 0.2
+
+
+async def application(
+    scope: Message,
+    receive: Callable[[], Awaitable[Message]],
+    send: Callable[[Message], Awaitable[None]],
+) -> None:
+    """Answer with the length of the body."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        size += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    body = str(size).encode()
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@asynccontextmanager
+async def serving(
+    protocol: type[BoundedProtocol] = Impatient,
+    context: ssl.SSLContext | None = None,
+    **limits: int,
+) -> AsyncIterator[tuple[str, int]]:
+    server = WebServer(application, Http.model_validate(limits), context, protocol)
+    address = await server.start(Listener(enabled=True, host="127.0.0.1", port=0))
+    try:
+        yield address
+    finally:
+        await asyncio.wait_for(server.stop(1), 10)
+
+
+async def answer(reader: asyncio.StreamReader) -> bytes:
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    return await reader.readexactly(length)
+
+
+async def cut(reader: asyncio.StreamReader) -> bool:
+    """Wait until the server has closed the connection without an answer."""
+    try:
+        return await asyncio.wait_for(reader.read(), 10) == b""
+    except ConnectionResetError:
+        return True
+
+
+async def test_requests_on_one_connection() -> None:
+    async with serving() as address:
+        reader, writer = await asyncio.open_connection(*address)
+        for size in (0, 10, 5000, 300_000, 0):
+            writer.write(POST % size + b"x" * size)
+            assert await answer(reader) == str(size).encode()
+        writer.write(REQUEST * 3)
+        assert [await answer(reader) for _ in range(3)] == [b"0"] * 3
+        writer.close()
+
+
+async def test_a_certificate_of_ours(tmp_path: Path) -> None:
+    files = tls.make_development_ca(tmp_path, ["127.0.0.1"], datetime.now(UTC))
+    context = tls.server_context(files.certificate, files.key)
+    async with serving(context=context) as address:
+        trusting = ssl.create_default_context(cafile=str(files.ca))
+        reader, writer = await asyncio.open_connection(*address, ssl=trusting)
+        writer.write(REQUEST)
+        assert await answer(reader) == b"0"
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param(b"", id="says nothing"),
+        pytest.param(b"GET / HT", id="stalls in the head"),
+        pytest.param(POST % 100 + b"half", id="stalls in the body"),
+    ],
+)
+async def test_a_peer_that_stalls_is_cut(start: bytes) -> None:
+    async with serving() as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(start)
+        assert await cut(reader)
+        writer.close()
+
+
+async def test_a_head_without_end_is_cut() -> None:
+    class Patient(Impatient):
+        head_timeout = 60.0
+
+    async with serving(Patient) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET / HTTP/1.1\r\n")
+        try:
+            for _ in range(1000):
+                writer.write(b"X-Header: " + b"x" * 1000 + b"\r\n")
+                await writer.drain()
+                if reader.at_eof():
+                    break
+            assert await cut(reader)
+        except ConnectionError:
+            pass  # cut while we were writing
+        writer.close()
+
+
+async def test_others_are_served_while_many_say_nothing() -> None:
+    class Patient(Impatient):
+        head_timeout = 60.0
+
+    async with serving(Patient, max_connections=300) as address:
+        silent = [await asyncio.open_connection(*address) for _ in range(200)]
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(REQUEST)
+        assert await answer(reader) == b"0"
+        more = [await asyncio.open_connection(*address) for _ in range(100)]
+        reader, refused = await asyncio.open_connection(*address)
+        refused.write(REQUEST)
+        assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 503")
+        for _, other in [*silent, *more, (reader, refused), (reader, writer)]:
+            other.close()
+
+
+async def test_nothing_is_left_when_a_port_is_taken() -> None:
+    async with serving() as (host, port):
+        server = WebServer(application, Http(), None)
+        with pytest.raises(OSError, match="in use"):
+            await server.start(Listener(enabled=True, host=host, port=port))
+        await server.stop(0)

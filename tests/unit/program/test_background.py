@@ -1,0 +1,74 @@
+import asyncio
+
+import pytest
+
+from mailserver.app import background
+from mailserver.app.background import Background, every, shielded
+from mailserver.metrics import Metrics
+
+
+async def test_failed_work_is_counted_logged_and_started_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    metrics = Metrics("test")
+    tasks = Background(metrics)
+    rounds: list[int] = []
+    recovered = asyncio.Event()
+
+    async def work() -> None:
+        rounds.append(len(rounds))
+        if len(rounds) < 3:
+            raise ValueError("no luck")
+        recovered.set()
+        await asyncio.Event().wait()
+
+    tasks.run("mover", work)
+    await asyncio.wait_for(recovered.wait(), 10)
+    assert 'test_background_failures_total{task="mover"} 2.0' in metrics.render().decode()
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+    await asyncio.wait_for(tasks.stop(), 10)
+    assert len(rounds) == 3
+
+
+async def test_work_that_ends_is_not_started_again() -> None:
+    tasks = Background(Metrics("test"))
+    rounds = []
+
+    async def work() -> None:
+        rounds.append(1)
+
+    tasks.run("once", work)
+    await asyncio.gather(*[task for task in asyncio.all_tasks() if task.get_name() == "once"])
+    assert rounds == [1]
+    await tasks.stop()
+
+
+async def test_every_repeats_until_cancelled() -> None:
+    rounds = 0
+    enough = asyncio.Event()
+
+    async def work() -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 5:
+            enough.set()
+
+    task = asyncio.ensure_future(every(0, work)())
+    await asyncio.wait_for(enough.wait(), 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("seconds", [0.01, 10])
+async def test_one_step_of_a_stop_cannot_keep_the_others(
+    seconds: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def step() -> None:
+        if seconds == 10:
+            raise ValueError("broken")
+        await asyncio.Event().wait()
+
+    await shielded(step(), seconds, "step")
+    assert caplog.records[-1].levelname in {"WARNING", "ERROR"}
+    assert background.FIRST_PAUSE < background.LONGEST_PAUSE
