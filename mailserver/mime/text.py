@@ -76,7 +76,7 @@ def slice_text(markup: str) -> str:
 def collapse(text: str) -> str:
     """Make one line: white space, invisible and control characters become single spaces."""
     text = " ".join(text.split())
-    if text.isascii() and text.isprintable():
+    if text.isprintable() and "\u034f" not in text:  # the one invisible that counts as printable
         return text
     return _SPACES.sub(" ", text).strip()
 
