@@ -135,7 +135,7 @@ async def _move_all(mail: "Mail", change: Change, source: Mailbox, target: Mailb
     packed = await messages.pack(change.tx, change.account, source.id)
     rows = await messages.in_mailbox(change.tx, change.account, source.id, packed.uids.tolist())
     if rows:
-        await move_rows(change, rows, source.id, target.id)
+        await move_rows(mail, change, rows, source.id, target.id)
 
 
 async def delete(mail: "Mail", account: AccountId, path: str) -> None:

@@ -114,7 +114,7 @@ async def _elsewhere(
     new = {row.email_id: flags for row, flags in updates}
     others = []
     for row in await messages.memberships(change.tx, change.account, list(new)):
-        if row.mailbox_id == mailbox:
+        if row.mailbox_id == mailbox:  # and an email is in a mailbox once
             continue
         given = new[row.email_id]
         bits = given.bits & ~DELETED | row.flags.bits & DELETED
@@ -243,7 +243,7 @@ async def copy(
     """Put messages also into another mailbox: the same email, with a UID of its own there."""
     async with mail.change(account) as change:
         rows = await messages.in_mailbox(change.tx, account, source, uids)
-        copied = await _add(change, rows, target) if rows else Copied(0, [], [])
+        copied = await _add(mail, change, rows, target) if rows else Copied(0, [], [])
     return copied
 
 
@@ -257,20 +257,26 @@ async def move(
     """Take messages from one mailbox to another in one step (RFC 6851)."""
     async with mail.change(account) as change:
         rows = await messages.in_mailbox(change.tx, account, source, uids)
-        moved = await move_rows(change, rows, source, target) if rows else Copied(0, [], [])
+        moved = await move_rows(mail, change, rows, source, target) if rows else Copied(0, [], [])
     return moved
 
 
 async def move_rows(
-    change: Change, rows: Sequence[Membership], source: MailboxId, target: MailboxId
+    mail: "Mail", change: Change, rows: Sequence[Membership], source: MailboxId, target: MailboxId
 ) -> Copied:
     """Add messages to the target, then remove them from the source."""
-    moved = await _add(change, rows, target)
+    moved = await _add(mail, change, rows, target)
     await remove_rows(change, source, rows)
     return moved
 
 
-async def _add(change: Change, rows: Sequence[Membership], target: MailboxId) -> Copied:
+async def _add(
+    mail: "Mail", change: Change, rows: Sequence[Membership], target: MailboxId
+) -> Copied:
+    """Put emails in a mailbox; one that is there already gets a twin, with an id of its own."""
+    ids = [row.email_id for row in rows]
+    there = await messages.present(change.tx, change.account, target, ids)
+    twins = {email: EmailId(mail.ids.next()) for email in ids if email in there}
     growth = Growth(
         change.account,
         target,
@@ -292,7 +298,7 @@ async def _add(change: Change, rows: Sequence[Membership], target: MailboxId) ->
                 change.account,
                 target,
                 uid,
-                row.email_id,
+                twins.get(row.email_id, row.email_id),
                 row.thread_id,
                 row.received_at,
                 row.size,
@@ -303,11 +309,21 @@ async def _add(change: Change, rows: Sequence[Membership], target: MailboxId) ->
             for uid, row in zip(targets, rows, strict=True)
         ],
     )
-    change.report(
-        ChangeKind.EMAIL_ADDED,
-        target,
-        tuple(targets),
-        tuple(row.email_id for row in rows),
-        tuple(row.thread_id for row in rows),
-    )
+    if twins:
+        grown = await messages.duplicate(change.tx, change.account, list(twins.items()))
+        await delivery.grow_accounts(change.tx, [(change.account, change.modseq, grown)])
+    for kind, new in ((ChangeKind.EMAIL_CREATED, True), (ChangeKind.EMAIL_ADDED, False)):
+        added = [
+            (uid, row)
+            for uid, row in zip(targets, rows, strict=True)
+            if new is (row.email_id in twins)
+        ]
+        if added:
+            change.report(
+                kind,
+                target,
+                tuple(uid for uid, _ in added),
+                tuple(twins.get(row.email_id, row.email_id) for _, row in added),
+                tuple(row.thread_id for _, row in added),
+            )
     return Copied(place.uidvalidity, [row.uid for row in rows], list(targets))

@@ -413,6 +413,51 @@ async def remove(tx: Executor, account: AccountId, mailbox: MailboxId, uids: Seq
     )
 
 
+async def present(
+    tx: Executor, account: AccountId, mailbox: MailboxId, ids: Sequence[int]
+) -> set[EmailId]:
+    """Return those emails that are in a mailbox already."""
+    rows = await tx.fetch(
+        """
+        SELECT email_id
+        FROM msg
+        WHERE account_id = $1 AND mailbox_id = $2 AND email_id = ANY($3::bigint[])
+        """,
+        account,
+        mailbox,
+        ids,
+    )
+    return {EmailId(row["email_id"]) for row in rows}
+
+
+async def duplicate(
+    tx: Executor, account: AccountId, ids: Sequence[tuple[EmailId, EmailId]]
+) -> int:
+    """Make new emails of the same content, given as (old, new); return the bytes they add."""
+    size: int = await tx.fetchval(
+        """
+        WITH made AS (
+            INSERT INTO email (account_id, id, thread_id, blob_id, size, received_at, sent_at, env,
+                               header)
+            SELECT account_id, d.new, thread_id, blob_id, size, received_at, sent_at, env, header
+            FROM unnest($2::bigint[], $3::bigint[]) AS d(old, new)
+            JOIN email ON email.account_id = $1 AND email.id = d.old
+            RETURNING blob_id, size
+        ), counted AS (
+            UPDATE blob
+            SET refs = blob.refs + m.refs
+            FROM (SELECT blob_id, count(*)::int AS refs FROM made GROUP BY blob_id) AS m
+            WHERE blob.account_id = $1 AND blob.id = m.blob_id
+        )
+        SELECT coalesce(sum(size), 0)::bigint FROM made
+        """,
+        account,
+        [old for old, _ in ids],
+        [new for _, new in ids],
+    )
+    return size
+
+
 async def destroy_homeless(
     tx: Executor, account: AccountId, ids: Sequence[int]
 ) -> list[tuple[EmailId, BlobId, int]]:

@@ -217,7 +217,8 @@ PARTITIONED = (
 
 INDEXES = (
     "CREATE INDEX email_thread ON email (account_id, thread_id)",
-    "CREATE INDEX msg_email ON msg (account_id, email_id)",
+    # an email is in a mailbox once, as JMAP sees it: COPY onto itself makes another email
+    "CREATE UNIQUE INDEX msg_email ON msg (account_id, email_id, mailbox_id)",
     "CREATE INDEX msg_received ON msg (account_id, mailbox_id, received_at, uid)",
     "CREATE INDEX change_modseq ON change (account_id, modseq)",
     "CREATE INDEX change_created ON change USING brin (created_at)",  # for the trimming by age

@@ -14,6 +14,7 @@ from mailserver.model import (
     SEEN,
     Account,
     ChangeKind,
+    EmailId,
     FlagChange,
     Flags,
     MailboxId,
@@ -234,3 +235,18 @@ async def test_recent_is_given_to_one_session(mail: Mail, alice: Account) -> Non
     assert await mailboxes.take_recent(mail, alice.id, box) == 1
     assert await mailboxes.take_recent(mail, alice.id, box) == 2
     assert await mailboxes.peek_recent(mail, alice.id, box) == 2
+
+
+async def test_a_copy_onto_its_own_mailbox_is_another_email(mail: Mail, alice: Account) -> None:
+    delivered = (await take(mail, message(1), alice)).delivered[0]
+    box = await inbox(mail, alice)
+    copied = await messages.copy(mail, alice.id, box, [1], box)
+    assert copied.targets == [2]
+    listing = await listings.open_listing(mail, alice.id, box)
+    first, twin = listing.email_ids
+    assert first == delivered.email_id != twin
+    await messages.store(mail, alice.id, box, [1], FlagChange.ADD, Flags(DELETED))
+    await messages.expunge(mail, alice.id, box, None)
+    found = await messages.emails(mail, alice.id, [first, twin])
+    assert list(found) == [twin]
+    assert await content.content(mail, alice.id, found[EmailId(twin)].blob_id) == message(1)

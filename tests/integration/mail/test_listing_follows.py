@@ -1,0 +1,120 @@
+"""Whatever happens to a mailbox, a listing that follows it equals one that is loaded anew."""
+
+import random
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from mailserver.mail import delivery, listings, mailboxes, messages
+from mailserver.mail.context import Mail
+from mailserver.mail.delivery import Target
+from mailserver.mail.listings import Listing
+from mailserver.model import Account, FlagChange, Flags, MailboxId
+from mailserver.storage.messages import pack
+
+STEPS = 150
+FLAGS = ("\\Seen", "\\Deleted", "\\Flagged", "$Junk", "Blue", "red")
+
+
+class Client:
+    """Someone who keeps a copy of a mailbox by applying only what changed since its modseq."""
+
+    def __init__(self) -> None:
+        self.modseq = -1
+        self.flags: dict[int, Flags] = {}
+
+    def follow(self, listing: Listing) -> None:
+        gone = listing.removed_since(self.modseq)
+        if gone is None:
+            self.flags = {}
+            changed = list(listing.uids)
+        else:
+            for uid in gone:
+                self.flags.pop(uid, None)
+            changed = listing.changed_since(self.modseq)
+        for uid in changed:
+            index = listing.index(uid)
+            assert index is not None
+            self.flags[uid] = listing.flags_of(index)
+        self.modseq = listing.modseq
+
+
+class World:
+    """Random changes to two mailboxes of one account."""
+
+    def __init__(self, mail: Mail, account: Account, boxes: list[MailboxId], seed: int) -> None:
+        self.mail = mail
+        self.account = account
+        self.boxes = boxes
+        self.chance = random.Random(seed)
+        self.count = 0
+
+    async def step(self) -> None:
+        doing: list[tuple[Callable[[], Awaitable[object]], int]] = [
+            (self.deliver, 4),
+            (self.store, 6),
+            (self.expunge, 2),
+            (self.copy, 1),
+            (self.move, 1),
+        ]
+        actions, weights = zip(*doing, strict=True)
+        await self.chance.choices(actions, weights)[0]()
+
+    def some_uids(self) -> list[int]:
+        return sorted(self.chance.sample(range(1, 60), self.chance.randint(1, 8)))
+
+    def some_flags(self) -> Flags:
+        return Flags.of(self.chance.sample(FLAGS, self.chance.randint(0, 3)))
+
+    async def deliver(self) -> None:
+        self.count += 1
+        target = Target(self.account.id, self.chance.choice(self.boxes), self.some_flags())
+        raw = f"Subject: {self.count}\r\n\r\n".encode()
+        await delivery.accept(self.mail, raw, [target], received_at=self.mail.now())
+
+    async def store(self) -> None:
+        await messages.store(
+            self.mail,
+            self.account.id,
+            self.chance.choice(self.boxes),
+            self.some_uids(),
+            self.chance.choice(list(FlagChange)),
+            self.some_flags(),
+        )
+
+    async def expunge(self) -> None:
+        uids = self.chance.choice([None, self.some_uids()])
+        await messages.expunge(self.mail, self.account.id, self.chance.choice(self.boxes), uids)
+
+    async def copy(self) -> None:
+        source, target = self.chance.choices(self.boxes, k=2)
+        await messages.copy(self.mail, self.account.id, source, self.some_uids()[:2], target)
+
+    async def move(self) -> None:
+        source, target = self.chance.choices(self.boxes, k=2)
+        await messages.move(self.mail, self.account.id, source, self.some_uids()[:2], target)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+async def test_following_equals_loading(mail: Mail, alice: Account, seed: int) -> None:
+    boxes = [box.id for box in (await mailboxes.list_all(mail, alice.id))[:2]]
+    world = World(mail, alice, boxes, seed)
+    clients = {box: [Client(), Client()] for box in boxes}
+    followed = {box: await listings.open_listing(mail, alice.id, box) for box in boxes}
+    for _ in range(STEPS):
+        await world.step()
+        box = world.chance.choice(boxes)
+        listing = followed[box]
+        await listings.refresh(mail, listing)
+        fresh = await pack(mail.database, alice.id, box)
+        assert (listing.uids, listing.email_ids, listing.flags, listing.modseqs) == (
+            fresh.uids, fresh.email_ids, fresh.flags, fresh.modseqs,
+        )  # fmt: skip
+        assert listing.keywords == fresh.keywords
+        assert (listing.sizes, listing.received, listing.thread_ids) == (
+            fresh.sizes, fresh.received, fresh.thread_ids,
+        )  # fmt: skip
+        client = world.chance.choice(clients[box])
+        client.follow(listing)
+        expected = {uid: listing.flags_of(index) for index, uid in enumerate(listing.uids)}
+        assert client.flags == expected
