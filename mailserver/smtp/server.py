@@ -353,12 +353,12 @@ class Connection(SMTP):
             line = self._lines.next_line(limit)
             if line is not None:
                 return line
-            await self._flush()
-            if self._must_end():
-                return None
             if not waiting:
                 self._reset_timeout()
                 waiting = True
+            await self._flush()
+            if self._must_end():
+                return None
             self._idle = True
             try:
                 arrived = await self._reader.read(READ_SIZE)

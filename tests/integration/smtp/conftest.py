@@ -1,6 +1,7 @@
 """SMTP listeners on loopback, over the real store."""
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from mailserver.auth.credentials import Authenticator
 from mailserver.config import Listener
 from mailserver.mail import content, listings, mailboxes, messages
 from mailserver.mail.context import Mail
-from mailserver.model import Account
+from mailserver.model import Account, EmailId
 from mailserver.smtp.server import SmtpServer
 from mailserver.tls import make_development_ca, server_context
 
@@ -36,9 +37,6 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
         ssl.create_default_context(cafile=str(files.ca)),
         files.ca,
     )
-
-
-Serve = Callable[[str], Awaitable[int]]
 
 
 @dataclass
@@ -117,18 +115,14 @@ async def connect() -> AsyncIterator[Callable[[int], Awaitable[Client]]]:
     yield open_client
     for client in clients:
         client.close()
-        try:
+        with contextlib.suppress(OSError):
             await client.writer.wait_closed()
-        except OSError:
-            pass
 
 
 async def inbox(mail: Mail, account: Account) -> list[bytes]:
     """Return the messages of an INBOX, oldest first."""
     mailbox = await mailboxes.by_path(mail, account.id, "INBOX")
     listing = await listings.open_listing(mail, account.id, mailbox.id)
-    emails = await messages.emails(mail, account.id, list(listing.email_ids))
-    return [
-        await content.content(mail, account.id, emails[email_id].blob_id)
-        for email_id in listing.email_ids
-    ]
+    ids = [EmailId(email_id) for email_id in listing.email_ids]
+    emails = await messages.emails(mail, account.id, ids)
+    return [await content.content(mail, account.id, emails[email_id].blob_id) for email_id in ids]

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from mailserver.mail.context import Mail
 from mailserver.model import Account
 
-from .conftest import Client, Servers, inbox
+from tests.integration.smtp.conftest import Client, Servers, inbox
 
 Connect = Callable[[int], Awaitable[Client]]
 
@@ -108,7 +108,8 @@ async def test_the_replies_of_a_half_closed_connection_arrive(
 ) -> None:
     client = await connect(await servers.start("mx"))
     await client.send(
-        b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<alice@example.test>\r\nDATA\r\nA: b\r\n\r\n.\r\nQUIT\r\n"
+        b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<alice@example.test>\r\nDATA\r\n"
+        b"A: b\r\n\r\n.\r\nQUIT\r\n"
     )
     client.writer.write_eof()
     replies = [await client.reply() for _ in range(6)]

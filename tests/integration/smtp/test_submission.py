@@ -14,7 +14,7 @@ import pytest
 from mailserver.mail.context import Mail
 from mailserver.model import Account
 
-from .conftest import Client, Servers, inbox
+from tests.integration.smtp.conftest import Client, Servers, inbox
 
 Connect = Callable[[int], Awaitable[Client]]
 PASSWORD = "correct horse"
