@@ -127,10 +127,11 @@ class Session:
         "channel",
         "enabled",
         "failures",
+        "flags_table",
         "id",
         "mail",
         "principal",
-        "rendered_flags",
+        "recent_flags_table",
         "selected",
         "state",
     )
@@ -147,7 +148,8 @@ class Session:
         self.selected: Selected | None = None
         self.enabled: set[bytes] = set()
         self.failures = 0  # failed logins
-        self.rendered_flags = flags.RenderedFlags()
+        self.flags_table = flags.RenderedFlags(recent=False)
+        self.recent_flags_table = flags.RenderedFlags(recent=True)
         self._output: list[bytes] = []
         self._pending = 0
 
@@ -302,11 +304,12 @@ class Session:
 
     def flags_text(self, selected: Selected, index: int, uid: int) -> bytes:
         """Return the flags of one message as the client sees them."""
-        return flags.render(
-            self.rendered_flags[selected.listing.flags[index]],
-            selected.listing.keywords.get(uid, ()),
-            recent=selected.view.is_recent(uid),
-        )
+        bits = selected.listing.flags[index]
+        keywords = selected.listing.keywords.get(uid, ())
+        recent = selected.view.is_recent(uid)
+        if keywords:
+            return flags.render(bits, keywords, recent=recent)
+        return (self.recent_flags_table if recent else self.flags_table)[bits]
 
 
 def _batches(output: list[bytes]) -> Iterator[bytes]:

@@ -26,6 +26,7 @@ async def converse(session: Session) -> None:
     try:
         while session.state is not State.LOGOUT:
             session.flush()
+            await session.channel.drain()  # a client that only talks does not pile up answers
             answered = await respond(session, await session.channel.command())
             bad = 0 if answered else bad + 1
             if bad >= MAX_ERRORS:

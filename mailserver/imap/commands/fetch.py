@@ -7,8 +7,8 @@ below the header open a message.
 
 import asyncio
 from array import array
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 from mailserver.imap.commands.store import EXPUNGE_ISSUED
@@ -90,13 +90,14 @@ async def fetch(session: Session, command: Fetch) -> None:
     positions = selected.view.positions(command.messages, by_uid=command.by_uid)
     plan = Plan.of(command.items)
     must_see = command.sets_seen and not selected.read_only
-    async for chunk in _chunks(session, selected, positions, plan):
-        if must_see:
-            must_see = False  # with the first octets at hand, in one batch for all messages
-            await _set_seen(session, selected, flatten(positions))
-            if Attribute.FLAGS not in plan.attributes:
-                plan.attributes = (*plan.attributes, Attribute.FLAGS)
-        await _send(session, selected, plan, chunk)
+    async with aclosing(_chunks(session, selected, positions, plan)) as chunks:
+        async for chunk in chunks:
+            if must_see:
+                must_see = False  # with the first octets at hand, in one batch for all messages
+                await _set_seen(session, selected, flatten(positions))
+                if Attribute.FLAGS not in plan.attributes:
+                    plan.attributes = (*plan.attributes, Attribute.FLAGS)
+            await _send(session, selected, plan, chunk)
     if plan.gone:
         raise EXPUNGE_ISSUED
 
@@ -122,7 +123,7 @@ async def _set_seen(session: Session, selected: Selected, positions: Sequence[in
 
 async def _chunks(
     session: Session, selected: Selected, positions: Sequence[range], plan: Plan
-) -> AsyncIterator[Chunk]:
+) -> AsyncGenerator[Chunk, None]:
     """Read chunk after chunk, the next one while the caller writes this one."""
     pieces = _pieces(selected, positions, plan)
     if not plan.needs_emails:
@@ -259,16 +260,20 @@ async def _send(session: Session, selected: Selected, plan: Plan, chunk: Chunk) 
 
 def _flags_column(session: Session, selected: Selected, chunk: Chunk) -> Iterable[bytes]:
     listing, view = selected.listing, selected.view
-    rendered = session.rendered_flags
     if not isinstance(chunk.numbers, range) or listing.uids is not view.uids:
         return [_flags_of(session, selected, uid) for uid in chunk.uids]
-    flags = listing.flags[chunk.numbers.start - 1 : chunk.numbers.stop - 1]
-    plain = [rendered[bits] for bits in flags]
-    if listing.keywords or view.has_recent():
+    start, stop = chunk.numbers.start - 1, chunk.numbers.stop - 1
+    table = session.flags_table
+    column = [table[bits] for bits in listing.flags[start:stop]]
+    for span in view.recent_spans():
+        table = session.recent_flags_table
+        for position in range(max(span.start, start), min(span.stop, stop)):
+            column[position - start] = table[listing.flags[position]]
+    if listing.keywords:
         for row, uid in enumerate(chunk.uids):
-            if uid in listing.keywords or view.is_recent(uid):
-                plain[row] = session.flags_text(selected, chunk.numbers.start - 1 + row, uid)
-    return plain
+            if uid in listing.keywords:
+                column[row] = session.flags_text(selected, start + row, uid)
+    return column
 
 
 def _flags_of(session: Session, selected: Selected, uid: int) -> bytes:

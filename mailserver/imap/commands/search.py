@@ -62,7 +62,7 @@ class _Seeker:
             rows: Sequence[int | None] = range(view.count)
         else:
             rows = [listing.index(uid) for uid in self.uids]
-        # a message that left and was not announced matches nothing but its number
+        # a message that left and was not announced has a number and nothing else
         self._flags = _column(listing.flags, rows)
         self._sizes = _column(listing.sizes, rows)
         self._received = _column(listing.received, rows)

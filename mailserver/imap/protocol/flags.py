@@ -12,19 +12,22 @@ MAX_FLAGS = 100  # in one command
 class RenderedFlags(dict[int, bytes]):
     """Flag masks as the text inside `FLAGS (...)`, each rendered once."""
 
+    def __init__(self, *, recent: bool) -> None:
+        super().__init__()
+        self._recent = recent
+
     def __missing__(self, bits: int) -> bytes:
-        text = " ".join(flag_names(bits)).encode("ascii")
+        text = render(bits, (), recent=self._recent)
         self[bits] = text
         return text
 
 
-def render(text: bytes, keywords: Sequence[str], *, recent: bool) -> bytes:
-    """Join the rendered mask, keywords without a bit, and \\Recent."""
-    names = [text] if text else []
-    names += [keyword.encode("ascii") for keyword in keywords]
+def render(bits: int, keywords: Sequence[str], *, recent: bool) -> bytes:
+    """Write the flags of a mask, keywords without a bit, and \\Recent."""
+    names = [*flag_names(bits), *keywords]
     if recent:
-        names.append(b"\\Recent")
-    return b" ".join(names)
+        names.append("\\Recent")
+    return " ".join(names).encode("ascii")
 
 
 def all_names(keywords: Iterable[str]) -> bytes:

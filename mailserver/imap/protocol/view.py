@@ -76,22 +76,23 @@ class View:
         if first <= last:
             self._recent.append((first, last))
 
-    def has_recent(self) -> bool:
-        """Whether any message may be \\Recent here."""
-        return bool(self._recent)
-
     def is_recent(self, uid: int) -> bool:
         """Whether a message is \\Recent in this session."""
         return any(first <= uid <= last for first, last in self._recent)
 
     def recent_positions(self) -> list[int]:
         """Return the positions of the \\Recent messages."""
-        found: list[int] = []
-        for first, last in self._recent:
-            start = bisect_left(self.uids, first, 0, self.count)
-            end = bisect_left(self.uids, last + 1, 0, self.count)
-            found.extend(range(start, end))
-        return found
+        return [position for span in self.recent_spans() for position in span]
+
+    def recent_spans(self) -> list[range]:
+        """Return the positions of the \\Recent messages as ranges, ascending."""
+        return [
+            range(
+                bisect_left(self.uids, first, 0, self.count),
+                bisect_left(self.uids, last + 1, 0, self.count),
+            )
+            for first, last in self._recent
+        ]
 
 
 def first_unseen(flags: Sequence[int], seen: int) -> int | None:

@@ -113,6 +113,8 @@ GOOD = [
         b"SEARCH CHARSET utf-8 OR (SEEN) SUBJECT {2+}\r\n\xc3\xbc",
         Search(Or(HasFlag(SEEN), InHeader("subject", "ü")), by_uid=False),
     ),
+    (b"SEARCH HEADER X-A b", Search(InHeader("x-a", "b"), by_uid=False)),
+    (b"SEARCH UNKEYWORD Work", Search(Not(search.HasKeyword("work")), by_uid=False)),
     (b"SEARCH KEYWORD \\Seen", Search(HasFlag(SEEN), by_uid=False)),
     (b"SEARCH ALL ", Search(search.Everything(), by_uid=False)),
 ]
@@ -125,6 +127,7 @@ BAD = [
     b"CREATE a&b",
     b"STATUS x ()",
     b"STATUS x MESSAGES",
+    b"STATUS x (SIZES)",
     b'APPEND x "32-Feb-1994 21:52:25 -0800" {1+}\r\nx',
     b'APPEND x "01-Feb-1994 21:52:25 -2500" {1+}\r\nx',
     b'APPEND x "01-Feb-0000 21:52:25 +0000" {1+}\r\nx',
@@ -152,6 +155,8 @@ BAD = [
     b"SEARCH LARGER 4294967296",
     b"SEARCH ON 30-Feb-2020",
     b"SEARCH ON 3-Foo-2020",
+    b"SEARCH ON tomorrow",
+    b"SEARCH UID 1:x",
     b"SEARCH " + b"NOT " * 101 + b"SEEN",
     b"SEARCH " + b"(" * 5000 + b"SEEN" + b")" * 5000,
     b"SEARCH " + b" ".join([b"SEEN"] * 2001),
@@ -250,3 +255,13 @@ def _items(draw: st.DrawFn) -> Section:
 def test_fetch_is_read_as_it_is_written(items: list[fetch_wire.Item]) -> None:
     command = Fetch(SequenceSet(((1, 0), (7, 7))), False, tuple(items))
     assert fetch_wire.parse_fetch(Cursor((fetch_wire.render(command),))) == command
+
+
+def test_what_a_section_needs() -> None:
+    header = _section(b"BODY[HEADER.FIELDS (To)]", "", "HEADER.FIELDS", b"To")
+    nested = _section(b"BODY[2.HEADER.FIELDS.NOT (To)]", "2", "HEADER.FIELDS.NOT", b"To")
+    part = _section(b"BODY[2]", "2", "", seen=True)
+    assert [one.in_header for one in (header, nested, part)] == [True, False, False]
+    assert [one.specifier for one in (header, nested, part)] == ["HEADER", "2.HEADER", "2"]
+    assert not Fetch(ONE, False, (Attribute.UID, header)).sets_seen
+    assert Fetch(ONE, False, (header, part)).sets_seen

@@ -1,5 +1,6 @@
 """What the server writes can be read."""
 
+import dataclasses
 import re
 
 import pytest
@@ -11,7 +12,7 @@ from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.framing import Command, Framing
 from mailserver.imap.protocol.mailboxes import matcher
-from mailserver.model import DELETED, SEEN, Flags
+from mailserver.model import DELETED, SEEN, Flags, Mailbox, MailboxId, Modseq, Role
 
 
 @given(st.binary(max_size=60) | st.sampled_from([b"NIL", b"", b"a b", b'"', b"\\", b"x" * 2000]))
@@ -57,11 +58,11 @@ def test_lines() -> None:
 
 
 def test_flags() -> None:
-    rendered = flags.RenderedFlags()
+    rendered = flags.RenderedFlags(recent=False)
     assert rendered[SEEN | DELETED] == b"\\Seen \\Deleted"
     assert rendered[0] == b""
-    assert flags.render(b"", (), recent=False) == b""
-    assert flags.render(b"\\Seen", ("k",), recent=True) == b"\\Seen k \\Recent"
+    assert flags.RenderedFlags(recent=True)[0] == b"\\Recent"
+    assert flags.render(SEEN, ("k",), recent=True) == b"\\Seen k \\Recent"
     assert flags.read(["\\SEEN", "b", "A", "a"]) == Flags(SEEN, ("A", "b"))
     assert flags.all_names(["z"]).endswith(b" z")
     with pytest.raises(ProtocolError):
@@ -88,3 +89,28 @@ def test_a_hostile_pattern_costs_little() -> None:
     matches = matcher("*a" * 500)
     assert not matches("a" * 499 + "b" * 500)
     assert matches("a" * 500)
+
+
+def test_mailboxes() -> None:
+    mailbox = Mailbox(
+        id=MailboxId(1),
+        parent_id=None,
+        name="Entwürfe",
+        path="Entwürfe",
+        role=Role.DRAFTS,
+        subscribed=True,
+        sort_order=1,
+        uidvalidity=1,
+        uidnext=1,
+        modseq=Modseq(1),
+        total=0,
+        unseen=0,
+        deleted=0,
+        size=0,
+    )
+    shown = responses.mailbox_attributes(mailbox, has_children=False)
+    assert shown == ["\\HasNoChildren", "\\Drafts"]
+    plain = dataclasses.replace(mailbox, role=None)
+    assert responses.mailbox_attributes(plain, has_children=True) == ["\\HasChildren"]
+    assert responses.mailbox_name(mailbox.path) == b"Entw&APw-rfe"
+    assert responses.untagged(b"1 EXISTS") == b"* 1 EXISTS\r\n"

@@ -74,11 +74,10 @@ def test_exists_is_not_repeated_after_an_expunge() -> None:
 
 def test_recent() -> None:
     view = View(array("q", [3, 5, 8, 9]), 1)
-    assert not view.has_recent()
     view.add_recent(5, 8)
     view.add_recent(6, 9)  # overlapping: each message counts once
     view.add_recent(20, 19)
-    assert view.has_recent()
+    assert view.recent_spans() == [range(1, 3), range(3, 4)]
     assert view.recent_positions() == [1, 2, 3]
     assert [view.is_recent(uid) for uid in view.uids] == [False, True, True, True]
     assert view.position(4) is None
