@@ -1,6 +1,7 @@
 """One process of the mail server: what it is made of, in which order it starts and stops."""
 
 import asyncio
+import contextlib
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,7 +22,7 @@ from mailserver.mail import maintenance
 from mailserver.mail.context import Mail
 from mailserver.metrics import Metrics
 from mailserver.smtp.server import SmtpServer
-from mailserver.storage import health, leases
+from mailserver.storage import health, leases, queue
 from mailserver.storage.mover import Mover
 from mailserver.tls import Certificate
 
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 READY_TIMEOUT = 3.0  # seconds for PostgreSQL to answer the readiness probe
 FIRST_RETRY, LONGEST_RETRY = 0.5, 10.0  # seconds between two attempts to reach PostgreSQL at start
+QUEUE_COUNT = 5.0  # seconds between two counts of the queue
 S3_CHECK = 30.0  # seconds between two looks whether S3 answers
 
 Prepare = Callable[[Mail], Awaitable[None]]
@@ -65,6 +67,8 @@ class Server:
         self._servers: list[Listening] = []
         self._mail: Mail | None = None
         self._s3_answers: bool | None = None
+        self._queue_size = 0
+        self._metrics.watch_queue(lambda: self._queue_size)
         self._bucket_is_made = backends.barrier is not None  # SeaweedFS of ours makes its own
 
     async def start(self, prepare: Prepare | None = None) -> None:
@@ -145,6 +149,8 @@ class Server:
         """Start what goes on beside the sessions."""
         store.tell_others(mail, self._backends, self._background, self._name)
         self._background.run("maintenance", lambda: maintenance.run(mail, self._name))
+        self._background.run("maintenance", lambda: maintenance.run(mail, self._name))
+        self._background.run("queue size", every(QUEUE_COUNT, self._count_queue))
         self._background.run("s3", every(S3_CHECK, self._watch_s3))
         if self.config.mover.enabled:
             mover = Mover(
@@ -158,6 +164,11 @@ class Server:
                 self._backends.barrier,
             )
             self._background.run("mover", mover.run)
+
+    async def _count_queue(self) -> None:
+        """Count the queue for the metric; while PostgreSQL is away the last number stays."""
+        with contextlib.suppress(Unavailable):
+            self._queue_size = await queue.waiting(self._database)
 
     async def _watch_s3(self) -> None:
         """Log when S3 goes and when it comes back; make the bucket once if it is missing."""
