@@ -80,11 +80,19 @@ def test_malformed_references(reference: object) -> None:
 def test_a_chain_of_doublings_ends() -> None:
     responses: list[Response] = [("Core/echo", {"a": "x" * 100}, "0")]
     budget = Budget(100_000)
+
+    def double() -> None:
+        number = len(responses) - 1
+        whole = {"resultOf": str(number), "name": "Core/echo", "path": ""}
+        arguments = resolve({"#a": whole, "#b": whole}, responses, budget)
+        responses.append(("Core/echo", arguments, str(number + 1)))
+
+    def double_on() -> None:
+        for _ in range(100):
+            double()
+
     with pytest.raises(MethodError) as caught:
-        for number in range(100):
-            whole = {"resultOf": str(number), "name": "Core/echo", "path": ""}
-            arguments = resolve({"#a": whole, "#b": whole}, responses, budget)
-            responses.append(("Core/echo", arguments, str(number + 1)))
+        double_on()
     assert caught.value.kind == "invalidResultReference"
     assert len(responses) < 15
 
@@ -125,7 +133,9 @@ def test_every_pointer_finds_its_value(value: Any) -> None:
 @settings(max_examples=200)
 @given(JSON, st.lists(st.sampled_from(["", "a", "b~1c", "d~0e", "0", "1", "*", "~", "-1"])))
 def test_any_path_finds_something_or_is_refused(value: Any, tokens: list[str]) -> None:
+    kind = "found"
     try:
         pointed(value, "".join("/" + token for token in tokens))
     except MethodError as error:
-        assert error.kind == "invalidResultReference"
+        kind = error.kind
+    assert kind in ("found", "invalidResultReference")

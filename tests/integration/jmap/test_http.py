@@ -1,0 +1,325 @@
+"""JMAP and the web face over sockets: uvicorn, curl, and a client of the standard library."""
+
+import asyncio
+import base64
+import hashlib
+import http.client
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from mailserver.app.web import WebServer
+from mailserver.auth.credentials import Authenticator
+from mailserver.config import Config, Listener
+from mailserver.jmap.protocol.ids import account_text, email_text
+from mailserver.jmap.server import Application, application
+from mailserver.mail import delivery
+from mailserver.mail.context import Mail
+from mailserver.mail.delivery import Accepted, Target
+from mailserver.model import Account
+
+PASSWORD = "correct horse"
+CORE, MAIL = "urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail"
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+ATTACHMENT = bytes(range(256)) * 20
+RAW = (
+    b"From: Carol <carol@example.org>\r\nTo: alice@example.test\r\nSubject: With a file\r\n"
+    b"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n"
+    b"--x\r\nContent-Type: text/plain\r\n\r\nSee the file.\r\n"
+    b"--x\r\nContent-Type: application/x-thing; name=thing.bin\r\n"
+    b"Content-Disposition: attachment\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    + base64.encodebytes(ATTACHMENT).replace(b"\n", b"\r\n")
+    + b"--x--\r\n"
+)
+
+
+@dataclass
+class Site:
+    """A running listener, and what its readiness says."""
+
+    host: str
+    port: int
+    app: Application
+    problems: list[str]
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        login: str | None = "alice@example.test",
+        headers: dict[str, str] | None = None,
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Send one request on a connection of its own; blocks."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=20)
+        sent = {"Content-Type": "application/json"} if body is not None else {}
+        if login is not None:
+            pair = base64.b64encode(f"{login}:{PASSWORD}".encode()).decode()
+            sent["Authorization"] = f"Basic {pair}"
+        connection.request(method, path, body, {**sent, **(headers or {})})
+        answer = connection.getresponse()
+        found = answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+        connection.close()
+        return found
+
+    async def get(self, path: str, **options: Any) -> tuple[int, dict[str, str], bytes]:
+        return await asyncio.to_thread(self.ask, "GET", path, **options)
+
+    async def call(self, *calls: list[Any], **options: Any) -> list[Any]:
+        body = json.dumps({"using": [CORE, MAIL], "methodCalls": calls}).encode()
+        status, _, answer = await asyncio.to_thread(self.ask, "POST", "/jmap/api", body, **options)
+        assert status == 200, answer
+        responses: list[Any] = json.loads(answer)["methodResponses"]
+        return responses
+
+
+@pytest.fixture
+def config() -> Config:
+    return Config.model_validate(
+        {"server": {"hostname": "mail.example.test"}, "http": {"max_request_size": 20_000}}
+    )
+
+
+@pytest_asyncio.fixture
+async def site(mail: Mail) -> AsyncIterator[Site]:
+    problems: list[str] = []
+
+    async def ready() -> list[str]:
+        return problems
+
+    app = application(
+        mail=mail,
+        authenticator=Authenticator(mail.database, passwords=mail.passwords),
+        ready=ready,
+    )
+    server = WebServer(app, mail.config.http, None)
+    host, port = await server.start(Listener(port=0))
+    yield Site(host, port, app, problems)
+    app.drain()
+    await server.stop(5)
+
+
+@pytest_asyncio.fixture
+async def letter(mail: Mail, alice: Account) -> Accepted:
+    return await delivery.accept(mail, RAW, [Target(alice.id)], received_at=NOW)
+
+
+async def test_session_object(site: Site, alice: Account) -> None:
+    for path in ("/.well-known/jmap", "/jmap/api"):
+        status, headers, body = await site.get(path)
+        assert status == 200
+        session = json.loads(body)
+        assert headers["etag"] == f'"{session["state"]}"'
+    base = f"http://{site.host}:{site.port}"
+    assert session["apiUrl"] == f"{base}/jmap/api"
+    for name, variables in (
+        ("downloadUrl", ("accountId", "blobId", "type", "name")),
+        ("uploadUrl", ("accountId",)),
+        ("eventSourceUrl", ("types", "closeafter", "ping")),
+    ):
+        assert session[name].startswith(base)
+        assert all("{" + variable + "}" in session[name] for variable in variables)
+    account = account_text(alice.id)
+    assert session["username"] == alice.login
+    assert session["primaryAccounts"] == {CORE: account, MAIL: account}
+    assert session["capabilities"].keys() == {CORE, MAIL}
+    assert session["capabilities"][CORE]["maxSizeRequest"] == 20_000
+    mail_capability = session["accounts"][account]["accountCapabilities"][MAIL]
+    assert "receivedAt" in mail_capability["emailQuerySortOptions"]
+    assert {"maxMailboxDepth", "maxSizeMailboxName"} <= mail_capability.keys()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Authorization": "Basic"}, {"Authorization": "Basic !!"}, {"Authorization": "Bearer x"},
+     {"Authorization": "Basic " + "QQ" * 5000},
+     {"Authorization": "Basic " + base64.b64encode(b"alice@example.test:wrong").decode()}],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/.well-known/jmap", "/jmap/events", "/jmap/download/a/b/c"])
+async def test_needs_credentials(
+    site: Site, alice: Account, headers: dict[str, str], path: str
+) -> None:
+    status, answered, body = await site.get(path, login=None, headers=headers)
+    assert status == 401
+    assert answered["www-authenticate"].startswith("Basic")
+    assert answered["access-control-allow-origin"] == "*"
+    assert json.loads(body)["status"] == 401
+
+
+async def test_preflight_needs_no_credentials(site: Site) -> None:
+    paths = ("/.well-known/jmap", "/jmap/api", "/jmap/upload/a", "/jmap/download/a/b/c")
+    for path in (*paths, "/jmap/events"):
+        status, headers, _ = await asyncio.to_thread(site.ask, "OPTIONS", path, login=None)
+        assert status == 204
+        assert "Authorization" in headers["access-control-allow-headers"]
+
+
+async def test_list_with_curl(site: Site, alice: Account, letter: Accepted) -> None:
+    account = account_text(alice.id)
+    ids = {"resultOf": "0", "name": "Email/query", "path": "/ids"}
+    request = {
+        "using": [CORE, MAIL],
+        "methodCalls": [
+            ["Email/query", {"accountId": account, "limit": 50}, "0"],
+            ["Email/get", {"accountId": account, "#ids": ids, "properties": ["subject"]}, "1"],
+        ],
+    }
+    process = await asyncio.create_subprocess_exec(
+        "curl", "-sS", "--fail", "-u", f"{alice.login}:{PASSWORD}",
+        "-H", "Content-Type: application/json", "-d", json.dumps(request),
+        f"http://{site.host}:{site.port}/jmap/api",
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    listed = json.loads(output)["methodResponses"][1][1]["list"]
+    (delivered,) = letter.delivered
+    assert listed == [{"id": email_text(delivered.email_id), "subject": "With a file"}]
+
+
+async def test_downloads(site: Site, alice: Account, bob: Account, letter: Accepted) -> None:
+    account = account_text(alice.id)
+    (delivered,) = letter.delivered
+    asked = {
+        "accountId": account,
+        "ids": [email_text(delivered.email_id)],
+        "properties": ["blobId", "attachments"],
+    }
+    ((_, answer, _),) = await site.call(["Email/get", asked, "0"])
+    (email,) = answer["list"]
+    status, headers, body = await site.get(
+        f"/jmap/download/{account}/{email['blobId']}/letter.eml?accept=message/rfc822"
+    )
+    assert (status, body) == (200, RAW)
+    assert headers["content-type"] == "message/rfc822"
+    assert headers["content-disposition"].startswith('attachment; filename="letter.eml"')
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["content-security-policy"].startswith("sandbox")
+    assert "private" in headers["cache-control"]
+    assert "immutable" in headers["cache-control"]
+    (file,) = email["attachments"]
+    path = f"/jmap/download/{account}/{file['blobId']}/%C3%BC%22%09x?accept=text/html%0d%0aX:y"
+    status, headers, body = await site.get(path)
+    assert (status, hashlib.sha256(body).digest()) == (200, hashlib.sha256(ATTACHMENT).digest())
+    assert len(body) == file["size"]
+    assert headers["content-type"] == "application/octet-stream"
+    assert "%C3%BC" in headers["content-disposition"]
+
+    whole, _, place = file["blobId"].partition("-")
+    outside = f"{whole}-n{len(RAW) - 1}-2"
+    for wrong in (outside, "x", "b" + "0" * 64, f"{whole}-n-1-5", f"{whole}-{place}-1"):
+        status, _, _ = await site.get(f"/jmap/download/{account}/{wrong}/x")
+        assert status == 404
+    # neither by the owner's account nor by one's own
+    for owner in (account, account_text(bob.id)):
+        path = f"/jmap/download/{owner}/{email['blobId']}/x"
+        status, _, _ = await site.get(path, login=bob.login)
+        assert status == 404
+
+
+async def test_limits_of_requests(site: Site, alice: Account) -> None:
+    def post(body: bytes, headers: dict[str, str]) -> tuple[int, Any]:
+        status, _, answer = site.ask("POST", "/jmap/api", body, headers=headers)
+        return status, json.loads(answer)
+
+    status, problem = await asyncio.to_thread(post, b" " * 20_001, {})
+    assert (status, problem["limit"]) == (413, "maxSizeRequest")
+    assert problem["type"] == "urn:ietf:params:jmap:error:limit"
+    status, problem = await asyncio.to_thread(post, b"{}", {"Content-Type": "text/plain"})
+    assert (status, problem["type"]) == (400, "urn:ietf:params:jmap:error:notJSON")
+    status, _, _ = await asyncio.to_thread(site.ask, "DELETE", "/jmap/api")
+    assert status == 405
+    status, _, answer = await asyncio.to_thread(
+        site.ask, "POST", f"/jmap/upload/{account_text(alice.id)}", b"x"
+    )
+    assert (status, json.loads(answer)["status"]) == (501, 501)
+
+
+async def test_a_body_without_length_is_limited_too(site: Site, alice: Account) -> None:
+    reader, writer = await asyncio.open_connection(site.host, site.port)
+    pair = base64.b64encode(f"{alice.login}:{PASSWORD}".encode()).decode()
+    writer.write(
+        f"POST /jmap/api HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {pair}\r\n"
+        "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    )
+    for _ in range(30):
+        writer.write(b"400\r\n" + b" " * 1024 + b"\r\n")
+    status = await asyncio.wait_for(reader.readline(), 10)
+    assert status.split()[1] == b"413"
+    writer.close()
+
+
+async def test_web_face(site: Site) -> None:
+    assert (await site.get("/healthz", login=None))[::2] == (200, b"ok\n")
+    status, _, body = await site.get("/readyz", login=None)
+    assert (status, json.loads(body)) == (200, {"ready": True, "problems": []})
+    site.problems.append("the database cannot be reached")
+    status, _, body = await site.get("/readyz", login=None)
+    assert (status, json.loads(body)["problems"]) == (503, ["the database cannot be reached"])
+    status, headers, body = await site.get("/metrics", login=None)
+    assert status == 200
+    assert headers["content-type"].startswith("text/plain")
+    assert b"messages_received_total" in body
+    status, _, body = await site.get("/", login=None, headers={"Host": "<script>"})
+    assert status in (200, 400)
+    assert b"<script>" not in body
+    assert (await site.get("/nothing", login=None))[0] == 404
+
+
+async def test_event_source(site: Site, mail: Mail, alice: Account) -> None:
+    reader, writer = await asyncio.open_connection(site.host, site.port)
+    pair = base64.b64encode(f"{alice.login}:{PASSWORD}".encode()).decode()
+
+    def ask(variables: str, more: str = "") -> None:
+        writer.write(
+            f"GET /jmap/events?{variables} HTTP/1.1\r\nHost: x\r\n"
+            f"Authorization: Basic {pair}\r\n{more}\r\n".encode()
+        )
+
+    ask("types=Email,Thread&closeafter=no&ping=0")
+    head = await asyncio.wait_for(reader.readuntil(b": \n\n"), 10)
+    assert b"200" in head.split(b"\r\n", 1)[0]
+    assert b"text/event-stream" in head
+    accepted = await delivery.accept(mail, RAW, [Target(alice.id)], received_at=NOW)
+    event = await asyncio.wait_for(reader.readuntil(b"}\n\n"), 10)
+    (delivered,) = accepted.delivered
+    lines = event.split(b"\r\n", 1)[-1].decode().splitlines()
+    state = str(delivered.modseq)
+    assert "event: state" in lines
+    assert f"id: {state}" in lines
+    data = json.loads(next(line for line in lines if line.startswith("data: "))[6:])
+    assert data == {
+        "@type": "StateChange",
+        "changed": {account_text(alice.id): {"Email": state, "Thread": state}},
+    }
+    site.app.drain()
+    await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 10)
+    writer.close()
+
+
+async def test_event_source_tells_what_was_missed(
+    site: Site, alice: Account, letter: Accepted
+) -> None:
+    status, _, body = await site.get(
+        "/jmap/events?types=*&closeafter=state&ping=30", headers={"Last-Event-ID": "1"}
+    )
+    assert status == 200
+    assert body.count(b"event: state") == 1
+    for wrong in ("types=*&closeafter=no", "types=*&closeafter=x&ping=1", "closeafter=no&ping=1"):
+        assert (await site.get(f"/jmap/events?{wrong}"))[0] == 400
+
+
+async def test_a_fault_tells_the_peer_nothing(site: Site, mail: Mail, alice: Account) -> None:
+    account = account_text(alice.id)
+    await mail.database.execute("ALTER TABLE msg RENAME TO msg_away")
+    ((name, answer, _),) = await site.call(["Email/query", {"accountId": account}, "0"])
+    assert (name, answer) == ("error", {"type": "serverFail"})  # no text of the failure
+    await mail.database.execute("ALTER TABLE msg_away RENAME TO msg")
+    ((name, _, _),) = await site.call(["Email/query", {"accountId": account}, "0"])
+    assert name == "Email/query"
