@@ -47,14 +47,14 @@ def message(chance: random.Random, number: int) -> bytes:
     while sum(len(line) for line in text) < SIZE // 4:
         text.append(" ".join(chance.choices(WORDS, k=11)))
     html = "\r\n".join(f'<p style=3D"margin:0">{line}</p>' for line in text)
-    missing = max(SIZE - 2 * len(html) - 1500, 0)
+    plain = "\r\n".join(text)
+    missing = max(SIZE - len(html) - len(plain) - 1250, 0)
     attachment = "\r\n".join(
         "".join(
             chance.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", k=76)
         )
         for _ in range(missing // 78)
     )
-    plain = "\r\n".join(text)
     return (
         f"Received: from out{number % 7}.example.org (out.example.org [192.0.2.{number % 200}])\r\n"
         f"\tby relay.example.org with ESMTPS id {chance.getrandbits(60):015x};\r\n"

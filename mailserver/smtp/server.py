@@ -21,6 +21,7 @@ from mailserver.auth.credentials import Authenticator
 from mailserver.mail.context import Mail
 from mailserver.smtp import commands
 from mailserver.smtp.limits import FREE_MEMORY, Limits
+from mailserver.smtp.outcomes import Outcomes
 from mailserver.smtp.policy.mx import MxPolicy
 from mailserver.smtp.policy.submission import SubmissionPolicy
 from mailserver.smtp.protocol import replies
@@ -92,6 +93,7 @@ class SmtpServer:
         self.kind = KINDS[kind]
         self.name = kind
         self.limits = limits or Limits.of(mail.config.smtp)
+        self.outcomes = Outcomes(mail.metrics)
         self.open: set[Connection] = set()
         self.stopping = False
         self.port = 0
@@ -295,6 +297,7 @@ class Connection(SMTP):
             policy=server.kind.policy,
             authenticator=server.authenticator,
             wire=self,
+            outcomes=server.outcomes,
             id=secrets.token_hex(8),
             peer=peername[0],
             clock=self.loop.time,

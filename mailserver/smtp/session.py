@@ -7,6 +7,7 @@ from typing import Protocol
 from mailserver.auth.credentials import Authenticator
 from mailserver.mail.context import Mail
 from mailserver.model import Account, Principal
+from mailserver.smtp.outcomes import Outcomes
 from mailserver.smtp.protocol.framing import Data
 from mailserver.smtp.protocol.paths import Path
 from mailserver.smtp.protocol.replies import Reply
@@ -94,6 +95,7 @@ class Session:
     policy: Policy
     authenticator: Authenticator
     wire: Wire
+    outcomes: Outcomes
     id: str
     peer: str  # IP address
     clock: Callable[[], float]  # monotonic seconds

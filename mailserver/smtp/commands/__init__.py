@@ -80,10 +80,8 @@ async def run(session: Session, line: bytes) -> Reply | None:
         name = "unknown"
     began = session.clock()
     reply = await _answer(session, name, spec, argument)
-    metrics = session.mail.metrics
-    metrics.command_seconds.labels("smtp").observe(session.clock() - began)
     outcome = reply.outcome if reply else "ok"
-    metrics.commands.labels("smtp", name, outcome).inc()
+    session.outcomes.note(name, outcome, session.clock() - began)
     return count(session, reply) if reply else None
 
 

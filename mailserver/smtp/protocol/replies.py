@@ -14,8 +14,10 @@ class Reply:
 
     def __bytes__(self) -> bytes:
         """Return the reply as sent, every line with the code and the status."""
-        lines = (self.text, *self.more)
         status = f"{self.status} " if self.status else ""
+        if not self.more:
+            return f"{self.code} {status}{self.text}\r\n".encode()
+        lines = (self.text, *self.more)
         last = len(lines) - 1
         return "".join(
             f"{self.code}{' ' if index == last else '-'}{status}{line}\r\n"

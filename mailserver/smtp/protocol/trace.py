@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
 
-_UNSAFE = re.compile(r"[^\x21-\x27\x2a-\x5b\x5d-\x7e]")  # what would open a comment or a field
+_UNSAFE = re.compile(r"[\x00-\x20()\\\x7f]")  # what would open a comment or end the line
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Trace:
 
     def __bytes__(self) -> bytes:
         """Return the field, folded, in UTF-8 when the names are (RFC 6531 §3.7.3)."""
-        helo = _address_literal(self.helo or "unknown")
+        helo = _UNSAFE.sub("_", self.helo or "unknown")
         tls = f" ({self.tls})" if self.tls else ""
         recipient = f"\r\n\tfor <{self.recipient}>" if self.recipient else ""
         return (
@@ -49,8 +49,3 @@ def return_path(sender: str) -> bytes:
 def _tagged(peer: str) -> str:
     """Return the address as in an address literal (RFC 5321 §4.1.3)."""
     return f"IPv6:{peer}" if ":" in peer else peer
-
-
-def _address_literal(helo: str) -> str:
-    """Return the client's name with nothing in it that means something in a header field."""
-    return "".join(c if not c.isascii() or not _UNSAFE.match(c) else "_" for c in helo)
