@@ -34,6 +34,7 @@ READY_POLL = 0.03  # seconds
 REQUEST_TIMEOUT = 5.0  # seconds
 START_TIMEOUT = 120.0  # seconds
 PREDECESSOR_TIMEOUT = 10.0  # seconds to wait for a server that is shutting down
+MOUNT_TIMEOUT = 30.0  # seconds for the volumes to be known, counted from the start
 START_ATTEMPTS = 3  # each with new ports, when someone was faster at one of them
 CLEAN_EXITS = (0, -signal.SIGTERM)
 KEYS = ("access_key", "secret_key", "volume", "volume_read", "filer", "filer_read")
@@ -46,6 +47,7 @@ FLAGS = (
     "-admin.ui=false",
     "-s3.port.iceberg=0",
     "-s3.port.lance=0",
+    "-volume.preStopSeconds=0",  # time for other nodes to notice; there are none
     # Relative to the working directory: the paths of unix sockets are short.
     "-filer.localSocket=filer.sock",
     "-s3.localSocket=s3.sock",
@@ -283,23 +285,49 @@ class SeaweedFS:
         )
 
     async def _ready(self, child: Child) -> None:
+        """Wait until S3 knows the bucket and the master knows where the volumes are.
+
+        S3 answers before the volume server has registered with the master, which takes it another
+        5 s when its first attempt comes too early; until then every object is an error 500.
+        """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + START_TIMEOUT
+        begin = loop.time()
         answer: int | None = None
         while answer != 200:
-            if not child.running:
-                code, output = await child.wait(), child.output()
-                if self._fixed is None and tcp.taken(self.ports):
-                    raise _PortTakenError(f"SeaweedFS lost a port to another program: {output}")
-                raise EmbeddedError(f"SeaweedFS ended at its start ({code}): {output}")
-            if loop.time() > deadline:
+            await self._pause(child)
+            if loop.time() - begin > START_TIMEOUT:
                 raise EmbeddedError(
                     f"SeaweedFS is not ready after {START_TIMEOUT:.0f} s (S3 answers {answer})"
                 )
-            await asyncio.sleep(READY_POLL)
-            answer = await self._ask()
+            answer = await self._ask_s3()
+        missing = []
+        for question in self._placement_questions():
+            while await self._ask_master(question) != 200:
+                if loop.time() - begin > MOUNT_TIMEOUT:  # a damaged volume, say: serve the others
+                    missing.append(question)
+                    break
+                await self._pause(child)
+        if missing:
+            log.error("seaweedfs does not serve all volumes", extra={"unanswered": missing})
 
-    async def _ask(self) -> int | None:
+    async def _pause(self, child: Child) -> None:
+        """Wait a moment; raise when the server has ended meanwhile."""
+        await asyncio.sleep(READY_POLL)
+        if child.running:
+            return
+        code, output = await child.wait(), child.output()
+        if self._fixed is None and tcp.taken(self.ports):
+            raise _PortTakenError(f"SeaweedFS lost a port to another program: {output}")
+        raise EmbeddedError(f"SeaweedFS ended at its start ({code}): {output}")
+
+    def _placement_questions(self) -> list[str]:
+        """Return what the master must answer: where each volume is, or that it can make one."""
+        numbers = [name.rpartition("_")[2] for name in volumes(self.data)]
+        if numbers:
+            return [f"/dir/lookup?volumeId={number}" for number in numbers]
+        return [f"/dir/assign?collection={self.bucket}"]
+
+    async def _ask_s3(self) -> int | None:
         request = signed_request(
             "HEAD",
             f"127.0.0.1:{self.ports.s3}",
@@ -309,6 +337,11 @@ class SeaweedFS:
             datetime.now(UTC),
         )
         return await status(self.ports.s3, request, REQUEST_TIMEOUT)
+
+    async def _ask_master(self, path: str) -> int | None:
+        host = f"127.0.0.1:{self.ports.master}"
+        request = f"GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+        return await status(self.ports.master, request.encode("ascii"), REQUEST_TIMEOUT)
 
 
 class _PortTakenError(EmbeddedError):

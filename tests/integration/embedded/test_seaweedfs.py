@@ -205,24 +205,35 @@ async def test_volumes_that_were_not_written_are_left_alone(
 @pytest.mark.faults
 @pytest.mark.parametrize("name", ["s3", "master", "volume"])
 async def test_a_port_that_another_program_took_is_replaced(tmp_path: Path, name: str) -> None:
-    server = SeaweedFS(tmp_path / "s3")
-    await server.start()
-    await put(server, "x", b"kept")
-    before = server.ports
-    await kill(server)
-    with socket.socket() as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        other.bind(("127.0.0.1", getattr(before, name)))
-        other.listen()
-        await server.start()
-        after = server.ports
-        assert getattr(after, name) != getattr(before, name)
-        assert await get(server, "x") == b"kept"
-        await put(server, "y", b"new")
-        await server.stop()
+    async with running(tmp_path / "s3") as server:
+        await put(server, "x", b"kept")
+        before = server.ports
+        await kill(server)
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.bind(("127.0.0.1", getattr(before, name)))
+            other.listen()
+            await server.start()
+            after = server.ports
+            assert getattr(after, name) != getattr(before, name)
+            assert await get(server, "x") == b"kept"
+            await put(server, "y", b"new")
     async with running(tmp_path / "s3") as server:
         assert server.ports == after
         assert await get(server, "y") == b"new"
+
+
+async def test_a_volume_that_cannot_be_served_is_reported_and_the_others_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(seaweedfs, "MOUNT_TIMEOUT", 8.0)
+    async with running(tmp_path / "s3") as server:
+        await put(server, "x", b"kept")
+    (server.data / "mail_999.dat").write_bytes(b"\xff" * 100)
+    async with running(tmp_path / "s3") as server:
+        assert await get(server, "x") == b"kept"
+    (report,) = (r for r in caplog.records if r.message == "seaweedfs does not serve all volumes")
+    assert vars(report)["unanswered"] == ["/dir/lookup?volumeId=999"]
 
 
 async def test_given_ports_are_used_or_refused_with_a_reason(tmp_path: Path) -> None:
