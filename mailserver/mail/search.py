@@ -8,7 +8,7 @@ as soon as the wanted stretch of the result is known.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mailserver.errors import NotFound, TooMany
 from mailserver.mail import content, matching, messages
@@ -29,13 +29,16 @@ from mailserver.mail.matching import Candidate, Metadata, SortValues, Test, Thre
 from mailserver.mime import parse, search_text
 from mailserver.model import AccountId, Email, EmailId, Flags, MailboxId, Modseq
 from mailserver.storage import search
-from mailserver.storage.search import Candidates, Narrow, ThreadCount
+from mailserver.storage.search import Candidates, Narrow, Stored, ThreadCount
 
 __all__ = [
     "AnchorNotFound",
     "Found",
+    "Place",
+    "Stored",
     "ThreadCount",
     "mailboxes_of_threads",
+    "places",
     "query",
     "thread_counts",
 ]
@@ -49,6 +52,7 @@ BODY_BATCH = 50
 BODY_BATCH_OCTETS = 16 * 1024 * 1024
 BODY_LIMIT = 20_000  # messages that one search reads
 BODY_OCTETS = 1024 * 1024 * 1024
+NO_KEYWORDS = frozenset[str]()
 COLLAPSE_FACTOR = 3  # messages read for each thread that is still wanted
 
 
@@ -89,6 +93,40 @@ async def mailboxes_of_threads(
 ) -> set[MailboxId]:
     """Return the mailboxes that show any email of these threads."""
     return await search.mailboxes_of_threads(mail.database, account, threads)
+
+
+class Place(NamedTuple):
+    """Where an email is, and what can change about it."""
+
+    thread: int
+    mailboxes: list[int]
+    received: int  # microseconds since 1970
+    size: int
+    flags: int
+    keywords: frozenset[str]  # lower case
+
+
+async def places(
+    mail: "Mail", account: AccountId, ids: Sequence[int], *, envelopes: bool
+) -> tuple[dict[int, Place], dict[int, Stored]]:
+    """Return where emails are, and their stored envelopes when asked; for lists.
+
+    An email that is in no mailbox without \\Deleted is left out.
+    """
+    stored: dict[int, Stored] = {}
+    if envelopes:
+        rows, stored = await search.with_envelopes(mail.database, account, ids)
+    else:
+        rows = await search.of_emails(mail.database, account, ids)
+    found: dict[int, Place] = {}
+    for email, thread, mailbox, _, received, size, flags in zip(*rows[1:-1], strict=True):
+        known = found.get(email)
+        if known is None:
+            keywords = rows.keywords.get(email, NO_KEYWORDS)
+            found[email] = Place(thread, [mailbox], received, size, flags, keywords)
+        else:
+            known.mailboxes.append(mailbox)
+    return found, stored
 
 
 # By index ----------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from mailserver.model import DELETED, DRAFT, SEEN, AccountId, MailboxId
+from mailserver.model import DELETED, DRAFT, SEEN, AccountId, BlobId, MailboxId
 from mailserver.storage.database import Executor, Record
 
 _PAST = datetime(1, 1, 2, tzinfo=UTC)
@@ -136,7 +136,7 @@ def _candidates(row: Record | None) -> Candidates:
         email_id, *words = line.split(" ")
         keywords[int(email_id)] = frozenset(words)
     columns = (values[offset::COLUMNS] for offset in range(COLUMNS))
-    return Candidates(row["modseq"] if row else 0, *columns, keywords)
+    return Candidates._make((row["modseq"] if row else 0, *columns, keywords))
 
 
 async def of_mailbox(database: Executor, account: AccountId, mailbox: MailboxId) -> Candidates:
@@ -192,6 +192,80 @@ async def of_account(database: Executor, account: AccountId) -> Candidates:
             DELETED,
         )
     )
+
+
+async def of_emails(database: Executor, account: AccountId, ids: Sequence[int]) -> Candidates:
+    """Return where emails are, as one value."""
+    return _candidates(
+        await database.fetchrow(
+            """
+            SELECT account.modseq, found.packed, found.keywords
+            FROM account
+            CROSS JOIN (
+                SELECT string_agg(
+                           int8send(email_id) || int8send(thread_id) || int8send(mailbox_id)
+                           || int8send(uid)
+                           || int8send((date_part('epoch', received_at) * 1000000)::bigint)
+                           || int8send(size) || int8send(flags), ''
+                       ) AS packed,
+                       string_agg(email_id || ' ' || lower(array_to_string(keywords, ' ')), E'\n')
+                           FILTER (WHERE keywords IS NOT NULL) AS keywords
+                FROM msg
+                WHERE account_id = $1 AND email_id = ANY($2::bigint[]) AND flags & $3 = 0
+            ) AS found
+            WHERE account.id = $1
+            """,
+            account,
+            ids,
+            DELETED,
+        )
+    )
+
+
+class Stored(NamedTuple):
+    """What a list shows of a message besides where it is."""
+
+    blob_id: BlobId
+    env: bytes
+
+
+async def with_envelopes(
+    database: Executor, account: AccountId, ids: Sequence[int]
+) -> tuple[Candidates, dict[int, Stored]]:
+    """Return where emails are and their envelopes, in one row: what a client lists."""
+    row = await database.fetchrow(
+        """
+        SELECT account.modseq, found.packed, found.keywords, stored.ids, stored.blob_ids,
+               stored.envs
+        FROM account
+        CROSS JOIN (
+            SELECT string_agg(
+                       int8send(email_id) || int8send(thread_id) || int8send(mailbox_id)
+                       || int8send(uid)
+                       || int8send((date_part('epoch', received_at) * 1000000)::bigint)
+                       || int8send(size) || int8send(flags), ''
+                   ) AS packed,
+                   string_agg(email_id || ' ' || lower(array_to_string(keywords, ' ')), E'\n')
+                       FILTER (WHERE keywords IS NOT NULL) AS keywords
+            FROM msg
+            WHERE account_id = $1 AND email_id = ANY($2::bigint[]) AND flags & $3 = 0
+        ) AS found
+        CROSS JOIN (
+            SELECT array_agg(id) AS ids, array_agg(blob_id) AS blob_ids, array_agg(env) AS envs
+            FROM email
+            WHERE account_id = $1 AND id = ANY($2::bigint[])
+        ) AS stored
+        WHERE account.id = $1
+        """,
+        account,
+        ids,
+        DELETED,
+    )
+    stored: dict[int, Stored] = {}
+    if row and row["ids"]:
+        pairs = map(Stored, row["blob_ids"], row["envs"])
+        stored = dict(zip(row["ids"], pairs, strict=True))
+    return _candidates(row), stored
 
 
 class ThreadCount(NamedTuple):

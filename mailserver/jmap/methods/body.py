@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mailserver.jmap.methods.view import View
 from mailserver.jmap.protocol.errors import MethodError, invalid_arguments
 from mailserver.jmap.protocol.headers import PREFIX, parse_header_property
 from mailserver.jmap.protocol.ids import part_text
 from mailserver.jmap.session import Session
 from mailserver.mail import content
 from mailserver.mime import Env, HeaderBlock, PartRow, all_headers, body_lists, decode_text
-from mailserver.model import Email
 
 DEFAULT_PROPERTIES = (
     "partId", "blobId", "size", "name", "type", "charset", "disposition", "cid", "language",
@@ -21,8 +21,7 @@ BATCH = 50
 BATCH_OCTETS = 16 * 1024 * 1024
 LARGE = 256 * 1024  # octets; a larger message is decoded in a thread
 
-Row = tuple[Email, PartRow]
-Show = Callable[[Email, PartRow], object]
+Show = Callable[[View, PartRow], object]
 ShowHeader = Callable[[HeaderBlock], object]
 
 
@@ -92,7 +91,7 @@ class Bodies:
         else:
             raise invalid_arguments(f"there is no body property {name[:50]!r}")
 
-    async def add(self, found: Mapping[int, Any], emails: Mapping[int, Email]) -> None:
+    async def add(self, found: Mapping[int, Any], emails: Mapping[int, View]) -> None:
         """Add the properties to each email's object, reading messages only where that is needed."""
         reads_values = "bodyValues" in self._names and self._values.any()
         reads_headers = bool(self._headers) and any(name != "bodyValues" for name in self._names)
@@ -112,7 +111,7 @@ class Bodies:
                     added = self._properties(email, raw)
                 found[each].update(added)
 
-    def _properties(self, email: Email, raw: bytes) -> dict[str, object]:
+    def _properties(self, email: View, raw: bytes) -> dict[str, object]:
         parts = Env.unpack(email.env).parts
         lists = body_lists(parts)
         by_name = {
@@ -130,7 +129,7 @@ class Bodies:
                 result[name] = [self._part(email, part, raw) for part in by_name[name]]
         return result
 
-    def _part(self, email: Email, part: PartRow, raw: bytes) -> dict[str, object]:
+    def _part(self, email: View, part: PartRow, raw: bytes) -> dict[str, object]:
         shown = {name: show(email, part) for name, show in self._shown.items()}
         if self._headers:
             block = HeaderBlock(raw, part.header_start, part.body_start)
@@ -139,7 +138,7 @@ class Bodies:
             shown["subParts"] = None
         return shown
 
-    def _structure(self, email: Email, parts: Sequence[PartRow], raw: bytes) -> dict[str, object]:
+    def _structure(self, email: View, parts: Sequence[PartRow], raw: bytes) -> dict[str, object]:
         """Return the tree; a multipart always shows its parts, or there would be no tree.
 
         Parents come before children in the table, so no recursion is needed.
@@ -207,9 +206,9 @@ def truncated_text(text: str, max_octets: int, html: bool) -> tuple[str, bool]:
     return cut, True
 
 
-def _batches(emails: Mapping[int, Email]) -> list[list[tuple[int, Email]]]:
+def _batches(emails: Mapping[int, View]) -> list[list[tuple[int, View]]]:
     """Split into groups whose messages fit into memory together."""
-    batches: list[list[tuple[int, Email]]] = []
+    batches: list[list[tuple[int, View]]] = []
     room = 0
     for each, email in emails.items():
         if not batches or len(batches[-1]) >= BATCH or email.size > room:

@@ -1,7 +1,8 @@
 """Email/get (RFC 8621 §4.2)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -10,6 +11,7 @@ import orjson
 from mailserver.jmap.methods import body
 from mailserver.jmap.methods.body import Bodies
 from mailserver.jmap.methods.get import Get, got, too_many_objects, wanted
+from mailserver.jmap.methods.view import NOTHING, View
 from mailserver.jmap.protocol.dates import render_utc
 from mailserver.jmap.protocol.errors import invalid_arguments
 from mailserver.jmap.protocol.headers import PREFIX, HeaderProperty, parse_header_property
@@ -17,8 +19,8 @@ from mailserver.jmap.protocol.ids import blob_text, email_text, mailbox_text, th
 from mailserver.jmap.protocol.properties import boolean, nullable, optional, texts, unsigned
 from mailserver.jmap.session import Session
 from mailserver.mail import criteria, messages, search
-from mailserver.mime import Env, HeaderBlock, all_headers
-from mailserver.model import DELETED, Email, Flags, IdKind, Membership
+from mailserver.mime import all_headers
+from mailserver.model import Email, EmailId, Flags, IdKind
 
 DEFAULT_PROPERTIES = (
     "id", "blobId", "threadId", "mailboxIds", "keywords", "size", "receivedAt", "messageId",
@@ -38,34 +40,8 @@ class GetEmail(Get):
     max_bytes: int = optional("maxBodyValueBytes", unsigned, 0)
 
 
-class View:
-    """One email on its way into a response: what of it was read."""
-
-    __slots__ = ("_block", "convenience", "first", "rows", "stored")
-
-    def __init__(self, rows: list[Membership], email: Email | None) -> None:
-        self.rows = rows
-        self.first = rows[0]
-        self.stored = email
-        # the ready JSON of the convenience properties
-        self.convenience = {} if email is None else Env.unpack(email.env).properties
-        self._block: HeaderBlock | None = None
-
-    @property
-    def email(self) -> Email:
-        """The immutable part; only where a property that needs it is shown."""
-        assert self.stored is not None
-        return self.stored
-
-    @property
-    def block(self) -> HeaderBlock:
-        """The stored header."""
-        if self._block is None:
-            self._block = HeaderBlock(self.email.header)
-        return self._block
-
-
 Show = Callable[[View], Any]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # a folder has few mailboxes and few sets of flags, and shows them in every line
 _mailbox_text = lru_cache(maxsize=4096)(mailbox_text)
@@ -77,8 +53,14 @@ def _keywords(bits: int) -> dict[str, bool]:
 
 
 def _flags(view: View) -> dict[str, bool]:
-    flags = view.first.flags
-    return flags.jmap() if flags.keywords else _keywords(flags.bits)
+    common = _keywords(view.place.flags)
+    if not view.place.keywords:
+        return common
+    return common | dict.fromkeys(sorted(view.place.keywords), True)
+
+
+def _received(view: View) -> str:
+    return render_utc(_EPOCH + timedelta(microseconds=view.place.received))
 
 
 def _convenience(name: str) -> Show:
@@ -87,15 +69,15 @@ def _convenience(name: str) -> Show:
 
 # properties that change, or that every membership carries
 _LIGHT: dict[str, Show] = {
-    "id": lambda view: email_text(view.first.email_id),
-    "threadId": lambda view: thread_text(view.first.thread_id),
-    "mailboxIds": lambda view: {_mailbox_text(row.mailbox_id): True for row in view.rows},
+    "id": lambda view: email_text(view.id),
+    "threadId": lambda view: thread_text(view.place.thread),
+    "mailboxIds": lambda view: {_mailbox_text(each): True for each in view.place.mailboxes},
     "keywords": _flags,
-    "size": lambda view: view.first.size,
-    "receivedAt": lambda view: render_utc(view.first.received_at),
+    "size": lambda view: view.place.size,
+    "receivedAt": _received,
 }
 _STORED: dict[str, Show] = {
-    "blobId": lambda view: blob_text(view.email.blob_id),
+    "blobId": lambda view: blob_text(view.blob_id),
     **{
         name: _convenience(name)
         for name in (
@@ -160,7 +142,7 @@ async def get(session: Session, asked: GetEmail) -> dict[str, object]:
     for email_id, view in views.items():
         found[email_id] = {name: show(view) for name, show in shown}
     if chosen.body:
-        await bodies.add(found, {each: view.email for each, view in views.items()})
+        await bodies.add(found, views)
     return await got(session, texts_of, found)
 
 
@@ -178,13 +160,16 @@ async def _views(session: Session, ids: list[int], chosen: Plan) -> dict[int, Vi
     """Read what the plan needs, of the emails that JMAP shows (RFC 8621 §4.1.1)."""
     if not ids:
         return {}
-    stored: dict[Any, Email] = {}
-    if chosen.stored:
-        stored = await messages.emails(session.mail, session.account, ids, header=chosen.header)
+    places, stored = await search.places(
+        session.mail, session.account, ids, envelopes=chosen.stored
+    )
+    of_header: Mapping[EmailId, Email] = {}
+    if chosen.header:
+        of_header = await messages.emails(session.mail, session.account, ids, header=True)
     views: dict[int, View] = {}
-    rows_of = await messages.memberships(session.mail, session.account, ids)
-    for email_id, rows in rows_of.items():
-        there = [row for row in rows if not row.flags.bits & DELETED]
-        if there and (email_id in stored or not chosen.stored):
-            views[email_id] = View(there, stored.get(email_id))
+    for email_id, place in places.items():
+        if chosen.stored and email_id not in stored:
+            continue  # destroyed this moment
+        header = of_header[EmailId(email_id)].header if email_id in of_header else b""
+        views[email_id] = View(email_id, place, stored.get(email_id, NOTHING), header)
     return views
