@@ -59,6 +59,8 @@ async def create(
     account = AccountId(mail.ids.next())
     async with mail.database.transaction() as tx:
         now = mail.now()
+        if await accounts.by_address(tx, [str(address)]):
+            raise AlreadyExists(f"{address} leads to another account")
         if not await accounts.insert(tx, account, str(address), name, hashed, quota, now):
             raise AlreadyExists(str(address))
         for other in others:

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mailserver.errors import MailError, NotFound, OverQuota, Unavailable
-from mailserver.mail.delivery import Accepted, Arrival, Delivered, Target
+from mailserver.mail.delivery import Accepted, Arrival, Delivered, Sealed, Target, seal
 from mailserver.mail.threads import oldest, thread_hashes
 from mailserver.model import (
     DELETED,
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_MESSAGES = 32  # in one commit: while it is written, the next ones are prepared
-MAX_BYTES = 8 * 1024 * 1024  # compressed, in one commit
+MAX_BYTES = 16 * 1024 * 1024  # of messages in one commit
+INLINE = 48 * 1024  # bytes that are hashed and compressed at once: a thread would cost as much
 WRITERS = 2  # commits at once: one is prepared while another waits for the disk
 
 
@@ -81,7 +82,7 @@ class Committer:
         """Take what one commit may hold, oldest first."""
         size = count = 0
         for arrival in self._waiting[:MAX_MESSAGES]:
-            size += len(arrival.message.stored)
+            size += len(arrival.raw)
             if count and size > MAX_BYTES:
                 break
             count += 1
@@ -108,7 +109,12 @@ class Committer:
 
     async def _commit(self, arrivals: Sequence[Arrival]) -> None:
         await self._find_inboxes(arrivals)
-        batch = Batch(self._mail.now())
+        if sum(len(arrival.raw) for arrival in arrivals) > INLINE:
+            # zstd and SHA-256 leave the interpreter free: the sessions go on meanwhile
+            sealed = await asyncio.to_thread(seal, arrivals)
+        else:
+            sealed = seal(arrivals)
+        batch = Batch(self._mail.now(), dict(zip(map(id, arrivals), sealed, strict=True)))
         async with self._mail.database.transaction() as tx:
             accounts = {target.account_id for arrival in arrivals for target in arrival.targets}
             locked = await delivery.lock_accounts(tx, sorted(accounts)) if accounts else {}
@@ -140,7 +146,7 @@ class Committer:
         self, batch: "Batch", arrival: Arrival, locked: dict[AccountId, delivery.Room]
     ) -> None:
         """Take an arrival into the batch, or fail it alone."""
-        size = arrival.message.size
+        size = len(arrival.raw)
         for target in arrival.targets:
             room = locked.get(target.account_id)
             if room is None or self._mailbox(target) is None:
@@ -161,7 +167,7 @@ class Committer:
 
     async def _place(self, tx: "Connection", batch: "Batch") -> None:
         """Work out ids, threads and UIDs of everything in the batch."""
-        keys = {id(arrival): thread_hashes(arrival.message.digest) for arrival in batch.admitted}
+        keys = {id(arrival): thread_hashes(arrival.digest) for arrival in batch.admitted}
         wanted = {
             (target.account_id, key)
             for arrival in batch.admitted
@@ -197,7 +203,7 @@ class Committer:
                 total[0] += 1
                 total[1] += not target.flags.bits & SEEN
                 total[2] += bool(target.flags.bits & DELETED)
-                total[3] += arrival.message.size
+                total[3] += len(arrival.raw)
         return [
             Growth(account, mailbox, count, count, unseen, deleted, size, batch.modseqs[account])
             # the order in which every writer locks mailboxes
@@ -210,6 +216,7 @@ class Batch:
     """The rows of one commit."""
 
     now: datetime
+    sealed: dict[int, Sealed]  # by the id() of the arrival
     admitted: list[Arrival] = field(default_factory=list)
     sizes: defaultdict[AccountId, int] = field(default_factory=lambda: defaultdict(int))
     modseqs: dict[AccountId, Modseq] = field(default_factory=dict)
@@ -250,19 +257,19 @@ class Batch:
         uid: int,
     ) -> None:
         """Add the rows of one copy."""
-        account, message = target.account_id, arrival.message
+        account, sealed = target.account_id, self.sealed[id(arrival)]
         self._body(account, arrival)
         self.emails.append(
             NewEmail(
                 account,
                 email,
                 thread,
-                message.blob_id,
-                message.size,
+                sealed.blob_id,
+                len(arrival.raw),
                 arrival.received_at,
-                message.digest.sent_at,
-                message.digest.env,
-                message.header,
+                arrival.digest.sent_at,
+                arrival.digest.env,
+                sealed.header,
             )
         )
         row = NewMessage(
@@ -272,7 +279,7 @@ class Batch:
             email,
             thread,
             arrival.received_at,
-            message.size,
+            len(arrival.raw),
             self.modseqs[account],
             target.flags.bits,
             " ".join(target.flags.keywords),
@@ -287,8 +294,8 @@ class Batch:
         message, recipients = enqueue.rows(
             arrival.outgoing,
             QueueId(mail.ids.next()),
-            arrival.message.blob_id,
-            arrival.message.size,
+            self.sealed[id(arrival)].blob_id,
+            len(arrival.raw),
             self.now,
             caught=mail.config.smtp.catch_outbound,
         )
@@ -299,10 +306,11 @@ class Batch:
 
     def _body(self, account: AccountId, arrival: Arrival) -> None:
         """Count one more reference to a body, the same bytes being stored once per account."""
-        message = arrival.message
-        known = self.bodies.get((account, message.blob_id))
-        self.bodies[account, message.blob_id] = NewBody(
-            account, message.blob_id, message.size, known.refs + 1 if known else 1, message.stored
+        sealed = self.sealed[id(arrival)]
+        known = self.bodies.get((account, sealed.blob_id))
+        refs = known.refs + 1 if known else 1
+        self.bodies[account, sealed.blob_id] = NewBody(
+            account, sealed.blob_id, len(arrival.raw), refs, sealed.stored
         )
 
     async def write(self, tx: "Connection") -> None:
@@ -344,7 +352,7 @@ class Batch:
 
     def accepted(self, arrival: Arrival) -> Accepted:
         """Return what became of an arrival."""
-        blob = arrival.message.blob_id
+        blob = self.sealed[id(arrival)].blob_id
         return Accepted(
             blob,
             tuple(

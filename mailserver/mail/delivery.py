@@ -20,12 +20,12 @@ from mailserver.model import (
     ThreadId,
 )
 from mailserver.queue.enqueue import Outgoing
-from mailserver.storage.compression import compress, compress_in_thread
+from mailserver.storage.compression import compressor
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
 
-LARGE = 256 * 1024  # bytes; a larger message is parsed and compressed in a thread
+LARGE = 256 * 1024  # bytes; a larger message is parsed in a thread
 NO_FLAGS = Flags()
 
 
@@ -62,21 +62,20 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A message worked out for storage: everything about it that the commit writes."""
+class Sealed:
+    """What the commit writes of a message beside its digest."""
 
     blob_id: BlobId
-    size: int
-    stored: bytes  # zstd
-    header: bytes  # zstd
-    digest: Digest
+    stored: bytes  # zstd of the message
+    header: bytes  # zstd of its header block
 
 
 @dataclass(slots=True)
 class Arrival:
     """A message that waits for the next commit."""
 
-    message: Prepared
+    raw: bytes
+    digest: Digest
     targets: tuple[Target, ...]
     outgoing: Outgoing | None
     received_at: datetime
@@ -84,27 +83,17 @@ class Arrival:
     done: "asyncio.Future[Accepted]" = field(repr=False)
 
 
-def prepare(raw: bytes) -> Prepared:
-    """Hash, parse and compress a message on the event loop's thread."""
-    parsed = digest(raw)
-    return Prepared(
-        BlobId(hashlib.sha256(raw).digest()),
-        len(raw),
-        compress(raw),
-        compress(parsed.header),
-        parsed,
-    )
-
-
-def _prepare_in_thread(raw: bytes) -> Prepared:
-    parsed = digest(raw)
-    return Prepared(
-        BlobId(hashlib.sha256(raw).digest()),
-        len(raw),
-        compress_in_thread(raw),
-        compress_in_thread(parsed.header),
-        parsed,
-    )
+def seal(arrivals: Sequence[Arrival]) -> list[Sealed]:
+    """Hash and compress messages: the work of a delivery that can be done in any thread."""
+    compress = compressor()
+    return [
+        Sealed(
+            BlobId(hashlib.sha256(arrival.raw).digest()),
+            compress(arrival.raw),
+            compress(arrival.digest.header),
+        )
+        for arrival in arrivals
+    ]
 
 
 async def accept(
@@ -126,14 +115,15 @@ async def accept(
     if not targets and outgoing is None:
         raise Invalid("a message needs a recipient")
     if len(raw) > LARGE:
-        message = await asyncio.to_thread(_prepare_in_thread, raw)
+        parsed = await asyncio.to_thread(digest, raw)
     else:
-        message = prepare(raw)
+        parsed = digest(raw)
     first: dict[AccountId, Target] = {}
     for target in targets:
         first.setdefault(target.account_id, target)
     arrival = Arrival(
-        message,
+        raw,
+        parsed,
         tuple(first.values()),
         outgoing,
         received_at,

@@ -1,5 +1,7 @@
 """zstd at level 3, the one that pays (docs/architecture.md), for bodies and header blocks."""
 
+from collections.abc import Callable
+
 import zstandard
 
 from mailserver.errors import Corrupt
@@ -7,18 +9,12 @@ from mailserver.errors import Corrupt
 LEVEL = 3
 MAX_SIZE = 1 << 30  # bytes; no stored value is larger, so a frame that says so is damaged
 
-_compressor = zstandard.ZstdCompressor(level=LEVEL)
 _decompressor = zstandard.ZstdDecompressor()
 
 
-def compress(data: bytes) -> bytes:
-    """Compress on the thread of the event loop; the context is shared and not thread-safe."""
-    return _compressor.compress(data)
-
-
-def compress_in_thread(data: bytes) -> bytes:
-    """Compress with a context of its own, for large data in a worker thread."""
-    return zstandard.ZstdCompressor(level=LEVEL).compress(data)
+def compressor() -> Callable[[bytes], bytes]:
+    """Return a function that compresses; each thread needs one of its own."""
+    return zstandard.ZstdCompressor(level=LEVEL).compress
 
 
 def decompress(data: bytes) -> bytes:

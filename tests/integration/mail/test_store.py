@@ -5,8 +5,18 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mailserver.errors import NotFound, OverQuota
-from mailserver.mail import changes, content, delivery, listings, mailboxes, messages
+from mailserver.address import parse_address
+from mailserver.errors import AlreadyExists, NotFound, OverQuota
+from mailserver.mail import (
+    accounts,
+    changes,
+    content,
+    delivery,
+    listings,
+    mailboxes,
+    messages,
+    recipients,
+)
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Accepted, Target
 from mailserver.model import (
@@ -250,3 +260,29 @@ async def test_a_copy_onto_its_own_mailbox_is_another_email(mail: Mail, alice: A
     found = await messages.emails(mail, alice.id, [first, twin])
     assert list(found) == [twin]
     assert await content.content(mail, alice.id, found[EmailId(twin)].blob_id) == message(1)
+
+
+async def test_a_login_cannot_take_an_address_that_leads_elsewhere(
+    mail: Mail, alice: Account
+) -> None:
+    await accounts.add_alias(mail, "sales@example.test", "alice@example.test")
+    with pytest.raises(AlreadyExists):
+        await accounts.create(mail, "sales@example.test", password=None)
+    with pytest.raises(AlreadyExists):
+        await accounts.create(mail, "ALICE@example.test", password=None)
+
+
+async def test_addresses_resolve(mail: Mail, alice: Account, bob: Account) -> None:
+    await accounts.add_alias(mail, "sales@example.test", "alice@example.test")
+    await accounts.add_alias(mail, "@example.test", "bob@example.test")
+
+    async def logins(text: str) -> list[str]:
+        resolution = await recipients.resolve(mail, parse_address(text))
+        assert resolution.local
+        return [account.login for account in resolution.accounts]
+
+    assert await logins("Alice@Example.Test") == ["alice@example.test"]
+    assert await logins("alice+lists@example.test") == ["alice@example.test"]
+    assert await logins("sales+x@example.test") == ["alice@example.test"]
+    assert await logins("anyone@example.test") == ["bob@example.test"]
+    assert not (await recipients.resolve(mail, parse_address("x@example.org"))).local

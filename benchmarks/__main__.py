@@ -1,0 +1,40 @@
+"""Every benchmark, one after the other: `make bench`, or `python -m benchmarks NAME... [--quick]`."""
+
+import argparse
+import json
+import os
+import platform
+
+from benchmarks import idle_memory, imap_flags, jmap_list, parse, smtp_delivery
+
+BENCHMARKS = {
+    "parse": parse.run,
+    "smtp_delivery": smtp_delivery.run,
+    "imap_flags": imap_flags.run,
+    "jmap_list": jmap_list.run,
+    "idle_memory": idle_memory.run,
+}
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    arguments.add_argument("--quick", action="store_true", help="smaller and less exact")
+    options = arguments.parse_args()
+    unknown = set(options.names) - BENCHMARKS.keys()
+    if unknown:
+        arguments.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    results: dict[str, object] = {
+        "machine": {
+            "cpus": os.cpu_count(),
+            "python": platform.python_version(),
+            "load_average_before": os.getloadavg()[0],
+        }
+    }
+    for name in options.names or BENCHMARKS:
+        results[name] = BENCHMARKS[name](options.quick)
+    print(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()
