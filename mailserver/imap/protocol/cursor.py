@@ -151,10 +151,6 @@ class Cursor:
         value = int(self.match(_NUMBER, "a number"))
         return value if value <= MAX_NUMBER else self.fail("Number is too large")
 
-    def nz_number(self) -> int:
-        """nz-number = a number that is not zero."""
-        return self.number() or self.fail("Number must not be zero")
-
     def sequence_set(self) -> SequenceSet:
         """sequence-set = (seq-number / seq-range) *("," sequence-set)."""
         ranges = []

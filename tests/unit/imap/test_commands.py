@@ -71,6 +71,10 @@ GOOD = [
         b"UID STORE 1 -flags.silent (\\seen $Odd)",
         Store(ONE, True, FlagChange.REMOVE, Flags(SEEN, ("$Odd",)), True),
     ),
+    (
+        b"STORE 1 FLAGS \\Seen \\Deleted",
+        Store(ONE, False, FlagChange.REPLACE, Flags(SEEN | DELETED), False),
+    ),
     (b"STORE 1 FLAGS ()", Store(ONE, False, FlagChange.REPLACE, Flags(), False)),
     (b"EXPUNGE", Expunge(None)),
     (b"UID EXPUNGE 1", Expunge(ONE)),
@@ -112,6 +116,10 @@ GOOD = [
     (
         b"SEARCH CHARSET utf-8 OR (SEEN) SUBJECT {2+}\r\n\xc3\xbc",
         Search(Or(HasFlag(SEEN), InHeader("subject", "ü")), by_uid=False),
+    ),
+    (
+        b'SEARCH SENTON "1-Feb-1994"',
+        Search(search.Sent(search.Order.ON, date(1994, 2, 1)), by_uid=False),
     ),
     (b"SEARCH HEADER X-A b", Search(InHeader("x-a", "b"), by_uid=False)),
     (b"SEARCH UNKEYWORD Work", Search(Not(search.HasKeyword("work")), by_uid=False)),
@@ -178,6 +186,13 @@ def test_good(line: bytes, command: object) -> None:
 def test_bad(line: bytes) -> None:
     with pytest.raises(ProtocolError):
         _parse(line)
+
+
+def test_tags() -> None:
+    assert Cursor((b"a.1] x",)).tag() == b"a.1]"
+    for text in (b"+1", b"", b"(a", b"\xff"):
+        with pytest.raises(ProtocolError):
+            Cursor((text,)).tag()
 
 
 def test_charset() -> None:

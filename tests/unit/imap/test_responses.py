@@ -85,6 +85,12 @@ def test_patterns_match_as_the_regular_expression_does(name: str, pattern: str) 
     assert matcher(pattern)(name) == wanted
 
 
+def test_inbox_matches_in_any_case() -> None:
+    assert matcher("inBox")("INBOX")
+    assert matcher("inbox/%")("INBOX/a")
+    assert not matcher("a/inbox")("a/INBOX")
+
+
 def test_a_hostile_pattern_costs_little() -> None:
     matches = matcher("*a" * 500)
     assert not matches("a" * 499 + "b" * 500)

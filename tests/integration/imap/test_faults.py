@@ -1,0 +1,60 @@
+"""PostgreSQL stops and comes back under open connections."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest_asyncio
+
+from mailserver.model import Account
+from mailserver.runtime.embedded.postgres import Postgres
+from mailserver.storage import migrate
+
+
+@pytest_asyncio.fixture
+async def postgres(tmp_path: Path) -> AsyncIterator[Postgres]:
+    """A server of the test's own, to be stopped."""
+    server = Postgres(tmp_path / "postgres")
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest_asyncio.fixture
+async def dsn(postgres: Postgres) -> str:
+    connection = await asyncpg.connect(postgres.dsn())
+    await connection.execute("CREATE DATABASE test")
+    await connection.close()
+    await asyncio.to_thread(migrate.upgrade, postgres.dsn("test"))
+    return postgres.dsn("test")
+
+
+async def test_postgresql_stops_and_comes_back(
+    servers: Any, connect: Any, deliver: Any, alice: Account, postgres: Postgres
+) -> None:
+    await deliver(b"Subject: before\r\n\r\nbefore\r\n")
+    port = await servers.start()
+    client, idle, stranger = await connect(port), await connect(port), await connect(port)
+    for one in (client, idle):
+        await one.log_in()
+        await one.ask(b"SELECT INBOX")
+    await idle.send(b"a IDLE\r\n")
+    assert await idle.line() == b"+ idling\r\n"
+
+    await postgres.stop()
+    for command in (b"FETCH 1 BODY[]", b"STATUS INBOX (MESSAGES)", b"STORE 1 +FLAGS (\\Seen)"):
+        said = await client.ask(command)
+        assert b" NO [UNAVAILABLE] " in said[-1]
+    # what is known needs no database, and news can wait
+    assert (await client.ask(b"FETCH 1 FLAGS"))[0].startswith(b"* 1 FETCH (FLAGS (")
+    assert (await client.ask(b"NOOP"))[-1].endswith(b" OK NOOP completed\r\n")
+    said = await stranger.ask(b'LOGIN alice@example.test "correct horse"')
+    assert b" NO [UNAVAILABLE] " in said[-1]
+
+    await postgres.start()
+    await deliver(b"Subject: after\r\n\r\nafter\r\n")
+    assert await idle.line() == b"* 2 EXISTS\r\n"
+    assert b"before\r\n" in await client.ask(b"FETCH 1 BODY.PEEK[TEXT]")
+    await stranger.log_in()
