@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 MAX_MESSAGES = 32  # in one commit: while it is written, the next ones are prepared
 MAX_BYTES = 16 * 1024 * 1024  # of messages in one commit
 INLINE = 48 * 1024  # bytes that are hashed and compressed at once: a thread would cost as much
-WRITERS = 2  # commits at once: one is prepared while another waits for the disk
+WRITERS = 2  # a second one starts when a whole commit waits behind the first
 
 
 class Committer:
@@ -60,7 +60,9 @@ class Committer:
     async def commit(self, arrival: Arrival) -> Accepted:
         """Wait until the arrival is durable; raise what kept it from being so."""
         self._waiting.append(arrival)
-        if len(self._writers) < WRITERS:
+        if not self._writers or (
+            len(self._waiting) >= MAX_MESSAGES and len(self._writers) < WRITERS
+        ):
             task = asyncio.create_task(self._write(), name="committer")
             self._writers.add(task)
             task.add_done_callback(self._writers.discard)
