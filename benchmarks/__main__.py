@@ -1,4 +1,4 @@
-"""Every benchmark, one after the other: `make bench`, or `python -m benchmarks NAME... [--quick]`."""
+"""Every benchmark: `make bench`, or `python -m benchmarks NAME... [--quick]`."""
 
 import argparse
 import json

@@ -135,7 +135,7 @@ class Smtp(Section):
 class Imap(Section):
     """Limits of IMAP."""
 
-    max_connections: int = Field(default=20000, ge=1, description="per process")
+    max_connections: int = Field(default=20000, ge=1, description="of one listener in one process")
     login_timeout: float = Field(default=60, gt=0, description="seconds without authentication")
     idle_timeout: float = Field(default=1800, ge=1, description="seconds, RFC 9051 §5.4")
     max_append_size: int = Field(default=50 * 1024 * 1024, ge=1024, description="bytes, RFC 7889")
@@ -201,7 +201,9 @@ class Store(Section):
     """How long the store remembers."""
 
     change_log: float = Field(
-        60 * 86400, ge=86400, description="seconds a client may be away and still get changes only"
+        default=60 * 86400,
+        ge=86400,
+        description="seconds a client may be away and still get changes only",
     )
 
 

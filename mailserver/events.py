@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from mailserver.model import AccountId, Modseq
 
-
 _NEVER = Modseq(0)
 
 

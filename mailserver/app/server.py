@@ -17,10 +17,11 @@ from mailserver.auth.passwords import Passwords
 from mailserver.config import Config, Listener
 from mailserver.errors import ConfigurationError, MailError, Unavailable
 from mailserver.imap.server import ImapServer
-from mailserver.jmap.server.application import application
+from mailserver.jmap.server.application import Application, application
 from mailserver.mail import maintenance
 from mailserver.mail.context import Mail
 from mailserver.metrics import Metrics
+from mailserver.smtp.limits import Limits
 from mailserver.smtp.server import SmtpServer
 from mailserver.storage import health, leases, queue
 from mailserver.storage.mover import Mover
@@ -66,6 +67,7 @@ class Server:
         self._front = Front()
         self._servers: list[Listening] = []
         self._mail: Mail | None = None
+        self._jmap: Application | None = None
         self._s3_answers: bool | None = None
         self._queue_size = 0
         self._metrics.watch_queue(lambda: self._queue_size)
@@ -86,15 +88,16 @@ class Server:
             await prepare(mail)
         self._work(mail)
         authenticator = Authenticator(self._database, passwords=self._passwords)
-        self._front.application = application(
-            mail=mail, authenticator=authenticator, ready=self.problems
-        )
+        self._jmap = application(mail=mail, authenticator=authenticator, ready=self.problems)
+        self._front.application = self._jmap
         await self._listen(protocol_servers(mail, authenticator, self._tls))
 
     async def stop(self) -> None:
         """Stop in the order in which nothing is lost: listeners, work, connections."""
         log.info("stopping")
         grace = self.config.server.grace
+        if self._jmap is not None:
+            self._jmap.drain()
         stops = [shielded(server.stop(grace), grace + 5, "listener") for server in self._servers]
         await asyncio.gather(*stops)
         if self._mail is not None:
@@ -197,8 +200,9 @@ def protocol_servers(
 ) -> dict[str, Listening]:
     """Return the server of each listener, but for HTTP."""
     smtp = {"smtp": "mx", "submission": "submission", "submissions": "submissions"}
+    limits = Limits.of(mail.config.smtp)
     servers: dict[str, Listening] = {
-        name: SmtpServer(mail=mail, authenticator=authenticator, tls=tls, kind=kind)
+        name: SmtpServer(mail=mail, authenticator=authenticator, tls=tls, kind=kind, limits=limits)
         for name, kind in smtp.items()
     }
     for name in ("imap", "imaps"):

@@ -276,13 +276,20 @@ _COMPILERS: dict[type, Callable[[Any, Threads], Test]] = {
 BEYOND_MAILBOX = (InMailboxOtherThan, ThreadKeyword)
 NEEDS_ENVELOPE = frozenset({SortKey.FROM, SortKey.TO, SortKey.SUBJECT, SortKey.SENT_AT})
 
+
+def _sorted_by(each: Candidate) -> SortValues:
+    """Return what NEEDS_ENVELOPE made sure was read."""
+    assert each.sort_values is not None
+    return each.sort_values
+
+
 _KEYS: dict[SortKey, Callable[[Comparator, Threads], Callable[[Candidate], Any]]] = {
     SortKey.RECEIVED_AT: lambda comparator, threads: lambda each: each.received,
     SortKey.SIZE: lambda comparator, threads: lambda each: each.size,
-    SortKey.SENT_AT: lambda comparator, threads: lambda each: each.sort_values.sent,
-    SortKey.FROM: lambda comparator, threads: lambda each: each.sort_values.first_from,
-    SortKey.TO: lambda comparator, threads: lambda each: each.sort_values.first_to,
-    SortKey.SUBJECT: lambda comparator, threads: lambda each: each.sort_values.subject,
+    SortKey.SENT_AT: lambda comparator, threads: lambda each: _sorted_by(each).sent,
+    SortKey.FROM: lambda comparator, threads: lambda each: _sorted_by(each).first_from,
+    SortKey.TO: lambda comparator, threads: lambda each: _sorted_by(each).first_to,
+    SortKey.SUBJECT: lambda comparator, threads: lambda each: _sorted_by(each).subject,
     SortKey.HAS_KEYWORD: lambda comparator, threads: keyword_test(comparator.keyword),
     SortKey.ALL_IN_THREAD_HAVE_KEYWORD: lambda comparator, threads: thread_test(
         Within.ALL, comparator.keyword, threads

@@ -109,9 +109,7 @@ async def locations(
     return {row["id"]: _location(row) for row in rows}
 
 
-async def referenced(
-    database: Executor, account: AccountId, ids: Sequence[BlobId]
-) -> set[BlobId]:
+async def referenced(database: Executor, account: AccountId, ids: Sequence[BlobId]) -> set[BlobId]:
     """Return those of the bodies that something still needs."""
     rows = await database.fetch(
         """

@@ -71,7 +71,7 @@ def mail_capability(limits: Limits) -> dict[str, object]:
         "maxSizeMailboxName": MAX_MAILBOX_NAME,
         "maxSizeAttachmentsPerEmail": limits.max_size_upload,
         "emailQuerySortOptions": list(EMAIL_SORTS),
-        "mayCreateTopLevelMailbox": True,
+        "mayCreateTopLevelMailbox": False,
     }
 
 

@@ -16,24 +16,18 @@ from mailserver.mail.search import ThreadCount
 from mailserver.model import IdKind, Mailbox, MailboxId, Role, id_value
 
 _COUNTS = {"totalEmails": 0, "unreadEmails": 1, "totalThreads": 2, "unreadThreads": 3}
-# The owner may do everything; what this server cannot do yet is refused where it is asked for.
-_RIGHTS = (
-    "mayReadItems",
-    "mayAddItems",
-    "mayRemoveItems",
-    "maySetSeen",
-    "maySetKeywords",
-    "mayCreateChild",
-    "mayRename",
-    "mayDelete",
-    "maySubmit",
-)
-_FIXED_FOR_INBOX = ("mayRename", "mayDelete")
-
-
-def _rights(mailbox: Mailbox) -> dict[str, bool]:
-    inbox = mailbox.role is Role.INBOX
-    return {right: not (inbox and right in _FIXED_FOR_INBOX) for right in _RIGHTS}
+# The owner reads; no method that changes anything is there yet, and rights promise none.
+_RIGHTS = {
+    "mayReadItems": True,
+    "mayAddItems": False,
+    "mayRemoveItems": False,
+    "maySetSeen": False,
+    "maySetKeywords": False,
+    "mayCreateChild": False,
+    "mayRename": False,
+    "mayDelete": False,
+    "maySubmit": False,
+}
 
 
 _SHOWN: dict[str, Callable[[Mailbox], object]] = {
@@ -42,7 +36,7 @@ _SHOWN: dict[str, Callable[[Mailbox], object]] = {
     "parentId": lambda mailbox: _parent(mailbox),
     "role": lambda mailbox: mailbox.role.value if mailbox.role else None,
     "sortOrder": lambda mailbox: mailbox.sort_order,
-    "myRights": _rights,
+    "myRights": lambda _: _RIGHTS,
     "isSubscribed": lambda mailbox: mailbox.subscribed,
 }
 PROPERTIES = (*_SHOWN, *_COUNTS)

@@ -39,7 +39,7 @@ def _unchanging(principal: Principal, limits: Limits) -> dict[str, object]:
             account: {
                 "name": principal.login,
                 "isPersonal": True,
-                "isReadOnly": False,
+                "isReadOnly": True,  # over JMAP, as long as no method changes anything
                 "accountCapabilities": {urn: say(limits) for urn, say in CAPABILITIES.items()},
             }
         },

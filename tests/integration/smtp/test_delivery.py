@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 
 from mailserver.mail.context import Mail
 from mailserver.model import Account
-
 from tests.integration.smtp.conftest import Client, Servers, inbox
 
 Connect = Callable[[int], Awaitable[Client]]

@@ -12,7 +12,6 @@ import pytest
 from mailserver.config import Config
 from mailserver.mail.context import Mail
 from mailserver.model import Account
-
 from tests.integration.smtp.conftest import Client, Servers, inbox
 from tests.integration.smtp.test_delivery import begin
 

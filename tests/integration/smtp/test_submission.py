@@ -13,7 +13,6 @@ import pytest
 
 from mailserver.mail.context import Mail
 from mailserver.model import Account
-
 from tests.integration.smtp.conftest import Client, Servers, inbox
 
 Connect = Callable[[int], Awaitable[Client]]
