@@ -14,18 +14,19 @@ from typing import NamedTuple
 HEADER_LIMIT = 256 * 1024
 
 # A value is matched up to its LF: the CR before it is taken off when the value is asked for.
+# Groups repeat inside (?>...): CPython 3.11.2 loses its place in a possessive repeat of a group.
 _NAME = rb"[!-9;-~]*+[ \t]*+:"
-_VALUE = rb"[^\n]*+(?:\n[ \t][^\n]*+)*+"
+_VALUE = rb"[^\n]*+(?>(?:\n[ \t][^\n]*+)*)"
 _FROM = rb">?From [^\n]*+"  # mbox "From " lines end up anywhere in headers
 
 # Lines that a client forgot to indent belong to the field before them (RFC 7103 §7.2, option 3).
 _STRAY = rb"\n(?!\r?\n|[!-9;-~]++[ \t]*+:|>?From |\Z)"
-_LOOSE_VALUE = rb"[^\n]*+(?:" + _STRAY + rb"[^\n]*+)*+"
+_LOOSE_VALUE = rb"[^\n]*+(?>(?:" + _STRAY + rb"[^\n]*+)*)"
 
 
 def _block(value: bytes) -> re.Pattern[bytes]:
     fields = _NAME + value + rb"(?:\n|\Z)|" + _FROM + rb"(?:\n|\Z)"
-    return re.compile(rb"(?>(?:" + fields + rb")*+)")
+    return re.compile(rb"(?>(?:" + fields + rb")*)")
 
 
 _BLOCK = _block(_VALUE)

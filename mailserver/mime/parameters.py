@@ -14,7 +14,7 @@ Parameters = tuple[tuple[str, str], ...]
 # Every position is consumed, so that a search never starts again inside what it has seen.
 _PARAMETER = re.compile(
     rb"[;\s]*+(?:"
-    rb"([^\s=;\"()]++)\s*+=\s*+(?:\"((?:[^\"\\]++|\\.)*+)\"?+|([^;\"]*+))"
+    rb"([^\s=;\"()]++)\s*+=\s*+(?:\"((?>(?:[^\"\\]++|\\.)*))\"?+|([^;\"]*+))"
     rb"|[^;]++|\Z)",
     re.DOTALL,
 )
