@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: run test unit check format lock bench conformance fuzz image clean
+.PHONY: run test unit check format lock bench image clean
 
 run: $(VENV)/.run  ## start the whole server on 127.0.0.1 (ARGS="--data-dir DIR --ports free")
 	@exec $(BIN)/mailserver dev $(ARGS)
@@ -28,6 +28,11 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev  ## every benchmark; JSON on standard output
 	$(BIN)/python -m benchmarks $(ARGS)
+
+image:  ## the container image, with docker, podman or buildah
+	@for tool in docker podman buildah; do \
+	    if command -v $$tool >/dev/null; then exec $$tool build -t mailserver:latest .; fi; \
+	done; echo "make image: needs docker, podman or buildah" >&2; exit 1
 
 lock:  ## pin every dependency with its hashes (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
