@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+import resource
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +32,10 @@ PASSWORD = "correct horse"
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 _numbers = itertools.count(1)
+
+# As the server does: some tests open a thousand connections.
+_, _files = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (_files, _files))
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -5,6 +5,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -23,11 +24,18 @@ def main() -> int:
     signal.signal(signal.SIGINT, _leave)
     signal.signal(signal.SIGTERM, _leave)
     verb, *arguments = sys.argv[1:]
+    _allow_connections()
     run = _dev(*arguments) if verb == "dev" else _serve(*arguments)
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_until_signal(run))
+
+
+def _allow_connections() -> None:
+    """Take all the file descriptors the system lets us have: 1,024 are few connections."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _dev(directory: str, ports: str) -> Callable[[], Awaitable[None]]:
