@@ -3,7 +3,7 @@
 import pytest
 from argon2 import PasswordHasher
 
-from mailserver.auth.credentials import CACHE_TIME, Authenticator
+from mailserver.auth.credentials import CACHE_TIME, FRESH_TIME, Authenticator
 from mailserver.auth.passwords import Passwords
 from mailserver.errors import AuthenticationFailed
 from mailserver.mail import accounts
@@ -39,7 +39,7 @@ async def test_a_verified_password_is_remembered_until_it_changes(
 ) -> None:
     counting, clock = Counting(), Clock()
     authenticator = Authenticator(mail.database, passwords=counting, monotonic=clock)
-    for login in ("alice@example.test", "Alice@EXAMPLE.test"):
+    for login in ("alice@example.test", "Alice@EXAMPLE.test", "alice@example.test"):
         found = await authenticator.verify(login, PASSWORD, peer=PEER)
         assert found == Principal(alice.id, "alice@example.test")
     assert counting.verified == 1
@@ -47,6 +47,7 @@ async def test_a_verified_password_is_remembered_until_it_changes(
     await authenticator.verify("alice@example.test", PASSWORD, peer=PEER)
     assert counting.verified == 2
     await accounts.set_password(mail, "alice@example.test", "battery staple")
+    clock.now += FRESH_TIME
     with pytest.raises(AuthenticationFailed):
         await authenticator.verify("alice@example.test", PASSWORD, peer=PEER)
     await authenticator.verify("alice@example.test", "battery staple", peer=PEER)
@@ -56,9 +57,11 @@ async def test_a_verified_password_is_remembered_until_it_changes(
 async def test_a_disabled_account_cannot_log_in_though_it_was_remembered(
     mail: Mail, alice: Account
 ) -> None:
-    authenticator = Authenticator(mail.database, passwords=mail.passwords)
+    clock = Clock()
+    authenticator = Authenticator(mail.database, passwords=mail.passwords, monotonic=clock)
     await authenticator.verify("alice@example.test", PASSWORD, peer=PEER)
     await mail.database.execute("UPDATE account SET enabled = false WHERE id = $1", alice.id)
+    clock.now = FRESH_TIME
     with pytest.raises(AuthenticationFailed):
         await authenticator.verify("alice@example.test", PASSWORD, peer=PEER)
 
