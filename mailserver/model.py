@@ -1,5 +1,6 @@
 """The nouns of the server: ids, flags, mailboxes, messages."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +18,8 @@ Uid = NewType("Uid", int)  # 1 to 2**32-1, ascending in a mailbox, never reused
 
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(first + second for first in _DIGITS for second in _DIGITS)
-_VALUES = {digit: value for value, digit in enumerate(_DIGITS)}
+_IS_DIGITS = re.compile(f"[{_DIGITS}]+\\Z").match
+_PYTHON_DIGITS = str.maketrans(_DIGITS, "0123456789abcdefghijklmnopqrstuv")  # those int() reads
 _TEXT_LENGTH = 13  # 63 bits in base 32
 
 
@@ -50,11 +52,9 @@ def id_value(kind: IdKind, text: str) -> int | None:
     """Read an id back; None when the text is not an id of that kind."""
     if len(text) != _TEXT_LENGTH + 1 or text[0] != kind.value:
         return None
-    value = 0
-    for digit in text[1:]:
-        if digit not in _VALUES:
-            return None
-        value = value << 5 | _VALUES[digit]
+    if not _IS_DIGITS(text, 1):
+        return None
+    value = int(text[1:].translate(_PYTHON_DIGITS), 32)
     return value if value < 1 << 63 else None
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
@@ -33,6 +34,8 @@ READY_TIMEOUT = 3.0  # seconds for PostgreSQL to answer the readiness probe
 FIRST_RETRY, LONGEST_RETRY = 0.5, 10.0  # seconds between two attempts to reach PostgreSQL at start
 QUEUE_COUNT = 5.0  # seconds between two counts of the queue
 S3_CHECK = 30.0  # seconds between two looks whether S3 answers
+
+COLLECT_AFTER = (10_000, 20, 20)  # of gc.set_threshold: objects, young rounds, middle rounds
 
 Prepare = Callable[[Mail], Awaitable[None]]
 
@@ -91,6 +94,11 @@ class Server:
         self._jmap = application(mail=mail, authenticator=authenticator, ready=self.problems)
         self._front.application = self._jmap
         await self._listen(protocol_servers(mail, authenticator, self._tls))
+        # What is loaded now stays for good, and requests make garbage without cycles: looking
+        # through it all again and again took an eighth of the time of a JMAP list.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*COLLECT_AFTER)
 
     async def stop(self) -> None:
         """Stop in the order in which nothing is lost: listeners, work, connections."""
