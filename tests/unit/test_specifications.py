@@ -1,4 +1,4 @@
-"""docs/rfcs.md has a row for every RFC that the code cites, and for no other."""
+"""docs/rfcs.md and docs/quirks.md say what the code says, and nothing else."""
 
 import re
 from pathlib import Path
@@ -27,3 +27,16 @@ def test_a_citation_names_its_section_as_the_house_writes_it() -> None:
         )
     ]
     assert wrong == []
+
+
+def test_every_quirk_has_a_row_and_every_row_a_quirk() -> None:
+    package = ROOT / "mailserver"
+    marked = {
+        (who, str(path.relative_to(package)))
+        for path in package.rglob("*.py")
+        for who in re.findall(r"QUIRK\(([^)]+)\)", path.read_text())
+    }
+    table = (ROOT / "docs" / "quirks.md").read_text()
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+\.py) \|", table, re.MULTILINE)
+    assert set(rows) == marked
+    assert len(rows) == len(marked)
