@@ -24,17 +24,21 @@ Application = Callable[
 HEAD_TIMEOUT = 20.0  # seconds from the first byte, or the connection, to the end of the head
 HEAD_LIMIT = 64 * 1024  # bytes of request line and headers
 BODY_TIMEOUT = 60.0  # seconds between two reads of a body
+SEND_TIMEOUT = 60.0  # seconds in which a peer takes SEND_LEAST octets of an answer, or all of it
+SEND_LEAST = 64 * 1024
 KEEP_ALIVE = 75  # seconds between two requests
 BACKLOG = 1024
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """HTTP/1.1 that drops peers who stall in a request, or whose head does not end."""
+    """HTTP/1.1 that drops peers who stall in a request or an answer, or whose head does not end."""
 
     head_timeout, head_limit, body_timeout = HEAD_TIMEOUT, HEAD_LIMIT, BODY_TIMEOUT
+    send_timeout, send_least = SEND_TIMEOUT, SEND_LEAST
     _timer: asyncio.TimerHandle | None = None
     _part: str | None = None  # of a request, "head" or "body"; None between two of them
     _head = 0  # bytes read of an unfinished head, not counting its first read
+    _sending: asyncio.TimerHandle | None = None  # runs while the peer has not taken an answer
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock: a peer that connects must ask for something."""
@@ -70,10 +74,42 @@ class BoundedProtocol(HttpToolsProtocol):
         self._part = None
         self._disarm()
 
+    def pause_writing(self) -> None:
+        """Watch whether the peer takes what it asked for.
+
+        An answer is handed over whole, so without this its memory would be kept for as long as
+        the peer likes: even a closed connection first sends what it holds.
+        """
+        super().pause_writing()
+        if self._sending is None:
+            self._watch_sending()
+
+    def resume_writing(self) -> None:
+        """Stop watching: almost all is sent."""
+        super().resume_writing()
+        self._stop_watching()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock for good."""
+        """Stop the clocks for good."""
         self._disarm()
+        self._stop_watching()
         super().connection_lost(exc)
+
+    def _watch_sending(self) -> None:
+        held = self.transport.get_write_buffer_size()
+        self._sending = self.loop.call_later(self.send_timeout, self._see_sending, held)
+
+    def _see_sending(self, held: int) -> None:
+        self._sending = None
+        if held - self.transport.get_write_buffer_size() < self.send_least:
+            self.transport.abort()
+        else:
+            self._watch_sending()
+
+    def _stop_watching(self) -> None:
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None
 
     def _arm(self, seconds: float) -> None:
         self._disarm()

@@ -1,4 +1,5 @@
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -8,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from mailserver import tls
-from mailserver.app.web import BoundedProtocol, Message, WebServer
+from mailserver.app.web import Application, BoundedProtocol, Message, WebServer
 from mailserver.config import Http, Listener
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LARGE = 40_000_000
 POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
 
 
@@ -42,6 +44,7 @@ async def application(
 async def serving(
     protocol: type[BoundedProtocol] = Impatient,
     context: ssl.SSLContext | None = None,
+    application: Application = application,
     **limits: int,
 ) -> AsyncIterator[tuple[str, int]]:
     server = WebServer(application, Http.model_validate(limits), context, protocol)
@@ -102,6 +105,49 @@ async def test_a_peer_that_stalls_is_cut(start: bytes) -> None:
         reader, writer = await asyncio.open_connection(*address)
         writer.write(start)
         assert await cut(reader)
+        writer.close()
+
+
+async def large(
+    scope: Message,
+    receive: Callable[[], Awaitable[Message]],
+    send: Callable[[Message], Awaitable[None]],
+) -> None:
+    """Answer with more than the buffers of the kernel hold."""
+    headers = [(b"content-length", str(LARGE).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": bytes(LARGE)})
+
+
+async def test_a_peer_that_does_not_take_its_answer_is_cut() -> None:
+    lost = asyncio.Event()
+
+    class Watching(Impatient):
+        send_timeout = 0.2
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            lost.set()
+
+    async with serving(Watching, application=large) as address:
+        with socket.create_connection(address) as idle:
+            idle.sendall(REQUEST)
+            await asyncio.wait_for(lost.wait(), 10)
+
+
+async def test_a_slow_reader_gets_all_of_a_large_answer() -> None:
+    class Watching(Impatient):
+        send_timeout = 0.2
+        send_least = 1
+
+    async with serving(Watching, application=large) as address:
+        reader, writer = await asyncio.open_connection(*address, limit=4096)
+        writer.write(REQUEST)
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        left = LARGE
+        while left:  # the pauses are the subject: together they last longer than the timeout
+            left -= len(await asyncio.wait_for(reader.readexactly(min(left, LARGE // 10)), 10))
+            await asyncio.sleep(0.05)
         writer.close()
 
 
