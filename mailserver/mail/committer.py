@@ -46,6 +46,7 @@ MAX_MESSAGES = 32  # in one commit: while it is written, the next ones are prepa
 MAX_BYTES = 16 * 1024 * 1024  # of messages in one commit
 INLINE = 48 * 1024  # bytes that are hashed and compressed at once: a thread would cost as much
 WRITERS = 2  # a second one starts when a whole commit waits behind the first
+INBOXES = 50_000  # accounts whose INBOX is remembered
 
 
 class Committer:
@@ -65,7 +66,6 @@ class Committer:
         ):
             task = asyncio.create_task(self._write(), name="committer")
             self._writers.add(task)
-            task.add_done_callback(self._writers.discard)
         # a session that is cut must not cancel the commit of what it sent
         return await asyncio.shield(arrival.done)
 
@@ -75,10 +75,18 @@ class Committer:
             await asyncio.wait(set(self._writers))
 
     async def _write(self) -> None:
-        while self._waiting:
-            # let every session that is ready now add its message to this commit
-            await asyncio.sleep(0)
-            await self._settle(self._take())
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            while self._waiting:
+                # let every session that is ready now add its message to this commit
+                await asyncio.sleep(0)
+                if arrivals := self._take():
+                    await self._settle(arrivals)
+        finally:
+            # in the same step that saw nothing waiting: a done callback runs later, and what
+            # arrived before it would wait for a writer that has ended
+            self._writers.discard(task)
 
     def _take(self) -> list[Arrival]:
         """Take what one commit may hold, oldest first."""
@@ -93,21 +101,30 @@ class Committer:
 
     async def _settle(self, arrivals: list[Arrival]) -> None:
         """Commit a group and answer each of its sessions; one bad message fails alone."""
-        if not arrivals:
-            return
         try:
             await self._commit(arrivals)
         except Unavailable as error:
             for arrival in arrivals:
                 _fail(arrival, error)
-        except Exception as error:
-            if len(arrivals) == 1:
-                if not isinstance(error, MailError):
-                    log.exception("commit failed")
-                _fail(arrivals[0], error)
-                return
+        except asyncio.CancelledError:
             for arrival in arrivals:
+                _fail(arrival, Unavailable("the process stops"))
+            raise
+        except Exception as error:
+            await self._settle_each(arrivals, error)
+
+    async def _settle_each(self, arrivals: list[Arrival], error: Exception) -> None:
+        """Commit what is left of a failed group one by one, or answer the one that failed."""
+        # what was answered is never written again
+        left = [arrival for arrival in arrivals if not arrival.done.done()]
+        if len(arrivals) > 1 and left:
+            for arrival in left:
                 await self._settle([arrival])
+            return
+        if not isinstance(error, MailError):
+            log.error("commit failed", exc_info=error)
+        for arrival in left:
+            _fail(arrival, error)
 
     async def _commit(self, arrivals: Sequence[Arrival]) -> None:
         await self._find_inboxes(arrivals)
@@ -125,15 +142,17 @@ class Committer:
             if batch.admitted:
                 await self._place(tx, batch)
                 await batch.write(tx)
-        self._mail.metrics.commit_size.observe(len(batch.admitted))
-        for account, modseq in batch.modseqs.items():
-            self._mail.events.publish(account, modseq)
         for arrival in batch.admitted:
             if not arrival.done.done():
                 arrival.done.set_result(batch.accepted(arrival))
+        self._mail.metrics.commit_size.observe(len(batch.admitted))
+        for account, modseq in batch.modseqs.items():
+            self._mail.events.publish(account, modseq)
 
     async def _find_inboxes(self, arrivals: Sequence[Arrival]) -> None:
         """Look up the INBOX of accounts met for the first time; an INBOX is never replaced."""
+        if len(self._inboxes) > INBOXES and len(self._writers) == 1:
+            self._inboxes.clear()  # the other writer may be about to use what it looked up
         unknown = {
             target.account_id
             for arrival in arrivals
