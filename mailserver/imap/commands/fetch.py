@@ -13,11 +13,20 @@ from dataclasses import dataclass, field
 
 from mailserver.imap.commands.store import EXPUNGE_ISSUED
 from mailserver.imap.protocol import responses
-from mailserver.imap.protocol.fetch import Attribute, Fetch, Item, Section
+from mailserver.imap.protocol.fetch import Attribute, Binary, Fetch, Item, Section
 from mailserver.imap.protocol.sequences import flatten
-from mailserver.imap.session import Selected, Session
+from mailserver.imap.session import Refused, Selected, Session
 from mailserver.mail import content, listings, messages
-from mailserver.mime import HEADER_LIMIT, Env, header_fields, section
+from mailserver.mime import (
+    HEADER_LIMIT,
+    Env,
+    PartRow,
+    decode_body,
+    find,
+    header_fields,
+    is_known,
+    section,
+)
 from mailserver.model import SEEN, Email, EmailId, FlagChange, Flags
 
 FLAG_ROWS = 4096  # messages of a chunk that needs only arrays
@@ -25,7 +34,11 @@ STORED_ROWS = 500  # messages of a chunk that needs what was stored at delivery
 CONTENT_ROWS = 50  # messages of a chunk that needs their octets
 CHUNK_OCTETS = 8 * 1024 * 1024  # of a chunk, as far as one message alone is not larger
 
-_STORED = frozenset({Attribute.ENVELOPE, Attribute.BODY, Attribute.BODYSTRUCTURE})
+PREVIEW_LIMIT = 200  # characters, RFC 8970 §3.1
+
+_STORED = frozenset(
+    {Attribute.ENVELOPE, Attribute.BODY, Attribute.BODYSTRUCTURE, Attribute.PREVIEW}
+)
 _TEMPLATES = {
     Attribute.UID: b"UID %d",
     Attribute.FLAGS: b"FLAGS (%b)",
@@ -34,6 +47,7 @@ _TEMPLATES = {
     Attribute.ENVELOPE: b"ENVELOPE %b",
     Attribute.BODY: b"BODY %b",
     Attribute.BODYSTRUCTURE: b"BODYSTRUCTURE %b",
+    Attribute.PREVIEW: b"PREVIEW %b",
 }
 
 
@@ -50,13 +64,18 @@ class Chunk:
     envs: list[Env] = field(default_factory=list)
     contents: dict[bytes, bytes] = field(default_factory=dict)
 
+    def parts(self, row: int) -> list[PartRow]:
+        """Return the table of parts of one message."""
+        env = self.envs[row] if self.envs else Env.unpack(self.emails[row].env)
+        return env.parts
+
 
 @dataclass(slots=True)
 class Plan:
     """What one FETCH needs and how its lines are made."""
 
     attributes: tuple[Attribute, ...]
-    sections: tuple[Section, ...]
+    sections: tuple[Section | Binary, ...]
     needs_emails: bool
     needs_headers: bool
     needs_contents: bool
@@ -66,14 +85,19 @@ class Plan:
     def of(cls, items: Iterable[Item]) -> "Plan":
         """Sort the items by what they need."""
         attributes = tuple(item for item in items if isinstance(item, Attribute))
-        sections = tuple(item for item in items if isinstance(item, Section))
+        sections = tuple(item for item in items if not isinstance(item, Attribute))
         return cls(
             attributes,
             sections,
             needs_emails=bool(sections) or not _STORED.isdisjoint(attributes),
-            needs_headers=any(item.in_header for item in sections),
-            needs_contents=any(not item.in_header for item in sections),
+            needs_headers=any(isinstance(item, Section) and item.in_header for item in sections),
+            needs_contents=any(item.needs_octets for item in sections),
         )
+
+    @property
+    def has_binary(self) -> bool:
+        """Whether a transfer encoding has to be removed."""
+        return any(isinstance(item, Binary) for item in self.sections)
 
     @property
     def template(self) -> bytes:
@@ -209,7 +233,7 @@ async def _load(session: Session, chunk: Chunk, plan: Plan) -> Chunk:
         plan.gone = True
         chunk = _present(chunk, found.keys())
     chunk.emails = [found[EmailId(email_id)] for email_id in chunk.email_ids]
-    if plan.needs_contents or not _STORED.isdisjoint(plan.attributes):
+    if plan.needs_contents or plan.has_binary or not _STORED.isdisjoint(plan.attributes):
         chunk.envs = [Env.unpack(email.env) for email in chunk.emails]
     blobs = [
         email.blob_id
@@ -250,10 +274,15 @@ async def _send(session: Session, selected: Selected, plan: Plan, chunk: Chunk) 
         await session.relieve()
         return
     for row, text in enumerate(rows):
+        if plan.has_binary:  # whether it can be decoded is known before the line begins
+            _demand_known_encodings(plan, chunk, row)
         session.send(text)
         for order, wanted in enumerate(plan.sections):
             session.send(b" " + wanted.label if order else wanted.label)
-            session.send(b" " + _value(wanted, chunk, row))
+            if isinstance(wanted, Binary):
+                session.send(b" " + _binary(wanted, chunk, row))
+            else:
+                session.send(b" " + _value(wanted, chunk, row))
             await session.relieve()
         session.send(b")\r\n")
 
@@ -294,6 +323,9 @@ _COLUMNS: dict[Attribute, _Column] = {
     Attribute.BODYSTRUCTURE: lambda session, selected, chunk: [
         env.bodystructure for env in chunk.envs
     ],
+    Attribute.PREVIEW: lambda session, selected, chunk: [
+        responses.string(env.preview[:PREVIEW_LIMIT].encode()) for env in chunk.envs
+    ],
 }
 
 
@@ -315,8 +347,7 @@ def _octets(wanted: Section, chunk: Chunk, row: int) -> bytes | None:
         whole = chunk.contents[email.blob_id]
         if not wanted.specifier:
             return whole
-        env = chunk.envs[row] if chunk.envs else Env.unpack(email.env)
-        place = section(whole, env.parts, wanted.specifier)
+        place = section(whole, chunk.parts(row), wanted.specifier)
         if place is None:
             return None
         found = whole[place[0] : place[1]]
@@ -324,3 +355,37 @@ def _octets(wanted: Section, chunk: Chunk, row: int) -> bytes | None:
         return found
     names = [name.decode("ascii", "replace") for name in wanted.fields]
     return header_fields(found, names, exclude=wanted.text.endswith("NOT"))
+
+
+def _demand_known_encodings(plan: Plan, chunk: Chunk, row: int) -> None:
+    """Refuse a part whose transfer encoding nobody knows (RFC 3516 §4.3)."""
+    parts = chunk.parts(row)
+    for wanted in plan.sections:
+        if isinstance(wanted, Binary) and wanted.part:
+            part = find(parts, wanted.part)
+            if part is not None and not _is_identity(part) and not is_known(part.encoding):
+                raise Refused(b"UNKNOWN-CTE", "The transfer encoding of a part is unknown")
+
+
+def _is_identity(part: PartRow) -> bool:
+    """Whether nothing is decoded: a transfer encoding belongs to leaves (RFC 2045 §6.4)."""
+    return part.type in ("multipart", "message")
+
+
+def _binary(wanted: Binary, chunk: Chunk, row: int) -> bytes:
+    email = chunk.emails[row]
+    part = find(chunk.parts(row), wanted.part) if wanted.part else None
+    if wanted.part and part is None:
+        return b"0" if wanted.size_only else b"NIL"
+    if wanted.size_only:
+        if part is None:
+            return b"%d" % email.size
+        return b"%d" % (part.body_end - part.body_start if _is_identity(part) else part.size)
+    octets = chunk.contents[email.blob_id]
+    if part is not None:
+        octets = octets[part.body_start : part.body_end]
+        if not _is_identity(part):
+            octets = decode_body(octets, part.encoding)
+    if wanted.offset is not None:
+        octets = octets[wanted.offset : wanted.offset + wanted.length]
+    return b"~" + responses.literal(octets) if b"\0" in octets else responses.literal(octets)

@@ -22,6 +22,7 @@ class Attribute(Enum):
     ENVELOPE = b"ENVELOPE"
     BODY = b"BODY"
     BODYSTRUCTURE = b"BODYSTRUCTURE"
+    PREVIEW = b"PREVIEW"  # RFC 8970
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +43,35 @@ class Section:
         return not self.part and self.text.startswith("HEADER")
 
     @property
+    def needs_octets(self) -> bool:
+        """Whether the message must be opened."""
+        return not self.in_header
+
+    @property
     def specifier(self) -> str:
         """The section as text without field names: "1.2.MIME"."""
         text = "HEADER" if self.text.startswith("HEADER") else self.text
         return f"{self.part}.{text}" if self.part and text else self.part or text
 
 
-Item = Attribute | Section
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """Octets of a part without their transfer encoding, or how many they are (RFC 3516 §4.2)."""
+
+    label: bytes
+    part: str  # "1.2"; "" is the message itself
+    offset: int | None  # of a partial fetch; None: all
+    length: int
+    sets_seen: bool
+    size_only: bool
+
+    @property
+    def needs_octets(self) -> bool:
+        """Whether the message must be opened; sizes were counted at delivery."""
+        return not self.size_only
+
+
+Item = Attribute | Section | Binary
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +85,7 @@ class Fetch:
     @property
     def sets_seen(self) -> bool:
         r"""Whether the fetch sets \\Seen."""
-        return any(isinstance(item, Section) and item.sets_seen for item in self.items)
+        return any(not isinstance(item, Attribute) and item.sets_seen for item in self.items)
 
 
 _FAST = (Attribute.FLAGS, Attribute.INTERNALDATE, Attribute.SIZE)
@@ -128,6 +151,10 @@ def _items(args: Cursor) -> tuple[Item, ...]:
         return MACROS[name]
     if name in (b"BODY", b"BODY.PEEK") and args.take(b"["):
         return (_section(args, sets_seen=name == b"BODY"),)
+    if name in (b"BINARY", b"BINARY.PEEK", b"BINARY.SIZE"):
+        return (_binary(args, name),)
+    if name == b"PREVIEW":
+        _preview_modifiers(args)
     if name in _ATTRIBUTES:
         return (_ATTRIBUTES[name],)
     if name not in OLD_SECTIONS:
@@ -163,6 +190,33 @@ def _section(args: Cursor, *, sets_seen: bool) -> Section:
     return Section(label, part.decode(), text.decode(), fields, offset, length, sets_seen)
 
 
+def _binary(args: Cursor, name: bytes) -> Binary:
+    """Read section-binary = "[" [section-part] "]" and its partial (RFC 3516 §7)."""
+    args.expect(b"[")
+    part = args.maybe(_PART)
+    args.expect(b"]")
+    size_only = name == b"BINARY.SIZE"
+    label = b"%b[%b]" % (name if size_only else b"BINARY", part)
+    offset, length = None, 0
+    partial = b"" if size_only else args.maybe(_PARTIAL)
+    if partial:
+        offset, length = (int(number) for number in partial[1:-1].split(b"."))
+        if not length:
+            args.fail("A partial fetch needs a length")
+        label += b"<%d>" % offset
+    return Binary(label, part.decode(), offset, length, name == b"BINARY", size_only)
+
+
+def _preview_modifiers(args: Cursor) -> None:
+    """Read [SP "(" preview-mod *(SP preview-mod) ")"]; previews are at hand, so LAZY is nothing."""
+    if not args.peek(b" ("):
+        return
+    args.space()
+    for modifier in args.parenthesized(args.word):
+        if modifier != b"LAZY":
+            args.fail("Unknown modifier of PREVIEW")
+
+
 def _label(part: bytes, text: bytes, fields: tuple[bytes, ...]) -> bytes:
     spec = b".".join(piece for piece in (part, text) if piece)
     if fields:
@@ -182,6 +236,10 @@ def _item(item: Item) -> bytes:
     label = item.label
     if item.offset is not None:
         label = label.rpartition(b"<")[0] + b"<%d.%d>" % (item.offset, item.length)
+    if isinstance(item, Binary) and (item.sets_seen or item.size_only):
+        return label
+    if isinstance(item, Binary):
+        return b"BINARY.PEEK" + label[6:]
     if label.startswith(b"BODY[") and not item.sets_seen:
         return b"BODY.PEEK" + label[4:]
     if label in (b"RFC822", b"RFC822.TEXT") and not item.sets_seen:
