@@ -12,6 +12,7 @@ from mailserver.jmap.protocol.ids import part_text
 from mailserver.jmap.session import Session
 from mailserver.mail import content
 from mailserver.mime import Env, HeaderBlock, PartRow, all_headers, body_lists, decode_text
+from mailserver.model import BlobId
 
 DEFAULT_PROPERTIES = (
     "partId", "blobId", "size", "name", "type", "charset", "disposition", "cid", "language",
@@ -19,7 +20,7 @@ DEFAULT_PROPERTIES = (
 )  # fmt: skip
 BATCH = 50
 BATCH_OCTETS = 16 * 1024 * 1024
-LARGE = 256 * 1024  # octets; a larger message is decoded in a thread
+LARGE = 256 * 1024  # octets; more than that is decoded in a thread
 
 Show = Callable[[View, PartRow], object]
 ShowHeader = Callable[[HeaderBlock], object]
@@ -103,13 +104,18 @@ class Bodies:
             raws = await content.contents(
                 self._session.mail, self._session.account, [email.blob_id for _, email in batch]
             )
-            for each, email in batch:
-                raw = raws[email.blob_id]
-                if len(raw) > LARGE:
-                    added = await asyncio.to_thread(self._properties, email, raw)
-                else:
-                    added = self._properties(email, raw)
-                found[each].update(added)
+            emails_of = [email for _, email in batch]
+            if sum(map(len, raws.values())) > LARGE:  # other sessions go on meanwhile
+                added = await asyncio.to_thread(self._all_properties, emails_of, raws)
+            else:
+                added = self._all_properties(emails_of, raws)
+            for (each, _), properties in zip(batch, added, strict=True):
+                found[each].update(properties)
+
+    def _all_properties(
+        self, emails: Sequence[View], raws: Mapping[BlobId, bytes]
+    ) -> list[dict[str, object]]:
+        return [self._properties(email, raws[email.blob_id]) for email in emails]
 
     def _properties(self, email: View, raw: bytes) -> dict[str, object]:
         parts = Env.unpack(email.env).parts

@@ -78,7 +78,9 @@ async def read_log(session: Session, asked: Changes) -> Log:
     if not complete:  # the last modseq may have more rows
         last = entries[-1].modseq
         entries = [each for each in entries if each.modseq != last]
-        current = entries[-1].modseq if entries else since
+        if not entries:  # a state that moves nowhere would be asked for again and again
+            raise CannotCalculateChanges("one change is too large")
+        current = entries[-1].modseq
     elif entries:
         current = max(current, entries[-1].modseq)
     limit = min(asked.max_changes or DEFAULT_CHANGES, session.limits.max_changes)
@@ -92,6 +94,8 @@ def stretch(
     result = Stretch(new_state=str(log.newest), more=not log.complete)
     reached, skip = log.since, log.skip
     for modseq, made in _groups(log.entries, events):
+        if skip >= len(made) or (skip and not divisible):
+            raise _unknown_state()
         ids = sorted(made)[skip:]
         room = log.limit - len(result.touched)
         fresh = [each for each in ids if each not in result.touched]
@@ -107,7 +111,13 @@ def stretch(
             return result
         _take(result, ids, made)
         reached, skip = modseq, 0
+    if skip:
+        raise _unknown_state()
     return result
+
+
+def _unknown_state() -> CannotCalculateChanges:
+    return CannotCalculateChanges("a state that was never given out")
 
 
 def _groups(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -12,7 +11,7 @@ from mailserver.jmap.methods import body
 from mailserver.jmap.methods.body import Bodies
 from mailserver.jmap.methods.get import Get, got, too_many_objects, wanted
 from mailserver.jmap.methods.view import NOTHING, View
-from mailserver.jmap.protocol.dates import render_utc
+from mailserver.jmap.protocol.dates import render_stamp
 from mailserver.jmap.protocol.errors import invalid_arguments
 from mailserver.jmap.protocol.headers import PREFIX, HeaderProperty, parse_header_property
 from mailserver.jmap.protocol.ids import blob_text, email_text, mailbox_text, thread_text
@@ -41,7 +40,6 @@ class GetEmail(Get):
 
 
 Show = Callable[[View], Any]
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # a folder has few mailboxes and few sets of flags, and shows them in every line
 _mailbox_text = lru_cache(maxsize=4096)(mailbox_text)
@@ -60,7 +58,7 @@ def _flags(view: View) -> dict[str, bool]:
 
 
 def _received(view: View) -> str:
-    return render_utc(_EPOCH + timedelta(microseconds=view.place.received))
+    return render_stamp(view.place.received)
 
 
 def _convenience(name: str) -> Show:

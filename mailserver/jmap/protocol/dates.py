@@ -2,6 +2,9 @@
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _DATE = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:(Z)|([+-])(\d\d):(\d\d))", re.ASCII
@@ -12,6 +15,17 @@ def render_utc(moment: datetime) -> str:
     """Show a moment in UTC, whole seconds: a fraction of zero must be left out."""
     moment = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
     return moment.isoformat("T", "seconds")[:19] + "Z"
+
+
+def render_stamp(microseconds: int) -> str:
+    """Show microseconds since 1970 as `render_utc` shows a moment: a list has one in every line."""
+    minutes, second = divmod(microseconds // 1_000_000, 60)
+    return f"{_minute(minutes)}{second:02}Z"
+
+
+@lru_cache(maxsize=4096)
+def _minute(minutes: int) -> str:
+    return (_EPOCH + timedelta(minutes=minutes)).isoformat("T", "minutes")[:16] + ":"
 
 
 def parse_date(text: str) -> datetime | None:

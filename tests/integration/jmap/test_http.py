@@ -16,6 +16,7 @@ import pytest_asyncio
 from mailserver.app.web import WebServer
 from mailserver.auth.credentials import Authenticator
 from mailserver.config import Config, Listener
+from mailserver.jmap.methods import changes
 from mailserver.jmap.protocol.ids import account_text, email_text
 from mailserver.jmap.server import Application, application
 from mailserver.mail import delivery
@@ -313,6 +314,17 @@ async def test_event_source_tells_what_was_missed(
     assert body.count(b"event: state") == 1
     for wrong in ("types=*&closeafter=no", "types=*&closeafter=x&ping=1", "closeafter=no&ping=1"):
         assert (await site.get(f"/jmap/events?{wrong}"))[0] == 400
+
+
+async def test_a_change_too_large_to_read_is_not_asked_for_forever(
+    site: Site, mail: Mail, alice: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account, state = account_text(alice.id), str(alice.modseq)
+    await delivery.accept(mail, RAW, [Target(alice.id)], received_at=NOW)
+    monkeypatch.setattr(changes, "ENTRIES", 1)
+    asked = {"accountId": account, "sinceState": state}
+    ((name, answer, _),) = await site.call(["Email/changes", asked, "0"])
+    assert (name, answer["type"]) == ("error", "cannotCalculateChanges")
 
 
 async def test_a_fault_tells_the_peer_nothing(site: Site, mail: Mail, alice: Account) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailserver.jmap.protocol.dates import parse_date, parse_utc, render_utc
+from mailserver.jmap.protocol.dates import parse_date, parse_utc, render_stamp, render_utc
 from mailserver.jmap.protocol.ids import (
     BlobName,
     Slice,
@@ -90,3 +90,10 @@ def test_a_utc_date_ends_with_z() -> None:
 def test_rendered_dates_are_utc_dates(moment: datetime, minutes: int) -> None:
     aware = moment.replace(microsecond=0, tzinfo=timezone(timedelta(minutes=minutes)))
     assert parse_utc(render_utc(aware)) == aware
+
+
+@given(st.datetimes(datetime(1900, 1, 1), datetime(9999, 12, 29)))  # noqa: DTZ001
+def test_stamps_are_rendered_as_moments_are(moment: datetime) -> None:
+    aware = moment.replace(tzinfo=UTC)
+    since = aware - datetime(1970, 1, 1, tzinfo=UTC)
+    assert render_stamp(since // timedelta(microseconds=1)) == render_utc(aware)
