@@ -1,5 +1,6 @@
 """Mailboxes: found by path, made, renamed, deleted."""
 
+import unicodedata
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ async def by_id(mail: "Mail", account: AccountId, mailbox: MailboxId) -> Mailbox
 
 def normal_path(path: str) -> str:
     """Return a path with INBOX in upper case and no trailing separator; raise Invalid."""
+    path = unicodedata.normalize("NFC", path)  # RFC 5198 §2, so that no two names look the same
     parts = path.removesuffix(SEPARATOR).split(SEPARATOR)
     if parts[0].upper() == INBOX:
         parts[0] = INBOX
@@ -45,9 +47,14 @@ def normal_path(path: str) -> str:
     for part in parts:
         if not part or len(part.encode()) > MAX_NAME:
             raise Invalid("a part of the path is empty or too long")
-        if any(ord(character) < 32 or ord(character) == 127 for character in part):
+        if not part.isprintable() and any(map(_breaks_lines, part)):
             raise Invalid("the path has a control character")
     return SEPARATOR.join(parts)
+
+
+def _breaks_lines(character: str) -> bool:
+    """Whether it is a control character, a line separator or half a character."""
+    return unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
 
 
 def _find(found: list[Mailbox], path: str) -> Mailbox:

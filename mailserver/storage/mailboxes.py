@@ -7,12 +7,12 @@ from mailserver.model import AccountId, Mailbox, MailboxId, Modseq, Role
 from mailserver.storage.database import Executor, Record
 
 
-def _mailbox(row: Record) -> Mailbox:
+def _mailbox(row: Record, path: str) -> Mailbox:
     return Mailbox(
         id=MailboxId(row["id"]),
         parent_id=row["parent_id"],
         name=row["name"],
-        path=row["path"],
+        path=path,
         role=Role(row["role"]) if row["role"] else None,
         subscribed=row["subscribed"],
         sort_order=row["sort_order"],
@@ -30,24 +30,26 @@ async def of_account(database: Executor, account: AccountId) -> list[Mailbox]:
     """Return an account's mailboxes with their paths, INBOX first, parents before children."""
     rows = await database.fetch(
         """
-        WITH RECURSIVE tree AS (
-            SELECT m.*, m.name AS path
-            FROM mailbox m
-            WHERE m.account_id = $1 AND m.parent_id IS NULL
-            UNION ALL
-            SELECT m.*, tree.path || '/' || m.name
-            FROM mailbox m
-            JOIN tree ON m.account_id = tree.account_id AND m.parent_id = tree.id
-            WHERE m.account_id = $1
-        )
-        SELECT id, parent_id, name, path, role, subscribed, sort_order, uidvalidity, uidnext,
+        SELECT id, parent_id, name, role, subscribed, sort_order, uidvalidity, uidnext,
                modseq, total, unseen, deleted, size
-        FROM tree
-        ORDER BY (role = 'inbox') IS NOT TRUE, path COLLATE "C"
+        FROM mailbox
+        WHERE account_id = $1
         """,
         account,
     )
-    return [_mailbox(row) for row in rows]
+    known = {row["id"]: (row["parent_id"], row["name"]) for row in rows}
+    found = [_mailbox(row, _path(known, row["id"])) for row in rows]
+    found.sort(key=lambda mailbox: (mailbox.role is not Role.INBOX, mailbox.path))
+    return found
+
+
+def _path(known: dict[int, tuple[int | None, str]], mailbox: int) -> str:
+    """Join the names from the root on."""
+    parent, path = known[mailbox]
+    while parent is not None:
+        parent, name = known[parent]
+        path = f"{name}/{path}"
+    return path
 
 
 async def inboxes(database: Executor, accounts: Sequence[AccountId]) -> dict[AccountId, MailboxId]:

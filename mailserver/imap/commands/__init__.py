@@ -23,6 +23,7 @@ from mailserver.imap.protocol import auth as auth_wire
 from mailserver.imap.protocol import connection as wire
 from mailserver.imap.protocol import copy as copy_wire
 from mailserver.imap.protocol import fetch as fetch_wire
+from mailserver.imap.protocol import listing as listing_wire
 from mailserver.imap.protocol import mailboxes as mailboxes_wire
 from mailserver.imap.protocol import search as search_wire
 from mailserver.imap.protocol import select as select_wire
@@ -59,8 +60,8 @@ COMMANDS: dict[bytes, Spec] = {
     b"AUTHENTICATE": Spec(auth_wire.parse_authenticate, auth.authenticate, BEFORE_LOGIN),
     b"ENABLE": Spec(wire.parse_enable, connection.enable, LOGGED_IN),
     b"NAMESPACE": Spec(wire.parse_bare, connection.namespace, LOGGED_IN),
-    b"LIST": Spec(mailboxes_wire.parse_list, mailboxes.list_mailboxes, LOGGED_IN),
-    b"LSUB": Spec(mailboxes_wire.parse_list, mailboxes.list_subscribed, LOGGED_IN),
+    b"LIST": Spec(listing_wire.parse_list, mailboxes.list_mailboxes, LOGGED_IN),
+    b"LSUB": Spec(mailboxes_wire.parse_lsub, mailboxes.list_subscribed, LOGGED_IN),
     b"STATUS": Spec(mailboxes_wire.parse_status, mailboxes.status, LOGGED_IN),
     b"CREATE": Spec(mailboxes_wire.parse_create, mailboxes.create, LOGGED_IN),
     b"DELETE": Spec(mailboxes_wire.parse_named, mailboxes.delete, LOGGED_IN),

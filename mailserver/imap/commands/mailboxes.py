@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 
-from mailserver.errors import NotFound
+from mailserver.errors import AlreadyExists, NotFound
 from mailserver.imap.protocol import responses
+from mailserver.imap.protocol.listing import List, choose
 from mailserver.imap.protocol.mailboxes import (
+    Create,
     Listing,
     Named,
     Rename,
@@ -12,25 +14,39 @@ from mailserver.imap.protocol.mailboxes import (
     StatusItem,
     matcher,
 )
-from mailserver.imap.session import Session
+from mailserver.imap.session import Refused, Session
 from mailserver.mail import listings, mailboxes
-from mailserver.model import Mailbox
+from mailserver.model import DELETED, SPECIAL_USES, Mailbox, Role
 
-INBOX = "INBOX"
+# what CREATE may ask for; \Flagged and \Important promise contents that nobody puts there
+ASSIGNABLE = {
+    SPECIAL_USES[role].lower(): role
+    for role in (Role.ARCHIVE, Role.DRAFTS, Role.JUNK, Role.SENT, Role.TRASH)
+}
 
 
-async def list_mailboxes(session: Session, command: Listing) -> None:
-    """List the mailboxes that match (RFC 3501 §6.3.8); an empty pattern asks for the delimiter."""
-    if not command.pattern:
+async def list_mailboxes(session: Session, command: List) -> None:
+    """List the mailboxes that match (RFC 3501 §6.3.8, RFC 5258), with numbers (RFC 5819)."""
+    if command.asks_for_root:
         session.send(responses.list_line(b'""', ["\\Noselect"]))
         return
     found = await mailboxes.list_all(session.mail, session.account)
     parents = {mailbox.parent_id for mailbox in found}
-    matches = matcher(command.reference + command.pattern)
-    for mailbox in found:
-        if matches(mailbox.path):
-            attributes = responses.mailbox_attributes(mailbox, has_children=mailbox.id in parents)
-            session.send(responses.list_line(responses.mailbox_name(mailbox.path), attributes))
+    for mailbox, selected, child_info in choose(command, found):
+        attributes = responses.mailbox_attributes(mailbox, has_children=mailbox.id in parents)
+        if mailbox.subscribed and command.shows_subscribed:
+            attributes.append("\\Subscribed")
+        name = responses.mailbox_name(mailbox.path)
+        numbers = b""
+        if command.status and selected:
+            try:
+                shown = await _numbers(session, mailbox, command.status)
+            except NotFound:  # it was deleted after it was found
+                continue
+            numbers = responses.status(mailbox.path, shown)
+        session.send(responses.list_line(name, attributes, child_info=child_info))
+        session.send(numbers)
+        await session.relieve()
 
 
 async def list_subscribed(session: Session, command: Listing) -> None:
@@ -64,16 +80,34 @@ def _subscribed(found: Iterable[Mailbox], pattern: str) -> list[tuple[str, bool]
 async def status(session: Session, command: Status) -> None:
     """Tell numbers about a mailbox without opening it (RFC 3501 §6.3.10)."""
     mailbox = await mailboxes.by_path(session.mail, session.account, command.mailbox)
+    numbers = await _numbers(session, mailbox, command.items)
+    session.send(responses.status(mailbox.path, numbers))
+
+
+async def _numbers(
+    session: Session, mailbox: Mailbox, items: Iterable[StatusItem]
+) -> list[tuple[bytes, int]]:
     values = {
         StatusItem.MESSAGES: mailbox.total,
         StatusItem.UIDNEXT: mailbox.uidnext,
         StatusItem.UIDVALIDITY: mailbox.uidvalidity,
         StatusItem.UNSEEN: mailbox.unseen,
+        StatusItem.SIZE: mailbox.size,
+        StatusItem.DELETED: mailbox.deleted,
     }
-    if StatusItem.RECENT in command.items:
+    if StatusItem.RECENT in items:
         values[StatusItem.RECENT] = await _count_recent(session, mailbox)
-    shown = [(item.value, values[item]) for item in command.items]
-    session.send(responses.status(mailbox.path, shown))
+    if StatusItem.DELETED_STORAGE in items:
+        values[StatusItem.DELETED_STORAGE] = await _deleted_storage(session, mailbox)
+    return [(item.value, values[item]) for item in items]
+
+
+async def _deleted_storage(session: Session, mailbox: Mailbox) -> int:
+    if not mailbox.deleted:
+        return 0
+    listing = await listings.open_listing(session.mail, session.account, mailbox.id)
+    marked = zip(listing.sizes, listing.flags, strict=True)
+    return sum(size for size, bits in marked if bits & DELETED)
 
 
 async def _count_recent(session: Session, mailbox: Mailbox) -> int:
@@ -84,9 +118,27 @@ async def _count_recent(session: Session, mailbox: Mailbox) -> int:
     return sum(uid >= first for uid in listing.uids[-(mailbox.uidnext - first) :])
 
 
-async def create(session: Session, command: Named) -> None:
-    """Make a mailbox and its missing parents (RFC 3501 §6.3.3)."""
-    await mailboxes.create(session.mail, session.account, command.mailbox)
+async def create(session: Session, command: Create) -> None:
+    """Make a mailbox and its missing parents (RFC 3501 §6.3.3), with a special use (RFC 6154)."""
+    role = None
+    if command.uses:
+        role = ASSIGNABLE.get(command.uses[0].lower())
+        if role is None or len(command.uses) > 1:
+            raise Refused(b"USEATTR", "Special use is not supported")
+    try:
+        await mailboxes.create(session.mail, session.account, command.mailbox, role)
+    except AlreadyExists:
+        if role is not None and not await _exists(session, command.mailbox):
+            raise Refused(b"USEATTR", "Another mailbox has that special use") from None
+        raise
+
+
+async def _exists(session: Session, path: str) -> bool:
+    try:
+        await mailboxes.by_path(session.mail, session.account, path)
+    except NotFound:
+        return False
+    return True
 
 
 async def delete(session: Session, command: Named) -> None:

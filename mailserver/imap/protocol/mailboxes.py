@@ -1,5 +1,6 @@
 """Commands about mailboxes: LIST LSUB STATUS CREATE DELETE RENAME SUBSCRIBE UNSUBSCRIBE."""
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -9,18 +10,21 @@ from mailserver.imap.protocol.responses import DELIMITER
 
 
 class StatusItem(Enum):
-    """What STATUS can tell (RFC 3501 §6.3.10)."""
+    """What STATUS can tell (RFC 3501 §6.3.10, RFC 8438 §2, RFC 9208 §4.1.4)."""
 
     MESSAGES = b"MESSAGES"
     RECENT = b"RECENT"
     UIDNEXT = b"UIDNEXT"
     UIDVALIDITY = b"UIDVALIDITY"
     UNSEEN = b"UNSEEN"
+    SIZE = b"SIZE"
+    DELETED = b"DELETED"
+    DELETED_STORAGE = b"DELETED-STORAGE"
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """LIST or LSUB: a reference and a pattern."""
+    """LSUB: a reference and a pattern."""
 
     reference: str
     pattern: str
@@ -42,6 +46,14 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True)
+class Create:
+    """CREATE: the name, and the special uses that the mailbox shall have (RFC 6154 §3)."""
+
+    mailbox: str
+    uses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Rename:
     """RENAME: the name that is and the name to be."""
 
@@ -49,8 +61,8 @@ class Rename:
     new: str
 
 
-def parse_list(args: Cursor) -> Listing:
-    """Read list = "LIST" SP mailbox SP list-mailbox; LSUB is the same."""
+def parse_lsub(args: Cursor) -> Listing:
+    """Read lsub = "LSUB" SP mailbox SP list-mailbox."""
     args.space()
     reference = args.mailbox()
     args.space()
@@ -61,6 +73,16 @@ def parse_list(args: Cursor) -> Listing:
 
 def parse_status(args: Cursor) -> Status:
     """Read status = "STATUS" SP mailbox SP "(" status-att *(SP status-att) ")"."""
+    args.space()
+    mailbox = args.mailbox()
+    args.space()
+    items = status_items(args)
+    args.end()
+    return Status(mailbox, items)
+
+
+def status_items(args: Cursor) -> tuple[StatusItem, ...]:
+    """Read "(" status-att *(SP status-att) ")", each item once."""
 
     def item() -> StatusItem:
         try:
@@ -68,26 +90,35 @@ def parse_status(args: Cursor) -> Status:
         except ValueError:
             args.fail("Unknown status item")
 
-    args.space()
-    mailbox = args.mailbox()
-    args.space()
-    items = args.parenthesized(item)
-    args.end()
-    return Status(mailbox, tuple(dict.fromkeys(items)))
+    return tuple(dict.fromkeys(args.parenthesized(item)))
 
 
 def parse_named(args: Cursor) -> Named:
-    """Read SP mailbox: CREATE, DELETE, SUBSCRIBE, UNSUBSCRIBE, SELECT, EXAMINE."""
+    """Read SP mailbox: DELETE, SUBSCRIBE, UNSUBSCRIBE."""
     args.space()
     mailbox = args.mailbox()
     args.end()
     return Named(mailbox)
 
 
-def parse_create(args: Cursor) -> Named:
-    """Read create = "CREATE" SP mailbox; a delimiter at its end announces children (§6.3.4)."""
-    named = parse_named(args)
-    return Named(named.mailbox.removesuffix(DELIMITER) or named.mailbox)
+def parse_create(args: Cursor) -> Create:
+    """Read create = "CREATE" SP mailbox [create-params] (RFC 6154 §6).
+
+    A delimiter at the end of the name announces children (RFC 9051 §6.3.4).
+    """
+    args.space()
+    mailbox = args.mailbox()
+    uses: list[str] = []
+    if args.peek(b" ("):
+        args.space()
+        args.parenthesized(lambda: uses.extend(_use(args)))
+    args.end()
+    return Create(mailbox.removesuffix(DELIMITER) or mailbox, tuple(dict.fromkeys(uses)))
+
+
+def _use(args: Cursor) -> list[str]:
+    args.expect(b"USE ")
+    return args.parenthesized(args.flag, allow_empty=True)
 
 
 def parse_rename(args: Cursor) -> Rename:
@@ -106,6 +137,7 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     All states of the automaton advance together as bits of one number, so a hostile pattern costs
     no more than its length times the name's.
     """
+    pattern = unicodedata.normalize("NFC", pattern)  # as names are kept
     first = pattern.split(DELIMITER, 1)[0]
     if first.upper() == "INBOX":
         pattern = "INBOX" + pattern[len(first) :]

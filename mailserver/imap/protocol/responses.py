@@ -69,10 +69,13 @@ def date_time(milliseconds: int) -> bytes:
     )
 
 
-def list_line(name: bytes, attributes: Iterable[str], word: bytes = b"LIST") -> bytes:
-    """Write one LIST or LSUB response."""
+def list_line(
+    name: bytes, attributes: Iterable[str], word: bytes = b"LIST", *, child_info: bool = False
+) -> bytes:
+    """Write one LIST or LSUB response; with CHILDINFO something below is subscribed (RFC 5258)."""
     shown = " ".join(attributes).encode("ascii")
-    return b'* %b (%b) "/" %b\r\n' % (word, shown, name)
+    extended = b' ("CHILDINFO" ("SUBSCRIBED"))' if child_info else b""
+    return b'* %b (%b) "/" %b%b\r\n' % (word, shown, name, extended)
 
 
 def mailbox_attributes(mailbox: Mailbox, *, has_children: bool) -> list[str]:

@@ -17,7 +17,8 @@ from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.errors import BadCharset, ProtocolError
 from mailserver.imap.protocol.fetch import Attribute, Fetch, Section
 from mailserver.imap.protocol.framing import Command, Framing
-from mailserver.imap.protocol.mailboxes import Listing, Named, Rename, Status, StatusItem
+from mailserver.imap.protocol.listing import List
+from mailserver.imap.protocol.mailboxes import Create, Listing, Rename, Status, StatusItem
 from mailserver.imap.protocol.search import And, HasFlag, InHeader, Messages, Not, Or, Search
 from mailserver.imap.protocol.select import Select
 from mailserver.imap.protocol.sequences import SequenceSet
@@ -55,9 +56,9 @@ GOOD = [
     (b"ID ()", Id(())),
     (b"ENABLE condstore X-A", Enable((b"CONDSTORE", b"X-A"))),
     (b"SELECT &U,BTFw-", Select("台北")),
-    (b"CREATE a/b/", Named("a/b")),
+    (b"CREATE a/b/", Create("a/b")),
     (b"RENAME a {1+}\r\nb", Rename("a", "b")),
-    (b'LIST "" %/a*]', Listing("", "%/a*]")),
+    (b'LIST "" %/a*]', List("", ("%/a*]",))),
     (b'LSUB "~/" "%"', Listing("~/", "%")),
     (b"STATUS b (uidnext messages)", Status("b", (StatusItem.UIDNEXT, StatusItem.MESSAGES))),
     (

@@ -1,0 +1,155 @@
+"""LIST with its options (RFC 5258): how it is read, and which mailboxes it is about."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from mailserver.imap.protocol.cursor import Cursor
+from mailserver.imap.protocol.mailboxes import StatusItem, matcher, status_items
+from mailserver.model import SPECIAL_USES, Mailbox, MailboxId
+
+MAX_PATTERNS = 20  # each is held against every mailbox
+
+
+class Selection(Enum):
+    """Which mailboxes are meant, besides the patterns (RFC 5258 §3.1, RFC 6154 §2)."""
+
+    SUBSCRIBED = b"SUBSCRIBED"
+    SPECIAL_USE = b"SPECIAL-USE"
+    REMOTE = b"REMOTE"  # adds mailboxes of other servers: there are none
+    RECURSIVEMATCH = b"RECURSIVEMATCH"
+
+
+class Return(Enum):
+    """What is told about them (RFC 5258 §3.2, RFC 6154 §2)."""
+
+    SUBSCRIBED = b"SUBSCRIBED"
+    CHILDREN = b"CHILDREN"  # told always
+    SPECIAL_USE = b"SPECIAL-USE"  # told always
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """LIST: the names, the selection, and what to tell of each."""
+
+    reference: str
+    patterns: tuple[str, ...]
+    extended: bool = False
+    selection: frozenset[Selection] = frozenset()
+    returns: frozenset[Return] = frozenset()
+    status: tuple[StatusItem, ...] = ()
+
+    @property
+    def asks_for_root(self) -> bool:
+        """Whether it asks for the delimiter only, as just the plain form can (RFC 5258 §3)."""
+        return not self.extended and self.patterns == ("",)
+
+    @property
+    def shows_subscribed(self) -> bool:
+        r"""Whether \Subscribed is told."""
+        return Return.SUBSCRIBED in self.returns or Selection.SUBSCRIBED in self.selection
+
+
+class Match(NamedTuple):
+    """A mailbox to list."""
+
+    mailbox: Mailbox
+    selected: bool  # False: it is listed for what is below it
+    child_info: bool  # something that the patterns hide is selected below it
+
+
+def parse_list(args: Cursor) -> List:
+    """Read list = "LIST" [SP list-select-opts] SP mailbox SP mbox-or-pat [SP list-return-opts]."""
+    args.space()
+    selection: frozenset[Selection] = frozenset()
+    extended = args.peek(b"(")
+    if extended:
+        selection = _selection(args)
+        args.space()
+    reference = args.mailbox()
+    args.space()
+    if args.peek(b"("):
+        extended = True
+        patterns = tuple(args.parenthesized(args.list_mailbox))
+        if len(patterns) > MAX_PATTERNS:
+            args.fail("Too many patterns")
+    else:
+        patterns = (args.list_mailbox(),)
+    returns: frozenset[Return] = frozenset()
+    status: tuple[StatusItem, ...] = ()
+    if args.take(b" RETURN "):
+        extended = True
+        returns, status = _returns(args)
+    args.end()
+    return List(reference, patterns, extended, selection, returns, status)
+
+
+def _selection(args: Cursor) -> frozenset[Selection]:
+    def option() -> Selection:
+        try:
+            return Selection(args.word())
+        except ValueError:
+            args.fail("Unknown selection option")
+
+    found = frozenset(args.parenthesized(option, allow_empty=True))
+    if Selection.RECURSIVEMATCH in found and Selection.SUBSCRIBED not in found:
+        args.fail("RECURSIVEMATCH needs another selection option")
+    return found
+
+
+def _returns(args: Cursor) -> tuple[frozenset[Return], tuple[StatusItem, ...]]:
+    status: list[StatusItem] = []
+
+    def option() -> Return | None:
+        name = args.word()
+        if name == b"STATUS":  # RFC 5819 §4
+            args.space()
+            status.extend(status_items(args))
+            return None
+        try:
+            return Return(name)
+        except ValueError:
+            args.fail("Unknown return option")
+
+    found = args.parenthesized(option, allow_empty=True)
+    return frozenset(one for one in found if one is not None), tuple(dict.fromkeys(status))
+
+
+def choose(command: List, found: Sequence[Mailbox]) -> list[Match]:
+    """Return what LIST answers with, in the order of `found` (RFC 5258 §3.3, §3.5)."""
+    patterns = [
+        matcher(command.reference + pattern)
+        for pattern in dict.fromkeys(command.patterns)
+        if pattern or not command.extended
+    ]
+    selected = {mailbox.id for mailbox in found if _is_selected(command, mailbox)}
+    matched = {
+        mailbox.id for mailbox in found if any(matches(mailbox.path) for matches in patterns)
+    }
+    above: set[MailboxId] = set()
+    if Selection.RECURSIVEMATCH in command.selection:
+        above = _above(found, selected - matched)
+    return [
+        Match(mailbox, mailbox.id in selected, mailbox.id in above)
+        for mailbox in found
+        if mailbox.id in matched and (mailbox.id in selected or mailbox.id in above)
+    ]
+
+
+def _is_selected(command: List, mailbox: Mailbox) -> bool:
+    if Selection.SUBSCRIBED in command.selection and not mailbox.subscribed:
+        return False
+    return Selection.SPECIAL_USE not in command.selection or mailbox.role in SPECIAL_USES
+
+
+def _above(found: Iterable[Mailbox], below: set[MailboxId]) -> set[MailboxId]:
+    """Return every ancestor of some mailboxes."""
+    parents = {mailbox.id: mailbox.parent_id for mailbox in found}
+    above: set[MailboxId] = set()
+    for mailbox in below:
+        parent = parents[mailbox]
+        while parent is not None and parent not in above:
+            above.add(parent)
+            parent = parents[parent]
+    return above

@@ -1,0 +1,155 @@
+"""LIST with options: what is read, and what is chosen."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailserver.imap.protocol.cursor import Cursor
+from mailserver.imap.protocol.errors import ProtocolError
+from mailserver.imap.protocol.listing import (
+    MAX_PATTERNS,
+    List,
+    Match,
+    Return,
+    Selection,
+    choose,
+    parse_list,
+)
+from mailserver.imap.protocol.mailboxes import Create, StatusItem, matcher, parse_create
+from mailserver.model import Mailbox, MailboxId, Modseq, Role
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        (b' "" %/a*]', List("", ("%/a*]",))),
+        (b' "" ""', List("", ("",))),
+        (b' () a ""', List("a", ("",), True)),
+        (b' "" (a "b c")', List("", ("a", "b c"), True)),
+        (
+            b' (recursivematch REMOTE SUBSCRIBED) "" *',
+            List(
+                "",
+                ("*",),
+                True,
+                frozenset({Selection.RECURSIVEMATCH, Selection.REMOTE, Selection.SUBSCRIBED}),
+            ),
+        ),
+        (
+            b' "" * return (Status (messages Size messages) special-use)',
+            List(
+                "",
+                ("*",),
+                True,
+                returns=frozenset({Return.SPECIAL_USE}),
+                status=(StatusItem.MESSAGES, StatusItem.SIZE),
+            ),
+        ),
+    ],
+)
+def test_list_is_read(text: bytes, command: List) -> None:
+    assert parse_list(Cursor((text,))) == command
+    assert command.asks_for_root == (text == b' "" ""')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b' "" ()',
+        b' (RECURSIVEMATCH SPECIAL-USE) "" *',
+        b' (SUBSCRIBED "" *',
+        b' "" * RETURN',
+        b' "" * RETURN (STATUS)',
+        b' "" * RETURN (STATUS (MESSAGES)',
+        b' "" * RETURN (STATUS (NONSENSE))',
+        b' "" * OTHER (CHILDREN)',
+        b' "" (' + b"* " * MAX_PATTERNS + b"*)",
+    ],
+)
+def test_what_list_is_not(text: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        parse_list(Cursor((text,)))
+
+
+def test_create_is_read() -> None:
+    assert parse_create(Cursor((b" a/ (USE (\\Sent \\All \\Sent))",))) == Create(
+        "a", ("\\Sent", "\\All")
+    )
+    assert parse_create(Cursor((b" a (USE ())",))) == Create("a")
+    for text in (
+        b" a ()",
+        b" a (USE)",
+        b" a (USE \\Sent)",
+        b" a (X (\\Sent))",
+        b" a (USE (\\Sent)",
+    ):
+        with pytest.raises(ProtocolError):
+            parse_create(Cursor((text,)))
+
+
+def _tree(subscribed: set[str], special: set[str]) -> list[Mailbox]:
+    """Every path of up to three levels over two names."""
+    paths = [
+        "/".join(parts) for depth in (1, 2, 3) for parts in itertools.product("ab", repeat=depth)
+    ]
+    ids = {path: MailboxId(number) for number, path in enumerate(sorted(paths), 1)}
+    return [
+        Mailbox(
+            id=ids[path],
+            parent_id=ids.get(path.rpartition("/")[0]),
+            name=path[-1],
+            path=path,
+            role=Role.SENT if path in special else None,
+            subscribed=path in subscribed,
+            sort_order=0,
+            uidvalidity=1,
+            uidnext=1,
+            modseq=Modseq(1),
+            total=0,
+            unseen=0,
+            deleted=0,
+            size=0,
+        )
+        for path in sorted(paths)
+    ]
+
+
+PATHS = [mailbox.path for mailbox in _tree(set(), set())]
+PATTERNS = st.sampled_from(["*", "%", "a", "a/%", "%/b", "*b", "a*", "%/%", "", "x"])
+
+
+@given(
+    st.sets(st.sampled_from(PATHS)),
+    st.sets(st.sampled_from(PATHS)),
+    st.lists(PATTERNS, min_size=1, max_size=3),
+    st.frozensets(st.sampled_from(Selection)),
+)
+def test_what_is_chosen_is_what_the_rules_say(
+    subscribed: set[str], special: set[str], patterns: list[str], selection: frozenset[Selection]
+) -> None:
+    found = _tree(subscribed, special)
+
+    def selected(path: str) -> bool:
+        return (Selection.SUBSCRIBED not in selection or path in subscribed) and (
+            Selection.SPECIAL_USE not in selection or path in special
+        )
+
+    def matched(path: str) -> bool:
+        return any(pattern and matcher(pattern)(path) for pattern in patterns)
+
+    wanted = []
+    for mailbox in found:
+        path = mailbox.path
+        child_info = Selection.RECURSIVEMATCH in selection and any(
+            other.startswith(path + "/") and selected(other) and not matched(other)
+            for other in PATHS
+        )
+        if matched(path) and (selected(path) or child_info):
+            wanted.append(Match(mailbox, selected(path), child_info))
+    assert choose(List("", tuple(patterns), True, selection), found) == wanted
+
+
+def test_patterns_are_compared_as_names_are_kept() -> None:
+    assert matcher("a\u0308%")("\u00e4b")
