@@ -56,6 +56,7 @@ class Committer:
         self._mail = mail
         self._waiting: list[Arrival] = []
         self._writers: set[asyncio.Task[None]] = set()
+        self._together: set[asyncio.Task[None]] = set()
         self._inboxes: dict[AccountId, MailboxId] = {}
 
     async def commit(self, arrival: Arrival) -> Accepted:
@@ -69,10 +70,18 @@ class Committer:
         # a session that is cut must not cancel the commit of what it sent
         return await asyncio.shield(arrival.done)
 
+    async def commit_together(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
+        """Commit all of them in a transaction of their own, or none; each names its mailbox."""
+        task = asyncio.create_task(self._commit(arrivals, together=True), name="committer")
+        self._together.add(task)
+        task.add_done_callback(self._together.discard)
+        await asyncio.shield(task)
+        return [arrival.done.result() for arrival in arrivals]
+
     async def drain(self) -> None:
         """Wait until nothing waits, before the database is closed."""
-        while self._writers:
-            await asyncio.wait(set(self._writers))
+        while under_way := self._writers | self._together:
+            await asyncio.wait(under_way)
 
     async def _write(self) -> None:
         task = asyncio.current_task()
@@ -126,8 +135,9 @@ class Committer:
         for arrival in left:
             _fail(arrival, error)
 
-    async def _commit(self, arrivals: Sequence[Arrival]) -> None:
-        await self._find_inboxes(arrivals)
+    async def _commit(self, arrivals: Sequence[Arrival], *, together: bool = False) -> None:
+        if not together:
+            await self._find_inboxes(arrivals)
         if sum(len(arrival.raw) for arrival in arrivals) > INLINE:
             # zstd and SHA-256 leave the interpreter free: the sessions go on meanwhile
             sealed = await asyncio.to_thread(seal, arrivals)
@@ -139,6 +149,8 @@ class Committer:
             locked = await delivery.lock_accounts(tx, sorted(accounts)) if accounts else {}
             for arrival in arrivals:
                 self._admit(batch, arrival, locked)
+                if together and arrival.done.done():
+                    arrival.done.result()  # raises why, and nothing is written
             if batch.admitted:
                 await self._place(tx, batch)
                 await batch.write(tx)

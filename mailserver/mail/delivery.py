@@ -62,6 +62,15 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
+class Incoming:
+    """One of several messages that are stored together."""
+
+    raw: bytes
+    flags: Flags
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Sealed:
     """What the commit writes of a message beside its digest."""
 
@@ -114,16 +123,12 @@ async def accept(
     """
     if not targets and outgoing is None:
         raise Invalid("a message needs a recipient")
-    if len(raw) > LARGE:
-        parsed = await asyncio.to_thread(digest, raw)
-    else:
-        parsed = digest(raw)
     first: dict[AccountId, Target] = {}
     for target in targets:
         first.setdefault(target.account_id, target)
     arrival = Arrival(
         raw,
-        parsed,
+        await _digest(raw),
         tuple(first.values()),
         outgoing,
         received_at,
@@ -131,3 +136,33 @@ async def accept(
         asyncio.get_running_loop().create_future(),
     )
     return await mail.committer.commit(arrival)
+
+
+async def accept_together(
+    mail: "Mail", account: AccountId, mailbox: MailboxId, messages: Sequence[Incoming]
+) -> list[Delivered]:
+    """Store several messages in one mailbox in one commit, within the quota: all or none.
+
+    Their UIDs ascend in the order given. Raises what `accept` raises.
+    """
+    loop = asyncio.get_running_loop()
+    arrivals = [
+        Arrival(
+            message.raw,
+            await _digest(message.raw),
+            (Target(account, mailbox, message.flags),),
+            None,
+            message.received_at,
+            True,
+            loop.create_future(),
+        )
+        for message in messages
+    ]
+    accepted = await mail.committer.commit_together(arrivals)
+    return [each.delivered[0] for each in accepted]
+
+
+async def _digest(raw: bytes) -> Digest:
+    if len(raw) > LARGE:
+        return await asyncio.to_thread(digest, raw)
+    return digest(raw)

@@ -1,26 +1,105 @@
 """APPEND."""
 
 from mailserver.errors import NotFound
-from mailserver.imap.protocol.append import Append
+from mailserver.imap.protocol.append import Append, BadUrl, NewMessage, Url
+from mailserver.imap.protocol.framing import LITERAL_LIMIT
+from mailserver.imap.protocol.sequences import compact
 from mailserver.imap.session import Refused, Session
-from mailserver.mail import delivery, mailboxes
+from mailserver.mail import content, delivery, listings, mailboxes, messages
+from mailserver.mime import Env, section
+from mailserver.model import EmailId
 
 
 async def append(session: Session, command: Append) -> bytes:
-    """Store a message in a mailbox and tell its UID (RFC 3501 §6.3.11, RFC 4315 §3)."""
+    """Store messages in a mailbox and tell their UIDs (RFC 3501 §6.3.11, RFC 4315 §3).
+
+    Several are stored all or none (RFC 3502 §6.3.11).
+    """
     mail, account = session.mail, session.account
     try:
         mailbox = await mailboxes.by_path(mail, account, command.mailbox)
     except NotFound:
         raise Refused(b"TRYCREATE", "There is no such mailbox") from None
-    if not command.message:
-        raise Refused(b"CANNOT", "A message cannot be empty")
-    accepted = await delivery.accept(
-        mail,
-        command.message,
-        [delivery.Target(account, mailbox.id, command.flags)],
-        received_at=command.received_at or mail.now(),
-        enforce_quota=True,
-    )
-    stored = accepted.delivered[0]
-    return b"APPENDUID %d %d" % (stored.uidvalidity, stored.uid)
+    room = mail.config.imap.max_append_size + LITERAL_LIMIT  # as much as the framing lets in
+    incoming = []
+    for message in command.messages:
+        raw = await _octets(session, message, room)
+        if not raw:
+            raise Refused(b"CANNOT", "A message cannot be empty")
+        room -= len(raw)
+        incoming.append(delivery.Incoming(raw, message.flags, message.received_at or mail.now()))
+    if len(incoming) > 1:
+        stored = await delivery.accept_together(mail, account, mailbox.id, incoming)
+    else:
+        (only,) = incoming
+        accepted = await delivery.accept(
+            mail,
+            only.raw,
+            [delivery.Target(account, mailbox.id, only.flags)],
+            received_at=only.received_at,
+            enforce_quota=True,
+        )
+        stored = list(accepted.delivered)
+    uids = compact([each.uid for each in stored])
+    return b"APPENDUID %d %b" % (stored[0].uidvalidity, uids)
+
+
+async def _octets(session: Session, message: NewMessage, room: int) -> bytes:
+    """Put the parts of a message together (RFC 4469 §3)."""
+    pieces = []
+    for part in message.parts:
+        piece = part if isinstance(part, bytes) else await _referred(session, part)
+        pieces.append(piece)
+        room -= len(piece)
+        if room < 0:
+            raise Refused(b"TOOBIG", "Message is too large")
+    octets = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    if len(octets) > session.mail.config.imap.max_append_size:
+        raise Refused(b"TOOBIG", "Message is too large")
+    return octets
+
+
+async def _referred(session: Session, url: Url | BadUrl) -> bytes:
+    r"""Read what a URL names; it is not \Seen for that."""
+    found = await _read(session, url) if isinstance(url, Url) else None
+    if found is None:
+        shown = bytes(
+            octet if 0x20 <= octet < 0x7F and octet != 0x5D else 0x3F for octet in url.text
+        )
+        raise Refused(b"BADURL " + shown, "There is no such message or part")
+    return found
+
+
+async def _read(session: Session, url: Url) -> bytes | None:
+    mail, account = session.mail, session.account
+    try:
+        if url.mailbox is None:
+            if session.selected is None:
+                return None
+            mailbox_id, listing = session.open.mailbox_id, session.open.listing
+            await listings.refresh(mail, listing)
+        else:
+            mailbox = await mailboxes.by_path(mail, account, url.mailbox)
+            if url.uidvalidity not in (None, mailbox.uidvalidity):
+                return None
+            mailbox_id = mailbox.id
+            listing = await listings.open_listing(mail, account, mailbox_id)
+    except NotFound:
+        return None
+    index = listing.index(url.uid)
+    if index is None:
+        return None
+    email_id = EmailId(listing.email_ids[index])
+    email = (await messages.emails(mail, account, [email_id])).get(email_id)
+    if email is None:
+        return None
+    octets = await content.content(mail, account, email.blob_id)
+    if url.section:
+        place = section(octets, Env.unpack(email.env).parts, url.section)
+        if place is None:
+            return None
+        octets = octets[place[0] : place[1]]
+    if not url.offset and url.length is None:
+        return octets
+    end = None if url.length is None else url.offset + url.length
+    return octets[url.offset : end]

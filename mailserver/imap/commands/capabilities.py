@@ -43,9 +43,15 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"LIST-EXTENDED", _always),
     (b"LIST-STATUS", _always),
     (b"STATUS=SIZE", _always),
+    (b"QUOTA", _always),
+    (b"QUOTA=RES-STORAGE", _always),
     (b"UIDPLUS", _always),
     (b"UNSELECT", _always),
     (b"MOVE", _always),
+    (b"BINARY", _always),
+    (b"MULTIAPPEND", _always),
+    (b"CATENATE", _always),
+    (b"PREVIEW", _always),
 )
 ENABLEABLE: frozenset[bytes] = frozenset()  # CONDSTORE, UTF8=ACCEPT, IMAP4rev2 when they are here
 

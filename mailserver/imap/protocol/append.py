@@ -1,28 +1,89 @@
 """APPEND."""
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
+from urllib.parse import unquote_to_bytes
 
 from mailserver.imap.protocol import flags
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.model import Flags
 
+MAX_PARTS = 1000  # that one command may put together
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """A message or a part of one, named by a relative IMAP URL (RFC 4469 §3)."""
+
+    text: bytes  # as the client wrote it
+    mailbox: str | None  # None: the selected one
+    uidvalidity: int | None
+    uid: int
+    section: str
+    offset: int
+    length: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BadUrl:
+    """A URL that names no message here."""
+
+    text: bytes
+
+
+Part = bytes | Url | BadUrl
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """One append-message: what makes up its octets, one after the other."""
+
+    flags: Flags
+    received_at: datetime | None  # None: now
+    parts: tuple[Part, ...] = field(repr=False)
+
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """APPEND: a message for a mailbox."""
+    """APPEND: messages for a mailbox, all of them or none (RFC 3502)."""
 
     mailbox: str
-    flags: Flags
-    received_at: datetime | None  # None: now
-    message: bytes = field(repr=False)
+    messages: tuple[NewMessage, ...]
+
+
+_URL = re.compile(
+    rb"(?![a-z][a-z0-9+.-]*:|//)"  # nothing absolute
+    rb"(?:/?(?P<mailbox>[^;/?#][^;?#]*?)(?:;UIDVALIDITY=(?P<validity>[1-9]\d{0,9}))?)?"
+    rb"(?:^|/);UID=(?P<uid>[1-9]\d{0,9})"
+    rb"(?:/;SECTION=(?P<section>[^;?#/]+))?"
+    rb"(?:/;PARTIAL=(?P<offset>\d{1,10})(?:\.(?P<length>[1-9]\d{0,9}))?)?",
+    re.IGNORECASE,
+)
+_SECTION = re.compile(
+    r"(?:[1-9]\d{0,4}(?:\.[1-9]\d{0,4}){0,200}(?:\.(?:HEADER|TEXT|MIME))?|HEADER|TEXT)",
+    re.IGNORECASE,
+)
 
 
 def parse_append(args: Cursor) -> Append:
-    """Read append = "APPEND" SP mailbox [SP flag-list] [SP date-time] SP literal."""
+    """Read append = "APPEND" SP mailbox 1*append-message (RFC 3502 §6)."""
     args.space()
     mailbox = args.mailbox()
     args.space()
+    messages = [_message(args)]
+    parts = len(messages[0].parts)
+    while args.take(b" ") and not args.at_end():  # QUIRK(several): a space at the end
+        messages.append(_message(args))
+        parts += len(messages[-1].parts)
+        if parts > MAX_PARTS:
+            args.fail("Too many messages or parts")
+    args.end()
+    return Append(mailbox, tuple(messages))
+
+
+def _message(args: Cursor) -> NewMessage:
+    """Read append-message = [SP flag-list] [SP date-time] SP append-data, after its first SP."""
     names: list[str] = []
     if args.peek(b"("):
         names = args.flag_list()
@@ -31,8 +92,47 @@ def parse_append(args: Cursor) -> Append:
     if args.peek(b'"'):
         received_at = args.date_time()
         args.space()
-    message = args.literal()
-    args.end()
+    parts: tuple[Part, ...]
+    if args.take(b"CATENATE "):
+        parts = tuple(args.parenthesized(lambda: _part(args)))
+    else:
+        parts = (args.literal(),)
     # QUIRK(several): \Recent among the flags of a copied message is dropped, not refused
     kept = flags.read([name for name in names if name.lower() != "\\recent"])
-    return Append(mailbox, kept, received_at, message)
+    return NewMessage(kept, received_at, parts)
+
+
+def _part(args: Cursor) -> Part:
+    """Read cat-part = "TEXT" SP literal / "URL" SP astring."""
+    kind = args.word()
+    args.space()
+    if kind == b"TEXT":
+        return args.literal()
+    if kind != b"URL":
+        args.fail("Expected TEXT or URL")
+    return parse_url(args.astring())
+
+
+def parse_url(text: bytes) -> Url | BadUrl:
+    """Read [mailbox [";UIDVALIDITY="n]] "/;UID="n ["/;SECTION="s] ["/;PARTIAL="o["."n]]."""
+    found = _URL.fullmatch(text)
+    if found is None:
+        return BadUrl(text)
+    try:
+        mailbox = None
+        if found["mailbox"] is not None:
+            mailbox = unquote_to_bytes(found["mailbox"].rstrip(b"/")).decode()
+        section = unquote_to_bytes(found["section"] or b"").decode("ascii")
+    except UnicodeDecodeError:
+        return BadUrl(text)
+    if section and not _SECTION.fullmatch(section):
+        return BadUrl(text)
+    return Url(
+        text,
+        mailbox,
+        int(found["validity"]) if found["validity"] else None,
+        int(found["uid"]),
+        section.upper(),
+        int(found["offset"] or 0),
+        int(found["length"]) if found["length"] else None,
+    )

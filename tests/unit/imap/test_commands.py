@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mailserver.imap.commands import COMMANDS
 from mailserver.imap.protocol import fetch as fetch_wire
 from mailserver.imap.protocol import search
-from mailserver.imap.protocol.append import Append
+from mailserver.imap.protocol.append import Append, BadUrl, NewMessage, Url, parse_url
 from mailserver.imap.protocol.auth import Authenticate, Login
 from mailserver.imap.protocol.connection import Enable, Id
 from mailserver.imap.protocol.copy import Copy
@@ -63,10 +63,28 @@ GOOD = [
     (b"STATUS b (uidnext messages)", Status("b", (StatusItem.UIDNEXT, StatusItem.MESSAGES))),
     (
         b'APPEND x (\\Seen kw) " 7-Feb-1994 21:52:25 -0800" {4+}\r\nbody',
-        Append("x", Flags(SEEN, ("kw",)), datetime(1994, 2, 8, 5, 52, 25, tzinfo=UTC), b"body"),
+        Append(
+            "x",
+            (
+                NewMessage(
+                    Flags(SEEN, ("kw",)), datetime(1994, 2, 8, 5, 52, 25, tzinfo=UTC), (b"body",)
+                ),
+            ),
+        ),
     ),
-    (b"APPEND x (\\Recent) {1+}\r\n\0", Append("x", Flags(), None, b"\0")),
-    (b"APPEND x {0+}\r\n", Append("x", Flags(), None, b"")),
+    (b"APPEND x (\\Recent) {1+}\r\n\0", Append("x", (NewMessage(Flags(), None, (b"\0",)),))),
+    (b"APPEND x {0+}\r\n", Append("x", (NewMessage(Flags(), None, (b"",)),))),
+    (
+        b"APPEND x {1+}\r\na (\\Seen) {1+}\r\nb",
+        Append("x", (NewMessage(Flags(), None, (b"a",)), NewMessage(Flags(SEEN), None, (b"b",)))),
+    ),
+    (
+        b'APPEND x CATENATE (TEXT ~{1+}\r\na URL "/;UID=7")',
+        Append(
+            "x",
+            (NewMessage(Flags(), None, (b"a", Url(b"/;UID=7", None, None, 7, "", 0, None))),),
+        ),
+    ),
     (b"STORE 1 +FLAGS \\Deleted", Store(ONE, False, FlagChange.ADD, Flags(DELETED), False)),
     (
         b"UID STORE 1 -flags.silent (\\seen $Odd)",
@@ -281,3 +299,28 @@ def test_what_a_section_needs() -> None:
     assert [one.specifier for one in (header, nested, part)] == ["HEADER", "2.HEADER", "2"]
     assert not Fetch(ONE, False, (Attribute.UID, header)).sets_seen
     assert Fetch(ONE, False, (header, part)).sets_seen
+
+
+URL = b"/a%20b/c;UIDVALIDITY=5/;UID=20/;section=1.mime/;PARTIAL=1.2"
+
+
+def test_an_imap_url_names_a_part_of_a_message() -> None:
+    assert parse_url(URL) == Url(URL, "a b/c", 5, 20, "1.MIME", 1, 2)
+    assert parse_url(b"INBOX/;UID=1") == Url(b"INBOX/;UID=1", "INBOX", None, 1, "", 0, None)
+    assert parse_url(b";UID=1") == Url(b";UID=1", None, None, 1, "", 0, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"imap://host/INBOX/;UID=1",
+        b"/INBOX",
+        b"/INBOX/;UID=0",
+        b"/INBOX/;UID=1/;SECTION=1.HEADER.FIELDS",
+        b"/INBOX/;UID=1/;SECTION=%FF",
+        b"/IN%FFBOX/;UID=1",
+        b"",
+    ],
+)
+def test_what_names_no_message_is_a_bad_url(text: bytes) -> None:
+    assert parse_url(text) == BadUrl(text)
