@@ -6,6 +6,7 @@ In `tests/transcript/imap/*.txt`:
     @login                 connections are alice, logged in; without it they begin at the greeting
     @insecure              connections are not under TLS
     @deliver NAME [FLAGS]  a message of `MESSAGES` arrives in alice's INBOX
+    @quota OCTETS          alice has room for that much
     C: a1 NOOP             the client of connection 1 sends a line
     C~ text                the client sends octets without a line end; \\r \\n \\t \\x are escapes
     S: a1 OK ...           the server's next line; "..." is anything, to the end or in the middle
@@ -32,6 +33,7 @@ from mailserver.imap.session import Channel, Disconnected, Session
 from mailserver.mail import delivery
 from mailserver.mail.context import Mail
 from mailserver.model import Account, Flags, Principal
+from mailserver.storage import accounts
 
 FOLDER = Path(__file__).parent / "imap"
 PATIENCE = 20.0  # seconds until an answer that does not come fails the test
@@ -210,6 +212,8 @@ class Script:
             self.log_in = True
         elif words[0] == "insecure":
             self.secure = False
+        elif words[0] == "quota":
+            await accounts.set_quota(self.mail.database, self.account.id, int(words[1]))
         else:
             assert words[0] == "deliver"
             await delivery.accept(

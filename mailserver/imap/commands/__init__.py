@@ -13,6 +13,7 @@ from mailserver.imap.commands import (
     fetch,
     idle,
     mailboxes,
+    quota,
     search,
     select,
     store,
@@ -25,6 +26,7 @@ from mailserver.imap.protocol import copy as copy_wire
 from mailserver.imap.protocol import fetch as fetch_wire
 from mailserver.imap.protocol import listing as listing_wire
 from mailserver.imap.protocol import mailboxes as mailboxes_wire
+from mailserver.imap.protocol import quota as quota_wire
 from mailserver.imap.protocol import search as search_wire
 from mailserver.imap.protocol import select as select_wire
 from mailserver.imap.protocol import store as store_wire
@@ -68,6 +70,8 @@ COMMANDS: dict[bytes, Spec] = {
     b"RENAME": Spec(mailboxes_wire.parse_rename, mailboxes.rename, LOGGED_IN),
     b"SUBSCRIBE": Spec(mailboxes_wire.parse_named, mailboxes.subscribe, LOGGED_IN),
     b"UNSUBSCRIBE": Spec(mailboxes_wire.parse_named, mailboxes.unsubscribe, LOGGED_IN),
+    b"GETQUOTA": Spec(quota_wire.parse_getquota, quota.get_quota, LOGGED_IN),
+    b"GETQUOTAROOT": Spec(quota_wire.parse_getquotaroot, quota.get_quota_root, LOGGED_IN),
     b"SELECT": Spec(select_wire.parse_select, select.select, LOGGED_IN),
     b"EXAMINE": Spec(select_wire.parse_select, select.examine, LOGGED_IN),
     b"APPEND": Spec(append_wire.parse_append, append.append, LOGGED_IN, ask=True),
