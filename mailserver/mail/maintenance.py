@@ -1,4 +1,4 @@
-"""What keeps the store small: old entries of the change log go."""
+"""What keeps the store small: old entries of the change log go, and forgotten uploads."""
 
 import asyncio
 import logging
@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from mailserver.errors import MailError
+from mailserver.mail import uploads
 from mailserver.storage import changes, leases
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ async def run(mail: "Mail", owner: str) -> None:
 
 
 async def once(mail: "Mail", owner: str) -> int:
-    """Trim the change log unless another process does; return how many entries went.
+    """Trim the change log and forget uploads, unless another process does.
+
+    Return how many entries of the change log went.
 
     A client that was away longer reads its mailboxes anew: JMAP cannotCalculateChanges
     (RFC 8620 §5.2), QRESYNC without VANISHED EARLIER (RFC 7162 §3.2.5.2).
@@ -38,6 +41,9 @@ async def once(mail: "Mail", owner: str) -> int:
     now = mail.now()
     if not await leases.take(mail.database, LEASE, owner, now, LEASE_TIME):
         return 0
+    expired = await uploads.expire(mail, now)
+    if expired:
+        log.info("uploads forgotten", extra={"uploads": expired})
     kept = timedelta(seconds=mail.config.store.change_log)
     trimmed = await changes.trim(mail.database, now - kept)
     if trimmed:

@@ -107,6 +107,7 @@ STATEMENTS = (
         PRIMARY KEY (account_id, blob_id)
     )
     """,
+    "CREATE INDEX upload_created ON upload (created_at)",
     """
     CREATE TABLE lease (                            -- background work that one process does
         name       text PRIMARY KEY,

@@ -17,7 +17,7 @@ from mailserver.jmap.protocol.ids import account_text
 from mailserver.jmap.server import resource
 from mailserver.jmap.server.access import Access, header_map, peer_of
 from mailserver.jmap.server.api import Api
-from mailserver.jmap.server.blobs import Downloads
+from mailserver.jmap.server.blobs import Downloads, Uploads
 from mailserver.jmap.server.events import EventSource, parse_wish
 from mailserver.jmap.server.replies import (
     JSON,
@@ -83,6 +83,7 @@ class Application:
         self._access = Access(authenticator, mail.metrics)
         self._api = Api(mail)
         self._downloads = Downloads(mail, self._api.limits)
+        self._uploads = Uploads(mail, self._api.limits)
         self._events = EventSource(mail)
         self._routes = tuple(
             Route(path, handler, methods=[method])
@@ -191,8 +192,10 @@ class Application:
         )
 
     async def _upload(self, exchange: Exchange) -> None:
-        await self._principal_of(exchange)
-        raise simple_problem(501, "uploads are not supported yet")
+        principal = await self._principal_of(exchange)
+        await self._uploads.take(
+            principal.account_id, exchange.headers, exchange.receive, exchange.send
+        )
 
     async def _event_source(self, exchange: Exchange) -> None:
         principal = await self._principal_of(exchange)

@@ -1,16 +1,29 @@
-"""Download of messages and of their parts (RFC 8620 §6.2)."""
+"""Upload (RFC 8620 §6.1), and download of messages and of their parts (§6.2)."""
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from urllib.parse import quote
 
+import orjson
+
 from mailserver.errors import NotFound
-from mailserver.jmap.protocol.ids import BlobName, parse_blob
-from mailserver.jmap.server.access import Gate
-from mailserver.jmap.server.replies import CORS, NOSNIFF, Header, Send
+from mailserver.jmap.protocol.ids import BlobName, account_text, blob_text, parse_blob
+from mailserver.jmap.server.access import Gate, read_body
+from mailserver.jmap.server.replies import (
+    CORS,
+    JSON,
+    NO_STORE,
+    NOSNIFF,
+    Header,
+    Receive,
+    Send,
+    reply,
+    simple_problem,
+)
 from mailserver.jmap.session import Limits
-from mailserver.mail import content
+from mailserver.mail import content, uploads
 from mailserver.mail.context import Mail
 from mailserver.mime import decode_body
 from mailserver.model import AccountId
@@ -20,6 +33,9 @@ SEND_TIMEOUT = 60.0  # seconds for one chunk
 LARGE = 1024 * 1024  # octets; a larger part is decoded in a thread
 MAX_NAME = 200  # characters of a file name
 DEFAULT_TYPE = "application/octet-stream"
+UPLOAD_TIME = 600.0  # seconds in which the octets of an upload must come
+UPLOAD_MEMORY = 256 * 1024 * 1024  # octets of uploads in memory, of all accounts together
+MAX_TYPE = 200  # characters of a content type
 
 _MEDIA_TYPE = re.compile(
     r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}"
@@ -64,6 +80,54 @@ class Downloads:
         if part.length > LARGE:
             return await asyncio.to_thread(decode_body, raw[part.start : end], part.encoding)
         return decode_body(raw[part.start : end], part.encoding)
+
+
+class Uploads:
+    """Takes blobs in."""
+
+    def __init__(self, mail: Mail, limits: Limits, memory: int = UPLOAD_MEMORY) -> None:
+        self._mail = mail
+        self._most = limits.max_size_upload
+        self._free = max(memory, self._most)  # one upload always fits
+        self._gate = Gate(limits.max_concurrent_upload, "maxConcurrentUpload")
+
+    async def take(
+        self, account: AccountId, headers: Mapping[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        """Store what the client sends and answer with its blob id."""
+        async with self._gate.enter(account):
+            with self._memory(headers):
+                try:
+                    async with asyncio.timeout(UPLOAD_TIME):
+                        raw = await read_body(receive, headers, self._most, "maxSizeUpload")
+                except TimeoutError:
+                    raise simple_problem(408, "the upload took too long") from None
+                blob = await uploads.store(self._mail, account, raw)
+        answer = {
+            "accountId": account_text(account),
+            "blobId": blob_text(blob),
+            "type": _sent_type(headers),
+            "size": len(raw),
+        }
+        await reply(send, 201, orjson.dumps(answer), (JSON, NO_STORE))
+
+    @contextmanager
+    def _memory(self, headers: Mapping[bytes, bytes]) -> Iterator[None]:
+        """Set memory aside; without an announced length, for the largest upload."""
+        announced = headers.get(b"content-length", b"")[:20]
+        size = min(int(announced), self._most) if announced.isdigit() else self._most
+        if size > self._free:
+            raise simple_problem(503, "too many uploads at once; try again later")
+        self._free -= size
+        try:
+            yield
+        finally:
+            self._free += size
+
+
+def _sent_type(headers: Mapping[bytes, bytes]) -> str:
+    found = headers.get(b"content-type", b"").decode("latin-1")[:MAX_TYPE]
+    return found or DEFAULT_TYPE
 
 
 def _pieces(octets: bytes) -> Iterator[bytes]:

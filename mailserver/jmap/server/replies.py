@@ -10,6 +10,7 @@ from mailserver.errors import (
     Forbidden,
     MailError,
     NotFound,
+    OverQuota,
     TooLarge,
     Unavailable,
 )
@@ -42,6 +43,7 @@ _STATUS: dict[type[MailError], tuple[int, str]] = {
     AuthenticationFailed: (401, "wrong login or password"),
     Forbidden: (403, "not allowed"),
     NotFound: (404, "not found"),
+    OverQuota: (507, "the account has no room for this"),
     TooLarge: (413, "too large"),
     TooManyAttempts: (429, "too many attempts; try again later"),
     Unavailable: (503, "temporarily unavailable; try again later"),

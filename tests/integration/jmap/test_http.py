@@ -17,12 +17,16 @@ from mailserver.app.web import WebServer
 from mailserver.auth.credentials import Authenticator
 from mailserver.config import Config, Listener
 from mailserver.jmap.methods import changes
+from mailserver.jmap.protocol.errors import RequestError
 from mailserver.jmap.protocol.ids import account_text, email_text
 from mailserver.jmap.server import Application, application
+from mailserver.jmap.server.blobs import Uploads
+from mailserver.jmap.server.replies import Message
 from mailserver.mail import delivery
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Accepted, Target
 from mailserver.model import Account
+from mailserver.storage import accounts
 
 PASSWORD = "correct horse"
 CORE, MAIL = "urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail"
@@ -83,7 +87,10 @@ class Site:
 @pytest.fixture
 def config() -> Config:
     return Config.model_validate(
-        {"server": {"hostname": "mail.example.test"}, "http": {"max_request_size": 20_000}}
+        {
+            "server": {"hostname": "mail.example.test"},
+            "http": {"max_request_size": 20_000, "max_upload_size": 30_000},
+        }
     )
 
 
@@ -236,10 +243,77 @@ async def test_limits_of_requests(site: Site, alice: Account) -> None:
     assert (status, problem["type"]) == (400, "urn:ietf:params:jmap:error:notJSON")
     status, _, _ = await asyncio.to_thread(site.ask, "DELETE", "/jmap/api")
     assert status == 405
-    status, _, answer = await asyncio.to_thread(
-        site.ask, "POST", f"/jmap/upload/{account_text(alice.id)}", b"x"
+
+
+async def test_an_upload_is_there_at_once(
+    site: Site, mail: Mail, alice: Account, bob: Account
+) -> None:
+    account = account_text(alice.id)
+    for content in (ATTACHMENT, b"", ATTACHMENT):
+        status, headers, body = await asyncio.to_thread(
+            site.ask, "POST", f"/jmap/upload/{account}/", content, headers={"Content-Type": "a/b"}
+        )
+        answer = json.loads(body)
+        assert status == 201
+        assert headers["access-control-allow-origin"] == "*"
+        blob = "b" + hashlib.sha256(content).hexdigest()
+        assert answer == {
+            "accountId": account, "blobId": blob, "type": "a/b", "size": len(content),
+        }  # fmt: skip
+        assert (await site.get(f"/jmap/download/{account}/{blob}/x"))[::2] == (200, content)
+        status, _, _ = await site.get(
+            f"/jmap/download/{account_text(bob.id)}/{blob}/x", login=bob.login
+        )
+        assert status == 404
+    status, _, _ = await asyncio.to_thread(
+        site.ask, "POST", f"/jmap/upload/{account}", b"x", login=bob.login
     )
-    assert (status, json.loads(answer)["status"]) == (501, 501)
+    assert status == 404
+
+
+async def test_uploads_are_limited(site: Site, mail: Mail, alice: Account) -> None:
+    account = account_text(alice.id)
+
+    def upload(content: bytes) -> tuple[int, Any]:
+        status, _, body = site.ask("POST", f"/jmap/upload/{account}", content)
+        return status, json.loads(body)
+
+    status, problem = await asyncio.to_thread(upload, b"x" * 30_001)
+    assert (status, problem["limit"]) == (413, "maxSizeUpload")
+    await accounts.set_quota(mail.database, alice.id, 1500)
+    assert (await asyncio.to_thread(upload, b"x" * 1000))[0] == 201
+    assert (await asyncio.to_thread(upload, b"y" * 1000))[0] == 507
+    assert (await asyncio.to_thread(upload, b"x" * 1000))[0] == 201  # it is there
+
+
+async def test_uploads_of_all_together_have_a_bound(site: Site, alice: Account) -> None:
+    account = account_text(alice.id)
+    uploads = Uploads(mail=site.app._mail, limits=site.app._api.limits, memory=1)
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def stalled() -> Message:
+        began.set()
+        await go_on.wait()
+        return {"type": "http.request", "body": b"slow"}
+
+    async def at_once() -> Message:
+        return {"type": "http.request", "body": b"fast"}
+
+    slow = asyncio.create_task(uploads.take(alice.id, {}, stalled, send))
+    await asyncio.wait_for(began.wait(), 10)
+    with pytest.raises(RequestError) as refused:
+        await uploads.take(alice.id, {}, at_once, send)
+    assert refused.value.status == 503
+    go_on.set()
+    await slow
+    await uploads.take(alice.id, {}, at_once, send)
+    answers = [json.loads(each["body"]) for each in sent[1::2]]
+    assert [each["accountId"] for each in answers] == [account, account]
 
 
 async def test_a_body_without_length_is_limited_too(site: Site, alice: Account) -> None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from mailserver.errors import CannotCalculateChanges
-from mailserver.mail import changes, delivery, listings, mailboxes, maintenance
+from mailserver.mail import changes, delivery, listings, mailboxes, maintenance, uploads
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
 from mailserver.model import Account
@@ -34,3 +34,20 @@ async def test_old_changes_go_and_listings_load_anew(mail: Mail, alice: Account)
 async def test_a_state_from_the_future_is_no_state(mail: Mail, alice: Account) -> None:
     with pytest.raises(CannotCalculateChanges):
         await changes.since(mail, alice.id, alice.modseq + 5, limit=None)
+
+
+async def test_uploads_go_after_a_day(mail: Mail, alice: Account, bob: Account) -> None:
+    blob = await uploads.store(mail, alice.id, b"only uploaded")
+    used = await uploads.store(mail, bob.id, b"Subject: used\r\n\r\n")
+    await delivery.accept(mail, b"Subject: used\r\n\r\n", [Target(bob.id)], received_at=mail.now())
+    await maintenance.once(mail, "test")
+    wanted = "SELECT refs FROM blob WHERE id = $1"
+    assert await mail.database.fetchval(wanted, blob) == 1
+    assert await mail.database.fetchval(wanted, used) == 2
+
+    now = mail.now
+    mail.now = lambda: now() + uploads.KEPT + timedelta(seconds=1)
+    await maintenance.once(mail, "test")
+    assert await mail.database.fetchval(wanted, blob) == 0
+    assert await mail.database.fetchval(wanted, used) == 1
+    assert await mail.database.fetchval("SELECT count(*) FROM upload") == 0

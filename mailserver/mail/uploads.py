@@ -1,0 +1,60 @@
+"""What clients upload before they make messages of it."""
+
+import asyncio
+import hashlib
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from mailserver.errors import NotFound, OverQuota
+from mailserver.model import AccountId, BlobId
+from mailserver.storage import bodies, delivery, uploads
+from mailserver.storage.bodies import NewBody
+from mailserver.storage.compression import compressor
+
+if TYPE_CHECKING:
+    from mailserver.mail.context import Mail
+
+INLINE = 48 * 1024  # bytes that are hashed and compressed at once: a thread would cost as much
+KEPT = timedelta(days=1)  # drafts are saved again and again from what was uploaded once
+ROOM = 1024 * 1024 * 1024  # bytes of uploads of one account, quota or not
+BATCH = 1000  # uploads looked at for one round of expiry
+
+
+async def store(mail: "Mail", account: AccountId, raw: bytes) -> BlobId:
+    """Store an upload and return its blob, durable and readable at once.
+
+    It is kept for a day after the last time that the same bytes were uploaded, and longer when a
+    message needs it. Uploads count against the quota while they last. Raises OverQuota, NotFound.
+    """
+    if len(raw) > INLINE:
+        blob, data = await asyncio.to_thread(_sealed, raw)
+    else:
+        blob, data = _sealed(raw)
+    async with mail.database.transaction() as tx:
+        room = (await delivery.lock_accounts(tx, [account])).get(account)
+        if room is None:
+            raise NotFound("account")
+        now = mail.now()
+        if await uploads.touch(tx, account, blob, now):
+            used = await uploads.size(tx, account) + len(raw)
+            limit = room.quota_limit
+            if used > ROOM or (limit is not None and room.quota_used + used > limit):
+                raise OverQuota("account")
+            await bodies.insert(tx, [NewBody(account, blob, len(raw), 1, data)], now)
+    return blob
+
+
+def _sealed(raw: bytes) -> tuple[BlobId, bytes]:
+    return BlobId(hashlib.sha256(raw).digest()), compressor()(raw)
+
+
+async def expire(mail: "Mail", now: datetime) -> int:
+    """Forget uploads that had their time; return how many. Their blobs are collected later."""
+    before = now - KEPT
+    count = 0
+    while accounts := await uploads.accounts_with_old(mail.database, before, BATCH):
+        for account in accounts:
+            async with mail.database.transaction() as tx:
+                await delivery.lock_accounts(tx, [account])
+                count += await uploads.expire(tx, account, before, now)
+    return count
