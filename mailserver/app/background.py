@@ -25,6 +25,8 @@ class Background:
 
     def run(self, name: str, work: Work) -> None:
         """Keep `work` going until `stop`; work that returns has ended by itself."""
+        if name in self._tasks:
+            raise ValueError(f"background task {name} runs already")
         self._tasks[name] = asyncio.create_task(self._keep(name, work), name=name)
 
     async def stop(self) -> None:

@@ -160,7 +160,6 @@ class Server:
         """Start what goes on beside the sessions."""
         store.tell_others(mail, self._backends, self._background, self._name)
         self._background.run("maintenance", lambda: maintenance.run(mail, self._name))
-        self._background.run("maintenance", lambda: maintenance.run(mail, self._name))
         self._background.run("queue size", every(QUEUE_COUNT, self._count_queue))
         self._background.run("s3", every(S3_CHECK, self._watch_s3))
         if self.config.mover.enabled:

@@ -43,6 +43,18 @@ async def test_work_that_ends_is_not_started_again() -> None:
     await tasks.stop()
 
 
+async def test_a_name_is_for_one_task() -> None:
+    tasks = Background(Metrics("test"))
+
+    async def nothing() -> None:
+        await asyncio.Event().wait()
+
+    tasks.run("mover", nothing)
+    with pytest.raises(ValueError, match="mover"):
+        tasks.run("mover", nothing)
+    await tasks.stop()
+
+
 async def test_every_repeats_until_cancelled() -> None:
     rounds = 0
     enough = asyncio.Event()
