@@ -42,6 +42,10 @@ _TRANSIENT = (
     asyncpg.TransactionRollbackError,  # class 40: deadlock, serialisation
     asyncpg.ReadOnlySQLTransactionError,  # a standby after a failover
     asyncpg.InvalidAuthorizationSpecificationError,  # a rotated password
+    asyncpg.InvalidCatalogNameError,  # a database that is being restored
+    asyncpg.PostgresSystemError,  # class 58: a disk that fails
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.LockNotAvailableError,  # a lock_timeout set by who runs the database
     asyncpg.InternalClientError,
 )
 _GONE = re.compile(r"clos|terminat|releas", re.IGNORECASE)
@@ -85,7 +89,10 @@ class Database:
         """Open a connection outside the pool, for LISTEN; the caller closes it."""
         with translated():
             return await asyncpg.connect(
-                self._dsn(), timeout=ACQUIRE_TIMEOUT, server_settings=SETTINGS
+                self._dsn(),
+                timeout=ACQUIRE_TIMEOUT,
+                command_timeout=COMMAND_TIMEOUT,
+                server_settings=SETTINGS,
             )
 
     async def close(self) -> None:

@@ -72,7 +72,8 @@ class Notifier:
                 while True:
                     if await self._woken(recheck):
                         await self._send(connection)
-                    else:
+                    # also when there is always something to send
+                    if asyncio.get_running_loop().time() >= recheck:
                         await self.recheck()
                         recheck = asyncio.get_running_loop().time() + RECHECK_TIME
         finally:
@@ -100,15 +101,21 @@ class Notifier:
                 names.append(f"mail_{number}")
                 texts.append(f"{self._origin} {text}")
         # a closed connection raises even when there is nothing to say
-        with translated():
-            await connection.execute(
-                """
-                SELECT pg_notify(name, text)
-                FROM unnest($1::text[], $2::text[]) AS n(name, text)
-                """,
-                names,
-                texts,
-            )
+        try:
+            with translated():
+                await connection.execute(
+                    """
+                    SELECT pg_notify(name, text)
+                    FROM unnest($1::text[], $2::text[]) AS n(name, text)
+                    """,
+                    names,
+                    texts,
+                )
+        except MailError:
+            # told over the next connection; what came meanwhile is newer
+            self._waiting = waiting | self._waiting
+            self._wake.set()
+            raise
 
     def _heard(self, connection: object, pid: int, channel: str, payload: object) -> None:
         origin, _, items = str(payload).partition(" ")

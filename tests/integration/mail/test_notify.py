@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import asyncpg
+import pytest
 import pytest_asyncio
 
+from mailserver.errors import Unavailable
 from mailserver.events import Hub
 from mailserver.mail import delivery, listings, mailboxes
 from mailserver.mail.context import Mail
@@ -84,3 +86,20 @@ async def test_what_was_lost_while_the_connection_was_down_is_healed(
     async with asyncio.timeout(60):
         assert await subscription.wait() == delivered.modseq
     assert notifier.listening.is_set()
+
+
+async def test_what_could_not_be_sent_is_sent_over_the_next_connection(
+    mail: Mail, alice: Account, database: Database, there: tuple[Notifier, Hub]
+) -> None:
+    notifier = Notifier(database, mail.events, Metrics("here"), "here")
+    subscription = there[1].subscribe(alice.id)
+    notifier.tell(alice.id, Modseq(77))
+    lost = await database.connect()
+    lost.terminate()
+    with pytest.raises(Unavailable):
+        await notifier._send(lost)
+    task = asyncio.create_task(notifier.run())
+    async with asyncio.timeout(10):
+        assert await subscription.wait() == 77
+    task.cancel()
+    await asyncio.wait([task])
