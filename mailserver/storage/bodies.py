@@ -177,35 +177,38 @@ async def to_drop(
     return [_location(row) for row in rows]
 
 
-async def drop(tx: Executor, account: AccountId, ids: Sequence[BlobId]) -> None:
-    """Drop hot copies; the objects are the only copy from now on."""
+async def drop(tx: Executor, account: AccountId, places: Sequence[Location]) -> None:
+    """Drop hot copies unless their objects changed; those are the only copy from now on."""
     await tx.execute(
         """
         WITH cold AS (
             UPDATE blob
             SET hot = false
-            WHERE account_id = $1 AND id = ANY($2::bytea[]) AND object IS NOT NULL
-            RETURNING account_id, id
+            FROM unnest($2::bytea[], $3::text[]) AS d(id, object)
+            WHERE blob.account_id = $1 AND blob.id = d.id AND blob.object = d.object
+            RETURNING blob.account_id, blob.id
         )
         DELETE FROM blob_hot
         USING cold
         WHERE blob_hot.account_id = cold.account_id AND blob_hot.id = cold.id
         """,
         account,
-        ids,
+        [place.id for place in places],
+        [place.object for place in places],
     )
 
 
-async def forget_object(tx: Executor, account: AccountId, blob: BlobId) -> None:
+async def forget_object(tx: Executor, place: Location) -> None:
     """Note that the object of a hot body is not there after all, so that it is copied again."""
     await tx.execute(
         """
         UPDATE blob
         SET object = NULL, "offset" = NULL, copied_at = NULL
-        WHERE account_id = $1 AND id = $2 AND hot
+        WHERE account_id = $1 AND id = $2 AND object = $3 AND hot
         """,
-        account,
-        blob,
+        place.account_id,
+        place.id,
+        place.object,
     )
 
 

@@ -75,15 +75,17 @@ class Mover:
         return max(copied, dropped, collected) >= BATCH
 
     async def copy(self) -> int:
-        """Write bodies to S3 and read them back; return how many there were to copy."""
+        """Write bodies to S3 and read them back; return how many were."""
         before = self._now() - timedelta(seconds=self._settings.copy_after)
         waiting = await bodies.to_copy(self._database, before, BATCH)
-        moves = await self._each(waiting, self._copy_one)
+        moves, failure = await self._each(waiting, self._copy_one)
         done = [move for move in moves if move is not None]
         if done:
             await bodies.copied(self._database, done, self._now())
             self._metrics.blobs_moved.inc(len(done))
-        return len(waiting)
+        if failure is not None:
+            raise failure
+        return len(done)
 
     async def _copy_one(self, location: Location) -> tuple[AccountId, BlobId, str] | None:
         data = (await bodies.hot(self._database, location.account_id, [location.id])).get(
@@ -100,7 +102,7 @@ class Mover:
         return location.account_id, location.id, name
 
     async def drop(self) -> int:
-        """Drop hot copies whose object is durable; return how many there were to drop."""
+        """Drop hot copies whose object is durable; return how many were."""
         now = self._now()
         created_before = now - timedelta(seconds=self._settings.drop_after)
         copied_before = now
@@ -109,26 +111,26 @@ class Mover:
         waiting = await bodies.to_drop(self._database, created_before, copied_before, BATCH)
         if waiting and self._barrier is not None:
             await self._barrier()
-        present = await self._each(waiting, self._is_there)
-        by_account: dict[AccountId, list[BlobId]] = {}
-        for location, there in zip(waiting, present, strict=True):
-            if there:
-                by_account.setdefault(location.account_id, []).append(location.id)
-        for account, ids in by_account.items():
-            async with self._database.transaction() as tx:
-                await bodies.drop(tx, account, ids)
-            self._metrics.blobs_dropped.inc(len(ids))
-        return len(waiting)
+        present, failure = await self._each(waiting, self._is_there)
+        by_account: dict[AccountId, list[Location]] = {}
+        for location in filter(None, present):
+            by_account.setdefault(location.account_id, []).append(location)
+        for account, places in by_account.items():
+            await bodies.drop(self._database, account, places)
+            self._metrics.blobs_dropped.inc(len(places))
+        if failure is not None:
+            raise failure
+        return sum(map(len, by_account.values()))
 
-    async def _is_there(self, location: Location) -> bool:
+    async def _is_there(self, location: Location) -> Location | None:
         if location.object is None:
-            return False
+            return None
         size = await self._blobs.size(location.object)
         if size is not None and size >= location.offset + location.length:
-            return True
+            return location
         log.error("mover: object is missing, copying again", extra=_named(location))
-        await bodies.forget_object(self._database, location.account_id, location.id)
-        return False
+        await bodies.forget_object(self._database, location)
+        return None
 
     async def collect(self) -> int:
         """Delete bodies that were unreferenced for the whole grace time; return how many."""
@@ -147,8 +149,11 @@ class Mover:
 
     async def _each(
         self, locations: Sequence[Location], work: Callable[[Location], Awaitable[T]]
-    ) -> list[T]:
-        """Do the same to all, a few at a time; a failure ends the round after the others."""
+    ) -> tuple[list[T], BaseException | None]:
+        """Do the same to all, a few at a time; return what was done and the first failure.
+
+        One body that cannot be moved must not undo the work on the others.
+        """
         gate = asyncio.Semaphore(PARALLEL)
 
         async def one(location: Location) -> T:
@@ -156,10 +161,9 @@ class Mover:
                 return await work(location)
 
         outcomes = await asyncio.gather(*map(one, locations), return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
-        return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        done = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+        return done, failures[0] if failures else None
 
 
 def object_name(account: AccountId, blob: BlobId, unique: int) -> str:

@@ -7,11 +7,13 @@ import pytest
 import pytest_asyncio
 
 from mailserver.config import Config
-from mailserver.errors import Corrupt, NotFound
+from mailserver.errors import Corrupt, NotFound, Unavailable
 from mailserver.mail import content, delivery, fsck, mailboxes, messages
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
 from mailserver.model import DELETED, Account, Flags
+from mailserver.storage import bodies
+from mailserver.storage.blobs import Blobs
 from mailserver.storage.mover import Mover
 
 RAW = b"Subject: moved\r\n\r\n" + b"x" * 5000 + b"\r\n"
@@ -166,3 +168,57 @@ async def test_one_process_moves_at_a_time(
     clock.time += timedelta(seconds=120)
     await other.round()
     assert len([page async for page in mail.blobs.names()]) == 1
+
+
+class Refusing:
+    """A bucket that does not take one body."""
+
+    def __init__(self, blobs: Blobs, refused: str) -> None:
+        self._blobs = blobs
+        self._refused = refused
+        self.get, self.size, self.delete, self.names = (
+            blobs.get,
+            blobs.size,
+            blobs.delete,
+            blobs.names,
+        )
+
+    async def put(self, name: str, data: bytes) -> None:
+        if self._refused in name:
+            raise Unavailable("refused")
+        await self._blobs.put(name, data)
+
+
+async def test_a_body_that_cannot_be_copied_holds_up_no_other(
+    mail: Mail, alice: Account, mover: Mover, clock: Clock
+) -> None:
+    bad = await delivery.accept(mail, RAW + b"bad", [Target(alice.id)], received_at=clock())
+    for number in range(5):
+        raw = RAW + str(number).encode()
+        await delivery.accept(mail, raw, [Target(alice.id)], received_at=clock())
+    mover._blobs = Refusing(mail.blobs, bad.blob_id.hex())
+    clock.time += timedelta(minutes=2)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await mover.copy()
+    assert sum([len(page) async for page in mail.blobs.names()]) == 5
+    mover._blobs = mail.blobs
+    assert await mover.copy() == 1
+
+
+async def test_a_hot_copy_stays_when_its_object_was_replaced(
+    mail: Mail, alice: Account, mover: Mover, clock: Clock
+) -> None:
+    accepted = await delivery.accept(mail, RAW, [Target(alice.id)], received_at=clock())
+    clock.time += timedelta(minutes=2)
+    await mover.copy()
+    seen = (await bodies.locations(mail.database, alice.id, [accepted.blob_id]))[accepted.blob_id]
+    # another process finds the object gone and copies the body again
+    await bodies.forget_object(mail.database, seen)
+    await mail.blobs.delete(str(seen.object))
+    await mover.copy()
+    await bodies.drop(mail.database, alice.id, [seen])
+    await bodies.forget_object(mail.database, seen)
+    assert await hot(mail) == 1
+    now = (await bodies.locations(mail.database, alice.id, [accepted.blob_id]))[accepted.blob_id]
+    assert now.object not in (None, seen.object)
