@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mailserver import errors
-from mailserver.jmap.methods import changes, core, email, get, mailbox, search, thread
+from mailserver.jmap.methods import changes, core, email, get, identity, mailbox, search, thread
 from mailserver.jmap.protocol import properties
 from mailserver.jmap.protocol.errors import MethodError, Problem, RequestError
 from mailserver.jmap.protocol.filters import COLLATIONS, EMAIL_SORTS
@@ -46,6 +46,8 @@ METHODS: dict[str, Spec] = {
     "Email/get": Spec(MAIL, email.GetEmail, email.get),
     "Email/changes": Spec(MAIL, changes.Changes, changes.email_changes),
     "Email/query": Spec(MAIL, search.Query, search.query),
+    # Of the submission capability, which is not advertised before anything can be submitted.
+    "Identity/get": Spec(MAIL, get.Get, identity.get),
 }
 
 
