@@ -29,6 +29,7 @@ from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Accepted, Target
 from mailserver.model import Account
 from mailserver.storage import accounts
+from mailserver.storage.database import Database
 
 PASSWORD = "correct horse"
 CORE, MAIL = "urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail"
@@ -423,6 +424,25 @@ async def test_identities(site: Site, mail: Mail, alice: Account) -> None:
     assert some["list"] == [{"id": own["id"], "email": alice.login}]
     assert some["notFound"] == ["x"]
     assert (kind, wrong["type"]) == ("error", "invalidArguments")
+
+
+async def test_without_a_database_the_answer_is_later(
+    site: Site, mail: Mail, alice: Account
+) -> None:
+    account, real = account_text(alice.id), mail.database
+    session_path = "/.well-known/jmap"
+    assert (await site.get(session_path))[0] == 200
+    mail.database = Database(lambda: "postgresql://nobody@127.0.0.1:1/none", size=1)
+    ((name, answer, _),) = await site.call(["Email/query", {"accountId": account}, "0"])
+    assert (name, answer) == ("error", {"type": "serverUnavailable"})
+    path = f"/jmap/download/{account}/b{'0' * 64}/x"
+    status, headers, body = await site.get(path)
+    assert (status, json.loads(body)["status"]) == (503, 503)
+    assert headers["content-type"] == "application/problem+json"
+    assert "retry-after" in headers
+    mail.database = real
+    ((name, _, _),) = await site.call(["Email/query", {"accountId": account}, "0"])
+    assert name == "Email/query"
 
 
 async def test_a_fault_tells_the_peer_nothing(site: Site, mail: Mail, alice: Account) -> None:
