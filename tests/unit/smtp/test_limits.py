@@ -2,7 +2,10 @@
 
 import asyncio
 
-from mailserver.smtp.limits import Connections, Memory
+import pytest
+
+from mailserver.mail.memory import Memory
+from mailserver.smtp.limits import Connections
 
 
 def test_connections_are_counted_by_network() -> None:
@@ -51,3 +54,15 @@ async def test_memory_that_does_not_come_is_not_taken() -> None:
     memory.give(10)
     assert memory.free == 10
     assert await memory.take(10, 0.01)
+
+
+async def test_memory_of_who_is_cut_while_being_served_comes_back() -> None:
+    memory = Memory(10)
+    assert await memory.take(10, 1)
+    cut = asyncio.create_task(memory.take(10, 10))
+    await asyncio.sleep(0)
+    memory.give(10)  # serves the task, which has not run since
+    cut.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cut
+    assert memory.free == 10
