@@ -134,6 +134,7 @@ class Session:
         "recent_flags_table",
         "selected",
         "state",
+        "tag",
     )
 
     def __init__(
@@ -147,6 +148,7 @@ class Session:
         self.principal: Principal | None = None
         self.selected: Selected | None = None
         self.enabled: set[bytes] = set()
+        self.tag = b"*"  # of the command that is done now
         self.failures = 0  # failed logins
         self.flags_table = flags.RenderedFlags(recent=False)
         self.recent_flags_table = flags.RenderedFlags(recent=True)

@@ -66,6 +66,7 @@ class Mail:
         from mailserver.mail.committer import Committer
         from mailserver.mail.listings import Listings
         from mailserver.mail.recipients import Directory
+        from mailserver.mail.search_headers import SearchHeaders
 
         self.database = database
         self.blobs = blobs
@@ -77,6 +78,7 @@ class Mail:
         self.passwords = passwords
         self.committer = Committer(self)
         self.listings = Listings(self)
+        self.search_headers = SearchHeaders()
         self.directory = Directory(self)
 
     @asynccontextmanager

@@ -27,6 +27,25 @@ def base(subject: str) -> str:
         text = text[5:-1]
 
 
+def is_reply(subject: str) -> bool:
+    """Whether the base subject lacks a mark of a reply or forward (RFC 5256 §3)."""
+    text = _WHITE.sub(" ", subject[:SUBJECT_LIMIT])
+    while found := _TRAILER.search(text, max(0, len(text) - 5)):
+        if found[0] != " ":
+            return True
+        text = text[: found.start()]
+    while True:
+        leader = _LEADER.match(text)
+        if leader is not None and leader[0] != " ":
+            return True
+        blob = None if leader is not None else _LEADING_BLOB.match(text)
+        if leader is None and (blob is None or blob.end() == len(text)):
+            return bool(_FORWARD.match(text) and text.endswith("]"))
+        found = leader or blob
+        assert found is not None
+        text = text[found.end() :]
+
+
 def _without_trailers(text: str) -> str:
     while found := _TRAILER.search(text, max(0, len(text) - 5)):
         text = text[: found.start()]

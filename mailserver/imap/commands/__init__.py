@@ -16,7 +16,9 @@ from mailserver.imap.commands import (
     quota,
     search,
     select,
+    sort,
     store,
+    thread,
 )
 from mailserver.imap.commands.capabilities import CAPABILITIES
 from mailserver.imap.protocol import append as append_wire
@@ -29,7 +31,9 @@ from mailserver.imap.protocol import mailboxes as mailboxes_wire
 from mailserver.imap.protocol import quota as quota_wire
 from mailserver.imap.protocol import search as search_wire
 from mailserver.imap.protocol import select as select_wire
+from mailserver.imap.protocol import sort as sort_wire
 from mailserver.imap.protocol import store as store_wire
+from mailserver.imap.protocol import thread as thread_wire
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.session import Session, State
 
@@ -83,11 +87,15 @@ COMMANDS: dict[bytes, Spec] = {
     b"FETCH": Spec(fetch_wire.parse_fetch, fetch.fetch, SELECTED, may_expunge=False),
     b"STORE": Spec(store_wire.parse_store, store.store, SELECTED, may_expunge=False),
     b"SEARCH": Spec(search_wire.parse_search, search.search, SELECTED, may_expunge=False),
+    b"SORT": Spec(sort_wire.parse_sort, sort.sort, SELECTED, may_expunge=False),
+    b"THREAD": Spec(thread_wire.parse_thread, thread.thread, SELECTED, may_expunge=False),
     b"COPY": Spec(copy_wire.parse_copy, copy.copy, SELECTED),
     b"MOVE": Spec(copy_wire.parse_copy, copy.move, SELECTED, ask=True),
     b"UID FETCH": Spec(fetch_wire.parse_uid_fetch, fetch.fetch, SELECTED),
     b"UID STORE": Spec(store_wire.parse_uid_store, store.store, SELECTED),
     b"UID SEARCH": Spec(search_wire.parse_uid_search, search.search, SELECTED),
+    b"UID SORT": Spec(sort_wire.parse_uid_sort, sort.sort, SELECTED),
+    b"UID THREAD": Spec(thread_wire.parse_uid_thread, thread.thread, SELECTED),
     b"UID COPY": Spec(copy_wire.parse_uid_copy, copy.copy, SELECTED),
     b"UID MOVE": Spec(copy_wire.parse_uid_copy, copy.move, SELECTED, ask=True),
     b"UID EXPUNGE": Spec(store_wire.parse_uid_expunge, store.expunge, SELECTED, ask=True),

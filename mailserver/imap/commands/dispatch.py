@@ -63,7 +63,7 @@ async def _command(session: Session, command: Command) -> bool:
     loop = asyncio.get_running_loop()
     started = loop.time()
     try:
-        tag = cursor.tag()
+        tag = session.tag = cursor.tag()
         cursor.space()
         name = _name(cursor)
         spec = COMMANDS.get(name)
@@ -76,7 +76,9 @@ async def _command(session: Session, command: Command) -> bool:
         session.send(status_line(tag, b"BAD", str(error).encode("ascii", "replace")))
         _count(session, name if name in COMMANDS else b"?", b"BAD", 0.0)
         return False
-    except BadCharset:
+    except BadCharset as error:
+        if error.saves:
+            session.open.view.saved = ()
         charsets = b"BADCHARSET (US-ASCII UTF-8)"
         session.send(status_line(tag, b"NO", b"Unknown charset", charsets))
         _count(session, name, b"NO", 0.0)

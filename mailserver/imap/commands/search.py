@@ -1,12 +1,14 @@
 """SEARCH: candidates are narrowed by the cheap keys first; only what is left is read."""
 
 import asyncio
-import unicodedata
+import operator
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
+from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.search import (
     And,
     Everything,
@@ -20,16 +22,24 @@ from mailserver.imap.protocol.search import (
     Larger,
     Messages,
     Not,
+    Older,
     Or,
     Order,
     Received,
+    Returns,
     Search,
     Sent,
     Smaller,
+    Wanted,
+    Younger,
+    esearch,
+    to_save,
 )
-from mailserver.imap.session import Selected, Session
-from mailserver.mail import content, messages
-from mailserver.mime import HeaderBlock, SearchText, as_date, as_text, parse, search_text
+from mailserver.imap.protocol.sort import Sort
+from mailserver.imap.session import Session
+from mailserver.mail import content, messages, search_headers
+from mailserver.mail.search_headers import FIELDS, SearchHeader, folded
+from mailserver.mime import HeaderBlock, SearchText, as_text, parse, search_text
 from mailserver.model import Email
 
 HEADER_ROWS = 500  # messages whose headers are read at once
@@ -40,23 +50,52 @@ _DAY = timedelta(days=1)
 
 async def search(session: Session, command: Search) -> None:
     """Tell which messages match (RFC 3501 §6.4.4); the response comes also when none does."""
-    seeker = _Seeker(session)
-    found = await seeker.narrow(command.key, list(range(len(seeker.uids))))
-    if command.by_uid:
-        numbers = [seeker.uids[position] for position in found]
-    else:
-        numbers = [position + 1 for position in found]
-    session.untagged(b" ".join([b"SEARCH", *(b"%d" % number for number in numbers)]))
+    async with saving(session, command.returns):
+        seeker = Seeker(session)
+        found = await seeker.narrow(command.key, list(range(len(seeker.uids))))
+    tell(session, command, b"SEARCH", seeker, found)
 
 
-class _Seeker:
+@asynccontextmanager
+async def saving(session: Session, returns: Returns | None) -> AsyncIterator[None]:
+    """Forget what "$" was when a search fails that was to save (RFC 5182 §2.1)."""
+    view = session.open.view
+    try:
+        yield
+    except ProtocolError:
+        raise  # BAD changes nothing
+    except Exception:
+        if returns is not None and Wanted.SAVE in returns.wanted:
+            view.saved = ()
+        raise
+
+
+def tell(
+    session: Session, command: Search | Sort, word: bytes, seeker: "Seeker", found: Sequence[int]
+) -> None:
+    """Send the numbers of what was found, in its order, or what was asked for of it."""
+    uids = [seeker.uids[position] for position in found]
+    numbers = uids if command.by_uid else [position + 1 for position in found]
+    returns = command.returns
+    if returns is None:
+        session.untagged(b" ".join([word, *(b"%d" % number for number in numbers)]))
+        return
+    if Wanted.SAVE in returns.wanted:
+        session.open.view.saved = to_save(returns, uids)
+    response = esearch(session.tag, returns, numbers, by_uid=command.by_uid)
+    if response is not None:
+        session.untagged(response)
+
+
+class Seeker:
     """One search over a snapshot of the mailbox; candidates are ascending positions."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         selected = session.open
-        self._selected: Selected = selected
         listing, view = selected.listing, selected.view
+        self._view = view
+        self._mailbox = selected.mailbox_id
         self.uids = view.uids[: view.count]
         if listing.uids is view.uids:
             rows: Sequence[int | None] = range(view.count)
@@ -64,20 +103,27 @@ class _Seeker:
             rows = [listing.index(uid) for uid in self.uids]
         # a message that left and was not announced has a number and nothing else
         self._flags = _column(listing.flags, rows)
-        self._sizes = _column(listing.sizes, rows)
-        self._received = _column(listing.received, rows)
-        self._emails = _column(listing.email_ids, rows)
+        self.sizes = _column(listing.sizes, rows)
+        self.received_at = _column(listing.received, rows)
+        self.emails = _column(listing.email_ids, rows)
         self._keywords = dict(listing.keywords)
 
     async def narrow(self, key: Key, candidates: list[int]) -> list[int]:
         """Return the candidates that a key matches."""
         if not candidates:
             return candidates
-        narrower: Callable[[_Seeker, Any, list[int]], Awaitable[list[int]]] | None
+        narrower: Callable[[Seeker, Any, list[int]], Awaitable[list[int]]] | None
         narrower = _NARROWERS.get(type(key))
         if narrower is not None:
             return await narrower(self, key, candidates)
         return _TESTS[type(key)](self, key, candidates)
+
+    def identity(self, found: Sequence[int]) -> tuple[bytes, ...]:
+        """Return what tells these messages, with their UIDs and numbers, from all others."""
+        uids = [self.uids[position] for position in found]
+        emails = [self.emails[position] for position in found]
+        place = b"%d %d" % (self._session.account, self._mailbox)
+        return (place, *(array("q", each).tobytes() for each in (found, uids, emails)))
 
     async def every(self, key: And, candidates: list[int]) -> list[int]:
         """Keep what all keys match, the cheap ones first."""
@@ -100,7 +146,9 @@ class _Seeker:
 
     def numbered(self, key: Messages, candidates: list[int]) -> list[int]:
         """Keep the messages of a sequence set."""
-        if key.by_uid:
+        if not key.messages.ranges:
+            spans = self._view.saved_spans()
+        elif key.by_uid:
             spans = key.messages.by_uid(self.uids, len(self.uids))
         else:
             spans = key.messages.by_sequence(len(self.uids))
@@ -123,16 +171,16 @@ class _Seeker:
 
     def recent(self, key: IsRecent, candidates: list[int]) -> list[int]:
         r"""Keep the messages that are \Recent here."""
-        positions = set(self._selected.view.recent_positions())
+        positions = set(self._view.recent_positions())
         return [position for position in candidates if position in positions]
 
     def larger(self, key: Larger, candidates: list[int]) -> list[int]:
         """Keep the messages above a size."""
-        return [position for position in candidates if self._sizes[position] > key.size]
+        return [position for position in candidates if self.sizes[position] > key.size]
 
     def smaller(self, key: Smaller, candidates: list[int]) -> list[int]:
         """Keep the messages below a size."""
-        return [position for position in candidates if self._sizes[position] < key.size]
+        return [position for position in candidates if self.sizes[position] < key.size]
 
     def received(self, key: Received, candidates: list[int]) -> list[int]:
         """Keep by INTERNALDATE, whose zone is UTC here."""
@@ -140,28 +188,55 @@ class _Seeker:
             _milliseconds(key.day),
             _milliseconds(key.day) + _DAY // timedelta(milliseconds=1),
         )
-        stamps = self._received
+        stamps = self.received_at
         if key.order is Order.BEFORE:
             return [position for position in candidates if stamps[position] < start]
         if key.order is Order.SINCE:
             return [position for position in candidates if stamps[position] >= start]
         return [position for position in candidates if start <= stamps[position] < end]
 
+    def older(self, key: Older, candidates: list[int]) -> list[int]:
+        """Keep what came so many seconds ago or before."""
+        limit = self._now - key.seconds
+        return [p for p in candidates if self.received_at[p] // 1000 <= limit]
+
+    def younger(self, key: Younger, candidates: list[int]) -> list[int]:
+        """Keep what came so many seconds ago or later."""
+        limit = self._now - key.seconds
+        return [p for p in candidates if self.received_at[p] // 1000 >= limit]
+
+    @property
+    def _now(self) -> int:
+        return int(self._session.mail.now().timestamp())
+
     async def sent(self, key: Sent, candidates: list[int]) -> list[int]:
         """Keep by the Date field, in the zone that it was written in."""
-        found = []
-        async for position, header in self._headers(candidates):
-            value = header.last("date")
-            text = None if value is None else as_date(value)
-            if text is not None and _compares(date.fromisoformat(text[:10]), key):
-                found.append(position)
-        return found
+        found: list[int] = []
+        day = key.day.isoformat()
+        compares = _COMPARES[key.order]
+        async for positions, rows in self.headers(candidates):
+            found += [
+                position
+                for position, row in zip(positions, rows, strict=True)
+                if row.sent_day is not None and compares(row.sent_day, day)
+            ]
+        return sorted(found)
 
     async def in_header(self, key: InHeader, candidates: list[int]) -> list[int]:
         """Keep by the decoded text of a header field."""
         wanted = folded(key.text)
-        found = []
-        async for position, header in self._headers(candidates):
+        found: list[int] = []
+        if key.field in FIELDS:
+            which = FIELDS.index(key.field)
+            async for positions, rows in self.headers(candidates):
+                texts = [row.fields[which] for row in rows]
+                found += [
+                    position
+                    for position, text in zip(positions, texts, strict=True)
+                    if text is not None and wanted in text
+                ]
+            return sorted(found)
+        async for position, header in self._blocks(candidates):
             if any(wanted in folded(as_text(value)) for value in header.all(key.field)):
                 found.append(position)
         return found
@@ -175,7 +250,7 @@ class _Seeker:
         return await self._in_content(candidates, folded(key.text), _all)
 
     async def _read(self, positions: list[int], *, header: bool) -> list[tuple[int, Email]]:
-        ids = [self._emails[position] for position in positions]
+        ids = [self.emails[position] for position in positions]
         session = self._session
         found = await messages.emails(session.mail, session.account, ids, header=header)
         by_id: dict[int, Email] = dict(found.items())
@@ -185,7 +260,19 @@ class _Seeker:
             if email_id in by_id
         ]
 
-    async def _headers(self, candidates: list[int]) -> AsyncIterator[tuple[int, HeaderBlock]]:
+    async def headers(
+        self, candidates: Sequence[int]
+    ) -> AsyncIterator[tuple[list[int], list[SearchHeader]]]:
+        """Yield positions and what is kept of their headers, in any order."""
+        emails = self.emails
+        ids = [emails[position] for position in candidates]
+        session = self._session
+        async for places, rows in search_headers.read(
+            session.mail, session.account, self._mailbox, ids
+        ):
+            yield [candidates[place] for place in places], rows
+
+    async def _blocks(self, candidates: list[int]) -> AsyncIterator[tuple[int, HeaderBlock]]:
         for start in range(0, len(candidates), HEADER_ROWS):
             for position, email in await self._read(
                 candidates[start : start + HEADER_ROWS], header=True
@@ -211,10 +298,10 @@ class _Seeker:
         pieces: list[list[int]] = []
         octets = CONTENT_OCTETS
         for position in candidates:
-            octets += self._sizes[position]
+            octets += self.sizes[position]
             if octets > CONTENT_OCTETS or len(pieces[-1]) == CONTENT_ROWS:
                 pieces.append([])
-                octets = self._sizes[position]
+                octets = self.sizes[position]
             pieces[-1].append(position)
         return pieces
 
@@ -225,20 +312,17 @@ def _column(values: "array[int]", rows: Sequence[int | None]) -> Sequence[int]:
     return [0 if row is None else values[row] for row in rows]
 
 
-def folded(text: str) -> str:
-    """Return the form in which texts are compared: no case, one spelling of each character."""
-    return text.casefold() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
-
-
 def _milliseconds(day: date) -> int:
     since = datetime.combine(day, time(), UTC) - datetime(1970, 1, 1, tzinfo=UTC)
     return since // timedelta(milliseconds=1)
 
 
-def _compares(day: date, key: Sent) -> bool:
-    if key.order is Order.BEFORE:
-        return day < key.day
-    return day >= key.day if key.order is Order.SINCE else day == key.day
+# days as "YYYY-MM-DD", which sort like dates
+_COMPARES: dict[Order, Callable[[str, str], bool]] = {
+    Order.BEFORE: operator.lt,
+    Order.ON: operator.eq,
+    Order.SINCE: operator.ge,
+}
 
 
 def _body(text: SearchText) -> str:
@@ -277,26 +361,28 @@ def _cost(key: Key) -> int:
     return 1
 
 
-def _everything(seeker: _Seeker, key: Everything, candidates: list[int]) -> list[int]:
+def _everything(seeker: Seeker, key: Everything, candidates: list[int]) -> list[int]:
     return candidates
 
 
-_NARROWERS: dict[type, Callable[[_Seeker, Any, list[int]], Awaitable[list[int]]]] = {
-    And: _Seeker.every,
-    Or: _Seeker.either,
-    Not: _Seeker.inverse,
-    Sent: _Seeker.sent,
-    InHeader: _Seeker.in_header,
-    InBody: _Seeker.in_body,
-    InText: _Seeker.in_text,
+_NARROWERS: dict[type, Callable[[Seeker, Any, list[int]], Awaitable[list[int]]]] = {
+    And: Seeker.every,
+    Or: Seeker.either,
+    Not: Seeker.inverse,
+    Sent: Seeker.sent,
+    InHeader: Seeker.in_header,
+    InBody: Seeker.in_body,
+    InText: Seeker.in_text,
 }
-_TESTS: dict[type, Callable[[_Seeker, Any, list[int]], list[int]]] = {
+_TESTS: dict[type, Callable[[Seeker, Any, list[int]], list[int]]] = {
     Everything: _everything,
-    Messages: _Seeker.numbered,
-    HasFlag: _Seeker.flagged,
-    HasKeyword: _Seeker.labelled,
-    IsRecent: _Seeker.recent,
-    Larger: _Seeker.larger,
-    Smaller: _Seeker.smaller,
-    Received: _Seeker.received,
+    Messages: Seeker.numbered,
+    HasFlag: Seeker.flagged,
+    HasKeyword: Seeker.labelled,
+    IsRecent: Seeker.recent,
+    Larger: Seeker.larger,
+    Smaller: Seeker.smaller,
+    Received: Seeker.received,
+    Older: Seeker.older,
+    Younger: Seeker.younger,
 }

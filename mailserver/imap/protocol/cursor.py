@@ -10,7 +10,7 @@ from typing import NoReturn, TypeVar
 
 from mailserver.imap.protocol import utf7
 from mailserver.imap.protocol.errors import ProtocolError
-from mailserver.imap.protocol.sequences import STAR, SequenceSet
+from mailserver.imap.protocol.sequences import SAVED, STAR, SequenceSet
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ _QUOTED = re.compile(rb'"((?:[^"\\\x00\r\n]|\\["\\])*)"')
 _ESCAPED = re.compile(rb"\\([\"\\])")
 _NUMBER = re.compile(rb"\d{1,20}")
 _FLAG = re.compile(rb"\\?" + _ATOM_CHAR + rb"+")
-_SEQUENCE_SET = re.compile(rb"[0-9*][0-9*:,]*")
+_SEQUENCE_SET = re.compile(rb"[0-9*][0-9*:,]*|\$")
 _SEQUENCE_RANGE = re.compile(rb"(\d{1,10}|\*)(?::(\d{1,10}|\*))?\Z")
 _DATE = re.compile(rb"(\d{1,2})-([A-Za-z]{3})-(\d{4})")
 _DATE_TIME = re.compile(
@@ -152,9 +152,12 @@ class Cursor:
         return value if value <= MAX_NUMBER else self.fail("Number is too large")
 
     def sequence_set(self) -> SequenceSet:
-        """sequence-set = (seq-number / seq-range) *("," sequence-set)."""
+        """sequence-set = (seq-number / seq-range) *("," sequence-set) / "$"."""
         ranges = []
-        for item in self.match(_SEQUENCE_SET, "a sequence set").split(b","):
+        text = self.match(_SEQUENCE_SET, "a sequence set")
+        if text == b"$":
+            return SAVED
+        for item in text.split(b","):
             found = _SEQUENCE_RANGE.match(item)
             if found is None:
                 self.fail("Malformed sequence set")

@@ -7,3 +7,7 @@ class ProtocolError(Exception):
 
 class BadCharset(Exception):
     """SEARCH names a charset that the server does not know (RFC 3501 §6.4.4)."""
+
+    def __init__(self, *, saves: bool = False) -> None:
+        super().__init__("unknown charset")
+        self.saves = saves  # the result was to be saved: nothing is, now (RFC 5182 §2.1)

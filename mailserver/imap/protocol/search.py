@@ -1,17 +1,20 @@
-"""SEARCH: a tree of keys (RFC 9051 §6.4.4)."""
+"""SEARCH: a tree of keys (RFC 9051 §6.4.4), and what to return of what is found (RFC 4731)."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from enum import Enum
+from enum import Enum, Flag, auto
 
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.errors import BadCharset
-from mailserver.imap.protocol.sequences import SequenceSet
+from mailserver.imap.protocol.responses import string
+from mailserver.imap.protocol.sequences import SequenceSet, compact
 from mailserver.model import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN, flag_bit
 
 MAX_DEPTH = 100  # nested NOT, OR and parentheses
 MAX_KEYS = 2000  # in one command
+_PARTIAL = re.compile(rb"(-?)([1-9]\d{0,9}):(-?)([1-9]\d{0,9})(?=[ )])")
 CHARSETS = {b"US-ASCII": "ascii", b"UTF-8": "utf-8", b"ASCII": "ascii", b"UTF8": "utf-8"}
 
 
@@ -86,6 +89,20 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
+class Older:
+    """INTERNALDATE at least so many seconds ago (RFC 5032 §2)."""
+
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Younger:
+    """INTERNALDATE at most so many seconds ago (RFC 5032 §2)."""
+
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class InHeader:
     """A header field that contains a text; an empty text asks only for the field."""
 
@@ -131,20 +148,59 @@ class And:
 
 Key = (
     Everything | Messages | HasFlag | HasKeyword | IsRecent | Larger | Smaller | Received | Sent
-    | InHeader | InBody | InText | Not | Or | And
+    | Older | Younger | InHeader | InBody | InText | Not | Or | And
 )  # fmt: skip
+
+
+class Wanted(Flag):
+    """What an ESEARCH response shall tell, and whether "$" shall keep it."""
+
+    MIN = auto()
+    MAX = auto()
+    ALL = auto()
+    COUNT = auto()
+    SAVE = auto()
+    PARTIAL = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """A stretch of results: the first is 1, or, `from_end`, the last is 1 (RFC 9394 §3.1)."""
+
+    low: int
+    high: int
+    from_end: bool
+    text: bytes  # as the client wrote it
+
+    def of(self, found: Sequence[int]) -> Sequence[int]:
+        """Return the part of the results that is in the stretch, in their order."""
+        if self.from_end:
+            return found[max(0, len(found) - self.high) : max(0, len(found) - self.low + 1)]
+        return found[self.low - 1 : self.high]
+
+
+@dataclass(frozen=True, slots=True)
+class Returns:
+    """The return options of a search."""
+
+    wanted: Wanted
+    partial: Partial | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """SEARCH: what to find, and how to name it."""
+    """SEARCH: what to find, how to name it, and what to tell; without options, all numbers."""
 
     key: Key
     by_uid: bool
+    returns: Returns | None = None
 
 
 def parse_search(args: Cursor) -> Search:
-    """Read search = "SEARCH" [SP "CHARSET" SP charset] 1*(SP search-key) (RFC 3501 §9)."""
+    """Read search = "SEARCH" [search-return-opts] SP search-program (RFC 9051 §9).
+
+    search-program = ["CHARSET" SP charset SP] search-key *(SP search-key)
+    """
     return _search(args, by_uid=False)
 
 
@@ -155,22 +211,118 @@ def parse_uid_search(args: Cursor) -> Search:
 
 def _search(args: Cursor, *, by_uid: bool) -> Search:
     args.space()
+    returns = return_options(args)
     # QUIRK(several): 8-bit text without a charset is UTF-8
-    charset = "utf-8"
+    encoding = "utf-8"
     if args.take(b"CHARSET "):
-        known = CHARSETS.get(args.astring().upper())
-        if known is None:
-            raise BadCharset
-        charset = known
+        encoding = charset(args, returns)
         args.space()
-    reader = _Reader(args, charset)
+    return Search(search_keys(args, encoding), by_uid, returns)
+
+
+def charset(args: Cursor, returns: Returns | None) -> str:
+    """Read a charset that strings may be in; BadCharset for one that is not known."""
+    known = CHARSETS.get(args.astring().upper())
+    if known is None:
+        raise BadCharset(saves=returns is not None and Wanted.SAVE in returns.wanted)
+    return known
+
+
+def search_keys(args: Cursor, encoding: str) -> Key:
+    """Read search-key *(SP search-key), the rest of a command."""
+    reader = _Reader(args, encoding)
     keys = [reader.key()]
     while not args.at_end() and args.take(b" "):
         if args.at_end():
             break  # QUIRK(several): a space at the end
         keys.append(reader.key())
     args.end()
-    return Search(keys[0] if len(keys) == 1 else And(tuple(keys)), by_uid)
+    return keys[0] if len(keys) == 1 else And(tuple(keys))
+
+
+def return_options(args: Cursor) -> Returns | None:
+    """search-return-opts = "RETURN" SP "(" [search-return-opt *(SP search-return-opt)] ")" SP."""
+    if not args.take(b"RETURN "):
+        return None
+    wanted = Wanted(0)
+    partial: Partial | None = None
+
+    def option() -> None:
+        nonlocal wanted, partial
+        name = args.word()
+        chosen = _WANTED.get(name)
+        if chosen is None:
+            args.fail("Unknown return option")
+        if chosen is Wanted.PARTIAL:
+            if partial is not None:
+                args.fail("PARTIAL is given twice")
+            args.space()
+            partial = partial_range(args)
+        wanted |= chosen
+
+    args.parenthesized(option, allow_empty=True)
+    args.space()
+    if Wanted.PARTIAL | Wanted.ALL in wanted:
+        args.fail("PARTIAL and ALL exclude each other")
+    return Returns(wanted or Wanted.ALL, partial)
+
+
+def partial_range(args: Cursor) -> Partial:
+    """partial-range = partial-range-first / partial-range-last (RFC 9394 §4)."""
+    text = args.match(_PARTIAL, "a range of results")
+    first, last = text.split(b":")
+    if first.startswith(b"-") != last.startswith(b"-"):
+        args.fail("A range of results cannot begin at one end and end at the other")
+    low, high = sorted((abs(int(first)), abs(int(last))))
+    return Partial(low, high, first.startswith(b"-"), text)
+
+
+_WANTED = {name.encode("ascii"): member for name, member in Wanted.__members__.items()}
+
+
+def to_save(returns: Returns, found: Sequence[int]) -> Sequence[int]:
+    """Return what "$" means after a search that found these UIDs, in the order they are told.
+
+    Without ALL or COUNT it is only what is told (RFC 5182 §2.4, RFC 9394 §3.2).
+    """
+    wanted = returns.wanted
+    told = Wanted.MIN | Wanted.MAX | Wanted.PARTIAL
+    if not found or wanted & (Wanted.ALL | Wanted.COUNT) or not wanted & told:
+        return sorted(found)
+    saved = set(returns.partial.of(found)) if returns.partial is not None else set()
+    if Wanted.MIN in wanted:
+        saved.add(found[0])
+    if Wanted.MAX in wanted:
+        saved.add(found[-1])
+    return sorted(saved)
+
+
+def esearch(
+    tag: bytes, returns: Returns, numbers: Sequence[int], *, by_uid: bool, place: bytes = b""
+) -> bytes | None:
+    """Write an ESEARCH response (RFC 4731 §3.1); None when nothing but saving was asked for.
+
+    `numbers` are in the order of the mailbox, or in that of a SORT (RFC 5267 §3.1). `place` tells
+    the mailbox, when several are searched.
+    """
+    wanted, partial = returns.wanted, returns.partial
+    if wanted == Wanted.SAVE:
+        return None
+    parts = [b"ESEARCH (TAG %b%b)" % (string(tag), place)]
+    if by_uid:
+        parts.append(b"UID")
+    if numbers and Wanted.MIN in wanted:
+        parts.append(b"MIN %d" % numbers[0])
+    if numbers and Wanted.MAX in wanted:
+        parts.append(b"MAX %d" % numbers[-1])
+    if numbers and Wanted.ALL in wanted:
+        parts.append(b"ALL %b" % compact(numbers))
+    if Wanted.COUNT in wanted:
+        parts.append(b"COUNT %d" % len(numbers))
+    if partial is not None:
+        shown = compact(partial.of(numbers)) or b"NIL"
+        parts.append(b"PARTIAL (%b %b)" % (partial.text, shown))
+    return b" ".join(parts)
 
 
 class _Reader:
@@ -222,6 +374,10 @@ class _Reader:
         """SP number."""
         self.args.space()
         return self.args.number()
+
+    def interval(self) -> int:
+        """SP nz-number."""
+        return self.size() or self.args.fail("An interval cannot be zero")
 
     def uids(self) -> SequenceSet:
         """SP sequence-set."""
@@ -289,6 +445,8 @@ _KEYS: dict[bytes, Callable[[_Reader], Key]] = {
     b"UNKEYWORD": lambda reader: Not(reader.keyword()),
     b"LARGER": lambda reader: Larger(reader.size()),
     b"SMALLER": lambda reader: Smaller(reader.size()),
+    b"OLDER": lambda reader: Older(reader.interval()),
+    b"YOUNGER": lambda reader: Younger(reader.interval()),
     b"BEFORE": _received(Order.BEFORE),
     b"ON": _received(Order.ON),
     b"SINCE": _received(Order.SINCE),

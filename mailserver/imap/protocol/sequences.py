@@ -21,6 +21,8 @@ class SequenceSet:
 
     def render(self) -> bytes:
         """Write the set as the client would."""
+        if not self.ranges:
+            return b"$"
         return b",".join(
             _end(first) if first == last else b"%b:%b" % (_end(first), _end(last))
             for first, last in self.ranges
@@ -55,6 +57,10 @@ class SequenceSet:
         return _merge(found)
 
 
+# "$", what the last SEARCH saved (RFC 5182 §3); only the view of a session knows what that is
+SAVED = SequenceSet(())
+
+
 def _end(number: int) -> bytes:
     return b"%d" % number if number else b"*"
 
@@ -69,6 +75,11 @@ def _merge(spans: list[tuple[int, int]]) -> list[range]:
         else:
             merged.append(range(start, end))
     return merged
+
+
+def spans(positions: Iterable[int]) -> list[range]:
+    """Return ascending positions as ranges."""
+    return _merge([(position, position + 1) for position in positions])
 
 
 def flatten(ranges: Iterable[range]) -> list[int]:

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mailserver.imap.protocol.sequences import SequenceSet
+from mailserver.imap.protocol.sequences import SequenceSet, spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +26,27 @@ NOTHING = Update()
 class View:
     """The announced messages of a selected mailbox, by sequence number."""
 
-    __slots__ = ("_recent", "count", "modseq", "uids")
+    __slots__ = ("_recent", "count", "modseq", "saved", "uids")
 
     def __init__(self, uids: "array[int]", modseq: int) -> None:
         self.uids = uids  # shared with the mailbox while nothing was removed: never changed here
         self.count = len(uids)  # messages announced: the first `count` of `uids`
         self.modseq = modseq  # flags were told as of this modseq
         self._recent: list[tuple[int, int]] = []  # ranges of UIDs, ascending
+        self.saved: Sequence[int] = ()  # UIDs that a SEARCH saved, ascending (RFC 5182)
 
     def positions(self, messages: SequenceSet, *, by_uid: bool) -> list[range]:
         """Resolve a sequence set to positions in `uids`."""
+        if not messages.ranges:
+            return self.saved_spans()
         if by_uid:
             return messages.by_uid(self.uids, self.count)
         return messages.by_sequence(self.count)
+
+    def saved_spans(self) -> list[range]:
+        """Return the positions of what a SEARCH saved, without what has left since."""
+        found = (self.position(uid) for uid in self.saved)
+        return spans(position for position in found if position is not None)
 
     def position(self, uid: int) -> int | None:
         """Return where a UID is, or None when it was not announced."""
