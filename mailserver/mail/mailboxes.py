@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from mailserver.errors import AlreadyExists, Forbidden, InUse, Invalid, NotFound
 from mailserver.mail.context import Change
 from mailserver.model import AccountId, ChangeKind, Mailbox, MailboxId, Role
-from mailserver.storage import mailboxes, messages
+from mailserver.storage import mailboxes, messages, metadata
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
+    from mailserver.storage.database import Connection
 
 SEPARATOR = "/"
 INBOX = "INBOX"
@@ -26,6 +27,11 @@ async def list_all(mail: "Mail", account: AccountId) -> list[Mailbox]:
 async def by_path(mail: "Mail", account: AccountId, path: str) -> Mailbox:
     """Return the mailbox of that path; INBOX in any case (RFC 9051 §5.1); NotFound."""
     return _find(await list_all(mail, account), path)
+
+
+async def by_path_in(tx: "Connection", account: AccountId, path: str) -> Mailbox:
+    """Return the mailbox of that path as a transaction sees it; NotFound."""
+    return _find(await mailboxes.of_account(tx, account), path)
 
 
 async def by_id(mail: "Mail", account: AccountId, mailbox: MailboxId) -> Mailbox:
@@ -124,6 +130,7 @@ async def rename(mail: "Mail", account: AccountId, path: str, target: str) -> Ma
         if source.role is Role.INBOX:
             made = await _make(mail, change, known, target, None)
             await _move_all(mail, change, source, made[-1])
+            await metadata.copy(change.tx, account, source.id, made[-1].id)  # RFC 5464 §4.1
             return made[-1]
         parent_path, _, name = target.rpartition(SEPARATOR)
         parent: MailboxId | None = None

@@ -71,6 +71,16 @@ STATEMENTS = (
     """,
     "CREATE UNIQUE INDEX mailbox_role ON mailbox (account_id, role) WHERE role IS NOT NULL",
     """
+    CREATE TABLE metadata (                         -- annotations, RFC 5464
+        account_id bigint NOT NULL REFERENCES account ON DELETE CASCADE,
+        mailbox_id bigint,                          -- null: of the account itself
+        name       text NOT NULL,                   -- of the entry, in lower case
+        value      bytea NOT NULL,
+        UNIQUE NULLS NOT DISTINCT (account_id, mailbox_id, name),
+        FOREIGN KEY (account_id, mailbox_id) REFERENCES mailbox (account_id, id) ON DELETE CASCADE
+    )
+    """,
+    """
     CREATE TABLE thread_ref (                       -- which thread a message id belongs to
         account_id bigint NOT NULL,
         hash       bigint NOT NULL,                 -- of a message id and the base subject

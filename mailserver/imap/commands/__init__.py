@@ -13,6 +13,7 @@ from mailserver.imap.commands import (
     fetch,
     idle,
     mailboxes,
+    metadata,
     quota,
     search,
     select,
@@ -28,6 +29,7 @@ from mailserver.imap.protocol import copy as copy_wire
 from mailserver.imap.protocol import fetch as fetch_wire
 from mailserver.imap.protocol import listing as listing_wire
 from mailserver.imap.protocol import mailboxes as mailboxes_wire
+from mailserver.imap.protocol import metadata as metadata_wire
 from mailserver.imap.protocol import quota as quota_wire
 from mailserver.imap.protocol import search as search_wire
 from mailserver.imap.protocol import select as select_wire
@@ -76,6 +78,8 @@ COMMANDS: dict[bytes, Spec] = {
     b"UNSUBSCRIBE": Spec(mailboxes_wire.parse_named, mailboxes.unsubscribe, LOGGED_IN),
     b"GETQUOTA": Spec(quota_wire.parse_getquota, quota.get_quota, LOGGED_IN),
     b"GETQUOTAROOT": Spec(quota_wire.parse_getquotaroot, quota.get_quota_root, LOGGED_IN),
+    b"GETMETADATA": Spec(metadata_wire.parse_getmetadata, metadata.get_metadata, LOGGED_IN),
+    b"SETMETADATA": Spec(metadata_wire.parse_setmetadata, metadata.set_metadata, LOGGED_IN),
     b"SELECT": Spec(select_wire.parse_select, select.select, LOGGED_IN),
     b"EXAMINE": Spec(select_wire.parse_select, select.examine, LOGGED_IN),
     b"APPEND": Spec(append_wire.parse_append, append.append, LOGGED_IN, ask=True),

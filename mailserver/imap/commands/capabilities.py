@@ -43,6 +43,8 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"LIST-EXTENDED", _always),
     (b"LIST-STATUS", _always),
     (b"STATUS=SIZE", _always),
+    (b"METADATA", _always),
+    (b"LIST-METADATA", _always),
     (b"QUOTA", _always),
     (b"QUOTA=RES-STORAGE", _always),
     (b"UIDPLUS", _always),

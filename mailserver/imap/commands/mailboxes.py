@@ -14,9 +14,10 @@ from mailserver.imap.protocol.mailboxes import (
     StatusItem,
     matcher,
 )
+from mailserver.imap.protocol.metadata import metadata as metadata_response
 from mailserver.imap.session import Refused, Session
-from mailserver.mail import listings, mailboxes
-from mailserver.model import DELETED, SPECIAL_USES, Mailbox, Role
+from mailserver.mail import listings, mailboxes, metadata
+from mailserver.model import DELETED, SPECIAL_USES, Mailbox, MailboxId, Role
 
 # what CREATE may ask for; \Flagged and \Important promise contents that nobody puts there
 ASSIGNABLE = {
@@ -32,6 +33,10 @@ async def list_mailboxes(session: Session, command: List) -> None:
         return
     found = await mailboxes.list_all(session.mail, session.account)
     parents = {mailbox.parent_id for mailbox in found}
+    annotations: dict[MailboxId, dict[str, bytes]] = {}
+    if command.metadata:
+        names = [name.lower() for name in command.metadata]
+        annotations = await metadata.of_all_mailboxes(session.mail, session.account, names)
     for mailbox, selected, child_info in choose(command, found):
         attributes = responses.mailbox_attributes(mailbox, has_children=mailbox.id in parents)
         if mailbox.subscribed and command.shows_subscribed:
@@ -46,6 +51,10 @@ async def list_mailboxes(session: Session, command: List) -> None:
             numbers = responses.status(mailbox.path, shown)
         session.send(responses.list_line(name, attributes, child_info=child_info))
         session.send(numbers)
+        if command.metadata and selected:
+            values = annotations.get(mailbox.id, {})
+            told = [(name, values.get(name.lower())) for name in command.metadata]
+            session.send(metadata_response(mailbox.path, told))
         await session.relieve()
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.mailboxes import StatusItem, matcher, status_items
+from mailserver.imap.protocol.metadata import entries
 from mailserver.model import SPECIAL_USES, Mailbox, MailboxId
 
 MAX_PATTERNS = 20  # each is held against every mailbox
@@ -39,6 +40,7 @@ class List:
     selection: frozenset[Selection] = frozenset()
     returns: frozenset[Return] = frozenset()
     status: tuple[StatusItem, ...] = ()
+    metadata: tuple[str, ...] = ()  # names of annotations, as the client wrote them
 
     @property
     def asks_for_root(self) -> bool:
@@ -76,13 +78,20 @@ def parse_list(args: Cursor) -> List:
             args.fail("Too many patterns")
     else:
         patterns = (args.list_mailbox(),)
-    returns: frozenset[Return] = frozenset()
-    status: tuple[StatusItem, ...] = ()
-    if args.take(b" RETURN "):
-        extended = True
-        returns, status = _returns(args)
+    if not args.take(b" RETURN "):
+        args.end()
+        return List(reference, patterns, extended, selection)
+    returns = _Returns(args)
     args.end()
-    return List(reference, patterns, extended, selection, returns, status)
+    return List(
+        reference,
+        patterns,
+        True,
+        selection,
+        frozenset(returns.plain),
+        tuple(dict.fromkeys(returns.status)),
+        tuple(dict.fromkeys(returns.metadata)),
+    )
 
 
 def _selection(args: Cursor) -> frozenset[Selection]:
@@ -98,22 +107,28 @@ def _selection(args: Cursor) -> frozenset[Selection]:
     return found
 
 
-def _returns(args: Cursor) -> tuple[frozenset[Return], tuple[StatusItem, ...]]:
-    status: list[StatusItem] = []
+class _Returns:
+    """The return options while they are read; one that comes again adds to the first."""
 
-    def option() -> Return | None:
+    def __init__(self, args: Cursor) -> None:
+        self.plain: set[Return] = set()
+        self.status: list[StatusItem] = []
+        self.metadata: list[str] = []
+        args.parenthesized(lambda: self._option(args), allow_empty=True)
+
+    def _option(self, args: Cursor) -> None:
         name = args.word()
         if name == b"STATUS":  # RFC 5819 §4
             args.space()
-            status.extend(status_items(args))
-            return None
-        try:
-            return Return(name)
-        except ValueError:
-            args.fail("Unknown return option")
-
-    found = args.parenthesized(option, allow_empty=True)
-    return frozenset(one for one in found if one is not None), tuple(dict.fromkeys(status))
+            self.status += status_items(args)
+        elif name == b"METADATA":  # RFC 9590
+            args.space()
+            self.metadata += entries(args)
+        else:
+            try:
+                self.plain.add(Return(name))
+            except ValueError:
+                args.fail("Unknown return option")
 
 
 def choose(command: List, found: Sequence[Mailbox]) -> list[Match]:
