@@ -105,9 +105,22 @@ class Gate:
 
 
 async def read_body(
+    receive: Receive, headers: Mapping[bytes, bytes], most: int, limit: str, seconds: float
+) -> bytes:
+    """Read a whole request body of at most `most` octets; raise the `limit` problem above it.
+
+    One that has not come after `seconds` is refused, however steadily it drips in.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await _read_body(receive, headers, most, limit)
+    except TimeoutError:
+        raise simple_problem(408, "the request took too long") from None
+
+
+async def _read_body(
     receive: Receive, headers: Mapping[bytes, bytes], most: int, limit: str
 ) -> bytes:
-    """Read a whole request body of at most `most` octets; raise the `limit` problem above it."""
     announced = headers.get(b"content-length", b"0")
     if announced.isdigit() and int(announced[:20]) > most:
         raise _too_large(limit)

@@ -15,6 +15,7 @@ from mailserver.mail.context import Mail
 from mailserver.model import Principal
 
 LARGE = 64 * 1024  # octets; a larger request is parsed in a thread
+BODY_TIME = 60.0  # seconds in which the octets of a request must come
 
 
 class Api:
@@ -37,7 +38,9 @@ class Api:
         """Read a request, run its calls, return the Response object (RFC 8620 §3.4)."""
         async with self._gate.enter(principal.account_id):
             check_content_type(headers)
-            body = await read_body(receive, headers, self.limits.max_size_request, "maxSizeRequest")
+            body = await read_body(
+                receive, headers, self.limits.max_size_request, "maxSizeRequest", BODY_TIME
+            )
             request = await self._parsed(body)
             session = Session(self._mail, principal, self.limits, self._counts, session_id)
             responses = await methods.answer(session, request)

@@ -97,11 +97,7 @@ class Uploads:
         """Store what the client sends and answer with its blob id."""
         async with self._gate.enter(account):
             with self._memory(headers):
-                try:
-                    async with asyncio.timeout(UPLOAD_TIME):
-                        raw = await read_body(receive, headers, self._most, "maxSizeUpload")
-                except TimeoutError:
-                    raise simple_problem(408, "the upload took too long") from None
+                raw = await read_body(receive, headers, self._most, "maxSizeUpload", UPLOAD_TIME)
                 blob = await uploads.store(self._mail, account, raw)
         answer = {
             "accountId": account_text(account),
