@@ -13,7 +13,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mailserver.errors import MailError, NotFound, OverQuota, Unavailable
-from mailserver.mail.delivery import Accepted, Arrival, Delivered, Sealed, Target, seal
+from mailserver.mail.context import Change
+from mailserver.mail.delivery import (
+    Accepted,
+    Arrival,
+    Delivered,
+    Replaced,
+    Sealed,
+    Target,
+    seal,
+)
+from mailserver.mail.messages import remove_rows
 from mailserver.mail.threads import oldest, thread_hashes
 from mailserver.model import (
     DELETED,
@@ -24,6 +34,7 @@ from mailserver.model import (
     ChangeKind,
     EmailId,
     MailboxId,
+    Membership,
     Modseq,
     QueueId,
     ThreadId,
@@ -70,9 +81,14 @@ class Committer:
         # a session that is cut must not cancel the commit of what it sent
         return await asyncio.shield(arrival.done)
 
-    async def commit_together(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
-        """Commit all of them in a transaction of their own, or none; each names its mailbox."""
-        task = asyncio.create_task(self._commit(arrivals, together=True), name="committer")
+    async def commit_together(
+        self, arrivals: Sequence[Arrival], replaced: Replaced | None = None
+    ) -> list[Accepted]:
+        """Commit all of them in a transaction of their own, or none; each names its mailbox.
+
+        They are for one account. What they replace leaves its mailbox in the same transaction.
+        """
+        task = asyncio.create_task(self._commit_together(arrivals, replaced), name="committer")
         self._together.add(task)
         task.add_done_callback(self._together.discard)
         await asyncio.shield(task)
@@ -135,25 +151,52 @@ class Committer:
         for arrival in left:
             _fail(arrival, error)
 
-    async def _commit(self, arrivals: Sequence[Arrival], *, together: bool = False) -> None:
-        if not together:
-            await self._find_inboxes(arrivals)
-        if sum(len(arrival.raw) for arrival in arrivals) > INLINE:
-            # zstd and SHA-256 leave the interpreter free: the sessions go on meanwhile
-            sealed = await asyncio.to_thread(seal, arrivals)
-        else:
-            sealed = seal(arrivals)
-        batch = Batch(self._mail.now(), dict(zip(map(id, arrivals), sealed, strict=True)))
+    async def _commit(self, arrivals: Sequence[Arrival]) -> None:
+        await self._find_inboxes(arrivals)
+        batch = await self._begin(arrivals)
         async with self._mail.database.transaction() as tx:
             accounts = {target.account_id for arrival in arrivals for target in arrival.targets}
             locked = await delivery.lock_accounts(tx, sorted(accounts)) if accounts else {}
             for arrival in arrivals:
                 self._admit(batch, arrival, locked)
-                if together and arrival.done.done():
-                    arrival.done.result()  # raises why, and nothing is written
             if batch.admitted:
                 await self._place(tx, batch)
                 await batch.write(tx)
+        self._answer(batch)
+
+    async def _commit_together(
+        self, arrivals: Sequence[Arrival], replaced: Replaced | None
+    ) -> None:
+        batch = await self._begin(arrivals)
+        account = arrivals[0].targets[0].account_id
+        async with self._mail.database.transaction() as tx:
+            locked = await delivery.lock_accounts(tx, [account])
+            leaving = await _leaving(tx, account, replaced) if replaced else []
+            freed = sum(row.size for row in leaving)
+            batch.sizes[account] -= freed  # only the net counts (RFC 8508 §3.4)
+            for arrival in arrivals:
+                self._admit(batch, arrival, locked)
+                if arrival.done.done():
+                    arrival.done.result()  # raises why, and nothing is written
+            batch.sizes[account] += freed
+            await self._place(tx, batch)
+            await batch.write(tx)
+            if replaced:
+                change = Change(tx, account, batch.modseqs[account], batch.now)
+                await remove_rows(change, replaced.mailbox_id, leaving)
+                await change.write()
+        self._answer(batch)
+
+    async def _begin(self, arrivals: Sequence[Arrival]) -> "Batch":
+        if sum(len(arrival.raw) for arrival in arrivals) > INLINE:
+            # zstd and SHA-256 leave the interpreter free: the sessions go on meanwhile
+            sealed = await asyncio.to_thread(seal, arrivals)
+        else:
+            sealed = seal(arrivals)
+        return Batch(self._mail.now(), dict(zip(map(id, arrivals), sealed, strict=True)))
+
+    def _answer(self, batch: "Batch") -> None:
+        """Tell the sessions of a batch that it is durable, and everyone what changed."""
         for arrival in batch.admitted:
             if not arrival.done.done():
                 arrival.done.set_result(batch.accepted(arrival))
@@ -403,6 +446,13 @@ class Batch:
             ),
             self._queue_ids.get(id(arrival)),
         )
+
+
+async def _leaving(tx: Connection, account: AccountId, replaced: Replaced) -> list[Membership]:
+    rows = await messages.in_mailbox(tx, account, replaced.mailbox_id, [replaced.uid])
+    if not rows:
+        raise NotFound("message to replace")
+    return rows
 
 
 def _fail(arrival: Arrival, error: Exception) -> None:

@@ -71,6 +71,14 @@ class Incoming:
 
 
 @dataclass(frozen=True, slots=True)
+class Replaced:
+    """A message that leaves its mailbox when another one is stored."""
+
+    mailbox_id: MailboxId
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sealed:
     """What the commit writes of a message beside its digest."""
 
@@ -139,11 +147,17 @@ async def accept(
 
 
 async def accept_together(
-    mail: "Mail", account: AccountId, mailbox: MailboxId, messages: Sequence[Incoming]
+    mail: "Mail",
+    account: AccountId,
+    mailbox: MailboxId,
+    messages: Sequence[Incoming],
+    *,
+    replaced: Replaced | None = None,
 ) -> list[Delivered]:
-    """Store several messages in one mailbox in one commit, within the quota: all or none.
+    """Store messages in one mailbox in one commit, within the quota: all or none.
 
-    Their UIDs ascend in the order given. Raises what `accept` raises.
+    Their UIDs ascend in the order given. A message that they replace is taken out of its mailbox
+    in the same commit; NotFound when it is not there. Raises what `accept` raises.
     """
     loop = asyncio.get_running_loop()
     arrivals = [
@@ -158,7 +172,7 @@ async def accept_together(
         )
         for message in messages
     ]
-    accepted = await mail.committer.commit_together(arrivals)
+    accepted = await mail.committer.commit_together(arrivals, replaced)
     return [each.delivered[0] for each in accepted]
 
 

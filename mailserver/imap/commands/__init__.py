@@ -83,6 +83,7 @@ COMMANDS: dict[bytes, Spec] = {
     b"SELECT": Spec(select_wire.parse_select, select.select, LOGGED_IN),
     b"EXAMINE": Spec(select_wire.parse_select, select.examine, LOGGED_IN),
     b"APPEND": Spec(append_wire.parse_append, append.append, LOGGED_IN, ask=True),
+    b"REPLACE": Spec(append_wire.parse_replace, append.replace, SELECTED, ask=True),
     b"IDLE": Spec(wire.parse_bare, idle.idle, LOGGED_IN),
     b"CHECK": Spec(wire.parse_bare, connection.noop, SELECTED, ask=True),
     b"UNSELECT": Spec(wire.parse_bare, select.unselect, SELECTED),
@@ -102,6 +103,7 @@ COMMANDS: dict[bytes, Spec] = {
     b"UID THREAD": Spec(thread_wire.parse_uid_thread, thread.thread, SELECTED),
     b"UID COPY": Spec(copy_wire.parse_uid_copy, copy.copy, SELECTED),
     b"UID MOVE": Spec(copy_wire.parse_uid_copy, copy.move, SELECTED, ask=True),
+    b"UID REPLACE": Spec(append_wire.parse_uid_replace, append.replace, SELECTED, ask=True),
     b"UID EXPUNGE": Spec(store_wire.parse_uid_expunge, store.expunge, SELECTED, ask=True),
 }
 

@@ -1,13 +1,15 @@
-"""APPEND."""
+"""APPEND and REPLACE."""
+
+from collections.abc import Sequence
 
 from mailserver.errors import NotFound
-from mailserver.imap.protocol.append import Append, BadUrl, NewMessage, Url
+from mailserver.imap.protocol.append import Append, BadUrl, NewMessage, Replace, Url
 from mailserver.imap.protocol.framing import LITERAL_LIMIT
-from mailserver.imap.protocol.sequences import compact
+from mailserver.imap.protocol.sequences import compact, flatten
 from mailserver.imap.session import Refused, Session
 from mailserver.mail import content, delivery, listings, mailboxes, messages
 from mailserver.mime import Env, section
-from mailserver.model import EmailId
+from mailserver.model import EmailId, MailboxId
 
 
 async def append(session: Session, command: Append) -> bytes:
@@ -16,32 +18,59 @@ async def append(session: Session, command: Append) -> bytes:
     Several are stored all or none (RFC 3502 §6.3.11).
     """
     mail, account = session.mail, session.account
-    try:
-        mailbox = await mailboxes.by_path(mail, account, command.mailbox)
-    except NotFound:
-        raise Refused(b"TRYCREATE", "There is no such mailbox") from None
-    room = mail.config.imap.max_append_size + LITERAL_LIMIT  # as much as the framing lets in
-    incoming = []
-    for message in command.messages:
-        raw = await _octets(session, message, room)
-        if not raw:
-            raise Refused(b"CANNOT", "A message cannot be empty")
-        room -= len(raw)
-        incoming.append(delivery.Incoming(raw, message.flags, message.received_at or mail.now()))
+    mailbox = await _target(session, command.mailbox)
+    incoming = await _incoming(session, command.messages)
     if len(incoming) > 1:
-        stored = await delivery.accept_together(mail, account, mailbox.id, incoming)
+        stored = await delivery.accept_together(mail, account, mailbox, incoming)
     else:
         (only,) = incoming
         accepted = await delivery.accept(
             mail,
             only.raw,
-            [delivery.Target(account, mailbox.id, only.flags)],
+            [delivery.Target(account, mailbox, only.flags)],
             received_at=only.received_at,
             enforce_quota=True,
         )
         stored = list(accepted.delivered)
     uids = compact([each.uid for each in stored])
     return b"APPENDUID %d %b" % (stored[0].uidvalidity, uids)
+
+
+async def replace(session: Session, command: Replace) -> None:
+    """Store a message and remove the one it replaces, both or neither (RFC 8508 §3.4)."""
+    selected = session.writable
+    positions = flatten(selected.view.positions(command.replaced, by_uid=command.by_uid))
+    mailbox = await _target(session, command.mailbox)
+    if not positions:
+        raise Refused(b"NONEXISTENT", "There is no message to replace")
+    incoming = await _incoming(session, (command.message,))
+    replaced = delivery.Replaced(selected.mailbox_id, selected.view.uids[positions[0]])
+    (stored,) = await delivery.accept_together(
+        session.mail, session.account, mailbox, incoming, replaced=replaced
+    )
+    # before the EXPUNGE, so that the client knows by what the message was replaced
+    code = b"APPENDUID %d %d" % (stored.uidvalidity, stored.uid)
+    session.untagged(b"OK [%b] Replacement is stored" % code)
+
+
+async def _target(session: Session, path: str) -> MailboxId:
+    try:
+        return (await mailboxes.by_path(session.mail, session.account, path)).id
+    except NotFound:
+        raise Refused(b"TRYCREATE", "There is no such mailbox") from None
+
+
+async def _incoming(session: Session, new: Sequence[NewMessage]) -> list[delivery.Incoming]:
+    mail = session.mail
+    room = mail.config.imap.max_append_size + LITERAL_LIMIT  # as much as the framing lets in
+    incoming = []
+    for message in new:
+        raw = await _octets(session, message, room)
+        if not raw:
+            raise Refused(b"CANNOT", "A message cannot be empty")
+        room -= len(raw)
+        incoming.append(delivery.Incoming(raw, message.flags, message.received_at or mail.now()))
+    return incoming
 
 
 async def _octets(session: Session, message: NewMessage, room: int) -> bytes:

@@ -61,6 +61,7 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"BINARY", _always),
     (b"MULTIAPPEND", _always),
     (b"CATENATE", _always),
+    (b"REPLACE", _always),
     (b"PREVIEW", _always),
 )
 ENABLEABLE: frozenset[bytes] = frozenset()  # CONDSTORE, UTF8=ACCEPT, IMAP4rev2 when they are here

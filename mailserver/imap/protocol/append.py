@@ -1,4 +1,4 @@
-"""APPEND."""
+"""APPEND and REPLACE."""
 
 import re
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ from urllib.parse import unquote_to_bytes
 
 from mailserver.imap.protocol import flags
 from mailserver.imap.protocol.cursor import Cursor
+from mailserver.imap.protocol.sequences import SequenceSet
 from mailserver.model import Flags
 
 MAX_PARTS = 1000  # that one command may put together
@@ -52,6 +53,16 @@ class Append:
     messages: tuple[NewMessage, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """REPLACE: a message for a mailbox, in place of one of the selected mailbox (RFC 8508)."""
+
+    replaced: SequenceSet
+    by_uid: bool
+    mailbox: str
+    message: NewMessage
+
+
 _URL = re.compile(
     rb"(?![a-z][a-z0-9+.-]*:|//)"  # nothing absolute
     rb"(?:/?(?P<mailbox>[^;/?#][^;?#]*?)(?:;UIDVALIDITY=(?P<validity>[1-9]\d{0,9}))?)?"
@@ -80,6 +91,29 @@ def parse_append(args: Cursor) -> Append:
             args.fail("Too many messages or parts")
     args.end()
     return Append(mailbox, tuple(messages))
+
+
+def parse_replace(args: Cursor) -> Replace:
+    """Read replace = "REPLACE" SP seq-number SP mailbox append-message (RFC 8508 §5)."""
+    return _replace(args, by_uid=False)
+
+
+def parse_uid_replace(args: Cursor) -> Replace:
+    """Read "UID" SP replace, whose number is a UID."""
+    return _replace(args, by_uid=True)
+
+
+def _replace(args: Cursor, *, by_uid: bool) -> Replace:
+    args.space()
+    message = args.sequence_set()
+    if len(message.ranges) != 1 or message.ranges[0][0] != message.ranges[0][1]:
+        args.fail("Expected the number of one message")
+    args.space()
+    mailbox = args.mailbox()
+    args.space()
+    replacement = _message(args)
+    args.end()
+    return Replace(message, by_uid, mailbox, replacement)
 
 
 def _message(args: Cursor) -> NewMessage:

@@ -12,7 +12,7 @@ LINE_LIMIT = 65536  # octets of one command without its literals; clients send l
 LITERAL_LIMIT = 65536  # octets of all literals of one command that is not APPEND
 _LITERAL = re.compile(rb"~?\{(\d{1,20})(\+?)\}\Z")
 _TAG = re.compile(rb"([\x21\x23\x24\x26\x27\x2c-\x5b\x5d-\x7a\x7c\x7e]+) ")
-_APPEND = re.compile(rb"[^ ]+ APPEND ", re.IGNORECASE)
+_APPEND = re.compile(rb"[^ ]+ (?:APPEND|REPLACE|UID REPLACE) ", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

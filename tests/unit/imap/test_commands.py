@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from mailserver.imap.commands import COMMANDS
 from mailserver.imap.protocol import fetch as fetch_wire
 from mailserver.imap.protocol import search
-from mailserver.imap.protocol.append import Append, BadUrl, NewMessage, Url, parse_url
+from mailserver.imap.protocol.append import (
+    Append,
+    BadUrl,
+    NewMessage,
+    Replace,
+    Url,
+    parse_url,
+)
 from mailserver.imap.protocol.auth import Authenticate, Login
 from mailserver.imap.protocol.connection import Enable, Id
 from mailserver.imap.protocol.copy import Copy
@@ -84,6 +91,10 @@ GOOD = [
             "x",
             (NewMessage(Flags(), None, (b"a", Url(b"/;UID=7", None, None, 7, "", 0, None))),),
         ),
+    ),
+    (
+        b"UID REPLACE 1 x (\\Seen) {1+}\r\na",
+        Replace(ONE, True, "x", NewMessage(Flags(SEEN), None, (b"a",))),
     ),
     (b"STORE 1 +FLAGS \\Deleted", Store(ONE, False, FlagChange.ADD, Flags(DELETED), False)),
     (
