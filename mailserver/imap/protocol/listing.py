@@ -138,7 +138,14 @@ def choose(command: List, found: Sequence[Mailbox]) -> list[Match]:
         for pattern in dict.fromkeys(command.patterns)
         if pattern or not command.extended
     ]
-    selected = {mailbox.id for mailbox in found if _is_selected(command, mailbox)}
+    only_subscribed = Selection.SUBSCRIBED in command.selection
+    only_special = Selection.SPECIAL_USE in command.selection
+    selected = {
+        mailbox.id
+        for mailbox in found
+        if (mailbox.subscribed or not only_subscribed)
+        and (mailbox.role in SPECIAL_USES or not only_special)
+    }
     matched = {
         mailbox.id for mailbox in found if any(matches(mailbox.path) for matches in patterns)
     }
@@ -150,12 +157,6 @@ def choose(command: List, found: Sequence[Mailbox]) -> list[Match]:
         for mailbox in found
         if mailbox.id in matched and (mailbox.id in selected or mailbox.id in above)
     ]
-
-
-def _is_selected(command: List, mailbox: Mailbox) -> bool:
-    if Selection.SUBSCRIBED in command.selection and not mailbox.subscribed:
-        return False
-    return Selection.SPECIAL_USE not in command.selection or mailbox.role in SPECIAL_USES
 
 
 def _above(found: Iterable[Mailbox], below: set[MailboxId]) -> set[MailboxId]:

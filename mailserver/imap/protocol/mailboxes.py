@@ -132,16 +132,27 @@ def parse_rename(args: Cursor) -> Rename:
 
 
 def matcher(pattern: str) -> Callable[[str], bool]:
-    """Compile a LIST pattern: `*` is anything, `%` anything without the delimiter (§6.3.9).
-
-    All states of the automaton advance together as bits of one number, so a hostile pattern costs
-    no more than its length times the name's.
-    """
+    """Compile a LIST pattern: `*` is anything, `%` anything without the delimiter (§6.3.9)."""
     pattern = unicodedata.normalize("NFC", pattern)  # as names are kept
     first = pattern.split(DELIMITER, 1)[0]
     if first.upper() == "INBOX":
         pattern = "INBOX" + pattern[len(first) :]
     any_mask = 0  # states that stay on every character
+    if pattern == "*":
+        return lambda name: True
+    if pattern == "%":
+        return lambda name: DELIMITER not in name
+    if "*" not in pattern and "%" not in pattern:
+        return lambda name: name == pattern
+    return _automaton(pattern)
+
+
+def _automaton(pattern: str) -> Callable[[str], bool]:
+    """Compile a pattern of any form.
+
+    All states advance together as bits of one number, so a hostile pattern costs no more than its
+    length times the name's.
+    """
     level_mask = 0  # states that stay on every character but the delimiter
     steps: dict[str, int] = {}
     for index, character in enumerate(pattern):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailserver.imap.protocol import mailboxes
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.listing import (
@@ -149,6 +150,17 @@ def test_what_is_chosen_is_what_the_rules_say(
         if matched(path) and (selected(path) or child_info):
             wanted.append(Match(mailbox, selected(path), child_info))
     assert choose(List("", tuple(patterns), True, selection), found) == wanted
+
+
+@given(st.text("ab/*%", max_size=6), st.text("ab/", max_size=8))
+def test_short_cuts_mean_what_the_automaton_says(pattern: str, name: str) -> None:
+    assert matcher(pattern)(name) == mailboxes._automaton(pattern)(name)
+
+
+@pytest.mark.parametrize("pattern", ["*", "%", "a/b"])
+@pytest.mark.parametrize("name", ["a", "a/b", "a/b/c", ""])
+def test_short_cuts(pattern: str, name: str) -> None:
+    assert matcher(pattern)(name) == mailboxes._automaton(pattern)(name)
 
 
 def test_patterns_are_compared_as_names_are_kept() -> None:
