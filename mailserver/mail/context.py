@@ -66,6 +66,7 @@ class Mail:
         from mailserver.mail.committer import Committer
         from mailserver.mail.listings import Listings
         from mailserver.mail.recipients import Directory
+        from mailserver.mail.search_bodies import SearchBodies
         from mailserver.mail.search_headers import SearchHeaders
 
         self.database = database
@@ -79,6 +80,7 @@ class Mail:
         self.committer = Committer(self)
         self.listings = Listings(self)
         self.search_headers = SearchHeaders()
+        self.search_bodies = SearchBodies()
         self.directory = Directory(self)
 
     @asynccontextmanager

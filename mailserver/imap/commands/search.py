@@ -37,14 +37,12 @@ from mailserver.imap.protocol.search import (
 )
 from mailserver.imap.protocol.sort import Sort
 from mailserver.imap.session import Session
-from mailserver.mail import content, messages, search_headers
+from mailserver.mail import messages, search_bodies, search_headers
 from mailserver.mail.search_headers import FIELDS, SearchHeader, folded
-from mailserver.mime import HeaderBlock, SearchText, as_text, parse, search_text
+from mailserver.mime import HeaderBlock, as_text
 from mailserver.model import Email
 
 HEADER_ROWS = 500  # messages whose headers are read at once
-CONTENT_ROWS = 50  # messages whose octets are read at once
-CONTENT_OCTETS = 8 * 1024 * 1024  # the same, unless one message alone is larger
 _DAY = timedelta(days=1)
 
 
@@ -243,11 +241,11 @@ class Seeker:
 
     async def in_body(self, key: InBody, candidates: list[int]) -> list[int]:
         """Keep by the text of the body."""
-        return await self._in_content(candidates, folded(key.text), _body)
+        return await self._in_content(candidates, key.text, everywhere=False)
 
     async def in_text(self, key: InText, candidates: list[int]) -> list[int]:
         """Keep by the text of header or body."""
-        return await self._in_content(candidates, folded(key.text), _all)
+        return await self._in_content(candidates, key.text, everywhere=True)
 
     async def _read(self, positions: list[int], *, header: bool) -> list[tuple[int, Email]]:
         ids = [self.emails[position] for position in positions]
@@ -280,30 +278,17 @@ class Seeker:
                 yield position, HeaderBlock(email.header)
             await asyncio.sleep(0)  # others are served between two chunks
 
-    async def _in_content(
-        self, candidates: list[int], wanted: str, pick: Callable[[SearchText], str]
-    ) -> list[int]:
-        found: list[int] = []
+    async def _in_content(self, candidates: list[int], text: str, *, everywhere: bool) -> list[int]:
         session = self._session
-        for positions in self._pieces(candidates):
-            rows = await self._read(positions, header=False)
-            contents = await content.contents(
-                session.mail, session.account, [email.blob_id for _, email in rows]
-            )
-            octets = [(position, contents[email.blob_id]) for position, email in rows]
-            found += await asyncio.to_thread(_matching, octets, wanted, pick)
-        return found
-
-    def _pieces(self, candidates: list[int]) -> list[list[int]]:
-        pieces: list[list[int]] = []
-        octets = CONTENT_OCTETS
-        for position in candidates:
-            octets += self.sizes[position]
-            if octets > CONTENT_OCTETS or len(pieces[-1]) == CONTENT_ROWS:
-                pieces.append([])
-                octets = self.sizes[position]
-            pieces[-1].append(position)
-        return pieces
+        found = await search_bodies.matching(
+            session.mail,
+            session.account,
+            self._mailbox,
+            [(self.emails[position], self.sizes[position]) for position in candidates],
+            text,
+            everywhere=everywhere,
+        )
+        return [position for position in candidates if self.emails[position] in found]
 
 
 def _column(values: "array[int]", rows: Sequence[int | None]) -> Sequence[int]:
@@ -323,27 +308,6 @@ _COMPARES: dict[Order, Callable[[str, str], bool]] = {
     Order.ON: operator.eq,
     Order.SINCE: operator.ge,
 }
-
-
-def _body(text: SearchText) -> str:
-    return text.body
-
-
-def _all(text: SearchText) -> str:
-    return f"{text.headers}\n{text.attachments}\n{text.body}"
-
-
-def _matching(
-    octets: Sequence[tuple[int, bytes]], wanted: str, pick: Callable[[SearchText], str]
-) -> list[int]:
-    """Decode messages and look for a text; runs in a thread."""
-    found = []
-    for position, raw in octets:
-        # every decoded text is shorter than this: nothing is left out of an exact search
-        limit = 4 * len(raw) + 1024
-        if wanted in folded(pick(search_text(raw, parse(raw), limit))):
-            found.append(position)
-    return found
 
 
 def _cost(key: Key) -> int:

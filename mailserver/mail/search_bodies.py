@@ -1,0 +1,165 @@
+"""The text of messages, decoded once for searching and kept compressed in memory per mailbox.
+
+A frame is the text of up to 50 messages. A text is looked for in the whole frame first, so that a
+rare word costs a search of octets and nothing for each message.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mailserver.mail import content, messages
+from mailserver.mail.search_headers import folded
+from mailserver.mime import parse, search_text
+from mailserver.model import AccountId, EmailId, MailboxId
+from mailserver.storage.compression import compressor, decompress_in_thread
+
+if TYPE_CHECKING:
+    from mailserver.mail.context import Mail
+
+ROOM = 128 * 1024 * 1024  # octets of frames in memory
+FRAME_ROWS = 50  # messages of a frame
+FRAME_OCTETS = 8 * 1024 * 1024  # of messages in a frame, unless one alone is larger
+FRAMES = 20  # that are searched before others are served
+_ROW_SIZE = 250  # octets that a message costs besides its share of the frame
+
+
+class Frame:
+    """The folded text of some messages: for each its body, then all else, NUL between them."""
+
+    __slots__ = ("data", "ids")
+
+    def __init__(self, ids: tuple[int, ...], data: bytes) -> None:
+        self.ids = ids
+        self.data = data
+
+    @property
+    def size(self) -> int:
+        """About how many octets of memory this takes."""
+        return len(self.data) + _ROW_SIZE * len(self.ids)
+
+    def matching(self, wanted: bytes, *, everywhere: bool) -> list[int]:
+        """Return the emails whose body, or also header, contains octets."""
+        octets = decompress_in_thread(self.data)
+        if wanted not in octets:
+            return []
+        texts = octets.split(b"\0")
+        return [
+            email_id
+            for place, email_id in enumerate(self.ids)
+            if wanted in texts[2 * place] or (everywhere and wanted in texts[2 * place + 1])
+        ]
+
+
+class _Kept:
+    """What is kept of one mailbox."""
+
+    __slots__ = ("forgotten", "frames", "size")
+
+    def __init__(self) -> None:
+        self.frames: dict[int, Frame] = {}  # by email
+        self.size = 0
+        self.forgotten = False
+
+
+class SearchBodies:
+    """The frames that a process keeps, in the order in which mailboxes were searched."""
+
+    def __init__(self, room: int = ROOM) -> None:
+        self._room = room
+        self._kept: OrderedDict[tuple[AccountId, MailboxId], _Kept] = OrderedDict()
+        self.size = 0
+
+    def kept(self, account: AccountId, mailbox: MailboxId) -> _Kept:
+        """Return what is kept of a mailbox, which is now the one searched last."""
+        kept = self._kept.setdefault((account, mailbox), _Kept())
+        self._kept.move_to_end((account, mailbox))
+        return kept
+
+    def keep(self, kept: _Kept, frame: Frame) -> None:
+        """Remember a frame, as far as there is room when other mailboxes are forgotten."""
+        while self.size + frame.size > self._room and self._kept:
+            key, oldest = next(iter(self._kept.items()))
+            if oldest is kept:
+                return  # the rest of a mailbox that is larger than the room is read each time
+            del self._kept[key]
+            oldest.forgotten = True
+            self.size -= oldest.size
+        known = any(email_id in kept.frames for email_id in frame.ids)  # by another session
+        if known or kept.forgotten or self.size + frame.size > self._room:
+            return
+        kept.frames.update(dict.fromkeys(frame.ids, frame))
+        kept.size += frame.size
+        self.size += frame.size
+
+
+async def matching(
+    mail: "Mail",
+    account: AccountId,
+    mailbox: MailboxId,
+    candidates: Sequence[tuple[int, int]],
+    text: str,
+    *,
+    everywhere: bool,
+) -> set[int]:
+    """Return the emails whose body, or also header, contains a text.
+
+    Candidates are ids and sizes. Those returned may be more than the candidates.
+    """
+    wanted = _octets(text)
+    cache = mail.search_bodies
+    kept = cache.kept(account, mailbox)
+    known = dict.fromkeys(
+        frame for each, _ in candidates if (frame := kept.frames.get(each)) is not None
+    )
+    missing = [each for each in candidates if each[0] and each[0] not in kept.frames]
+    found: set[int] = set()
+    frames = list(known)
+    for start in range(0, len(frames), FRAMES):
+        some = frames[start : start + FRAMES]
+        found.update(await asyncio.to_thread(_matching, some, wanted, everywhere))
+    for ids in _pieces(missing):
+        emails = await messages.emails(mail, account, ids)
+        blobs = [email.blob_id for email in emails.values()]
+        octets = await content.contents(mail, account, blobs)
+        raw = [(email_id, octets[email.blob_id]) for email_id, email in emails.items()]
+        made, matches = await asyncio.to_thread(_frame, raw, wanted, everywhere)
+        found.update(matches)
+        cache.keep(kept, made)
+    return found
+
+
+def _pieces(missing: Sequence[tuple[int, int]]) -> list[list[EmailId]]:
+    pieces: list[list[EmailId]] = []
+    octets = FRAME_OCTETS
+    for email_id, size in missing:
+        octets += size
+        if octets > FRAME_OCTETS or len(pieces[-1]) == FRAME_ROWS:
+            pieces.append([])
+            octets = size
+        pieces[-1].append(EmailId(email_id))
+    return pieces
+
+
+def _octets(text: str) -> bytes:
+    # a broken charset may decode to half a surrogate pair
+    return folded(text).encode("utf-8", "surrogatepass")
+
+
+def _matching(frames: Sequence[Frame], wanted: bytes, everywhere: bool) -> list[int]:
+    return [each for frame in frames for each in frame.matching(wanted, everywhere=everywhere)]
+
+
+def _frame(
+    raw: Sequence[tuple[int, bytes]], wanted: bytes, everywhere: bool
+) -> tuple[Frame, list[int]]:
+    """Decode messages and search them; runs in a thread."""
+    texts: list[bytes] = []
+    for _, octets in raw:
+        # every decoded text is shorter than this: nothing is left out of an exact search
+        found = search_text(octets, parse(octets), 4 * len(octets) + 1024)
+        head = f"{found.headers}\n{found.attachments}"
+        texts += (_octets(text).replace(b"\0", b"") for text in (found.body, head))
+    frame = Frame(tuple(email_id for email_id, _ in raw), compressor()(b"\0".join(texts)))
+    return frame, frame.matching(wanted, everywhere=everywhere)
