@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MAX_VALUE = 16384  # octets
 MAX_ENTRIES = 100  # of one mailbox, or of the account itself
 MAX_TOTAL = 1000  # of an account and all its mailboxes
+MAX_OCTETS = 1024 * 1024  # of all their values: one LIST may ask for them together
 
 
 async def get(mail: "Mail", account: AccountId, path: str | None) -> dict[str, bytes]:
@@ -54,7 +55,11 @@ async def put(
             mailbox = (await mailboxes.by_path_in(tx, account, path)).id
         await metadata.delete(tx, account, mailbox, list(values))
         if kept:
-            here, total = await metadata.count(tx, account, mailbox)
-            if here + len(kept) > MAX_ENTRIES or total + len(kept) > MAX_TOTAL:
+            used = await metadata.usage(tx, account, mailbox)
+            if (
+                used.here + len(kept) > MAX_ENTRIES
+                or used.total + len(kept) > MAX_TOTAL
+                or used.octets + sum(map(len, kept.values())) > MAX_OCTETS
+            ):
                 raise TooMany("there are too many annotations")
             await metadata.insert(tx, account, mailbox, kept)

@@ -1,6 +1,7 @@
 """Statements on annotations of mailboxes, and of accounts where the mailbox is None."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from mailserver.model import AccountId, MailboxId
 from mailserver.storage.database import Executor
@@ -42,18 +43,28 @@ async def of_all_mailboxes(
     return found
 
 
-async def count(tx: Executor, account: AccountId, mailbox: MailboxId | None) -> tuple[int, int]:
-    """Return how many annotations a mailbox has, and how many all of the account have together."""
+class Usage(NamedTuple):
+    """How many annotations there are."""
+
+    here: int  # of the mailbox
+    total: int  # of the account and all its mailboxes
+    octets: int  # of the values of all
+
+
+async def usage(tx: Executor, account: AccountId, mailbox: MailboxId | None) -> Usage:
+    """Count the annotations of a mailbox, and of all its account has."""
     row = await tx.fetchrow(
         """
-        SELECT count(*) FILTER (WHERE mailbox_id IS NOT DISTINCT FROM $2) AS here, count(*) AS total
+        SELECT count(*) FILTER (WHERE mailbox_id IS NOT DISTINCT FROM $2) AS here,
+               count(*) AS total,
+               coalesce(sum(octet_length(value)), 0) AS octets
         FROM metadata
         WHERE account_id = $1
         """,
         account,
         mailbox,
     )
-    return (row["here"], row["total"]) if row else (0, 0)
+    return Usage(row["here"], row["total"], row["octets"]) if row else Usage(0, 0, 0)
 
 
 async def insert(

@@ -25,6 +25,12 @@ async def test_limits(mail: Mail, alice: Account, monkeypatch: pytest.MonkeyPatc
     # one goes and one comes
     await metadata.put(mail, alice.id, "INBOX", {"/private/a": None, "/private/more": b""})
 
+    await metadata.put(mail, alice.id, "Sent", {"/private/a": b"12345"})
+    monkeypatch.setattr(metadata, "MAX_OCTETS", 9)
+    with pytest.raises(TooMany):
+        await metadata.put(mail, alice.id, "Sent", {"/private/b": b"67890"})
+    await metadata.put(mail, alice.id, "Sent", {"/private/b": b"6789"})
+    await metadata.put(mail, alice.id, "Sent", {"/private/a": None, "/private/b": None})
     monkeypatch.setattr(metadata, "MAX_TOTAL", metadata.MAX_ENTRIES + 1)
     await metadata.put(mail, alice.id, None, {"/private/a": b""})
     with pytest.raises(TooMany):
