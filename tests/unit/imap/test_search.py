@@ -1,0 +1,136 @@
+"""Return options, ESEARCH responses, SORT and THREAD as they are read and written."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailserver.imap.protocol.cursor import Cursor
+from mailserver.imap.protocol.errors import BadCharset, ProtocolError
+from mailserver.imap.protocol.search import (
+    Everything,
+    HasFlag,
+    Messages,
+    Partial,
+    Returns,
+    Wanted,
+    Younger,
+    esearch,
+    parse_search,
+    parse_uid_search,
+    to_save,
+)
+from mailserver.imap.protocol.sequences import SAVED
+from mailserver.imap.protocol.sort import Sort, SortKey, parse_sort
+from mailserver.imap.protocol.thread import Algorithm, Thread, parse_thread
+from mailserver.model import SEEN
+
+
+def _cursor(text: bytes) -> Cursor:
+    return Cursor((text,))
+
+
+def test_return_options() -> None:
+    found = parse_uid_search(_cursor(b" RETURN (MIN save PARTIAL -1:-100) $"))
+    assert found.key == Messages(SAVED, by_uid=False)
+    assert found.returns == Returns(
+        Wanted.MIN | Wanted.SAVE | Wanted.PARTIAL, Partial(1, 100, True, b"-1:-100")
+    )
+    assert parse_search(_cursor(b" RETURN () SEEN")).returns == Returns(Wanted.ALL)
+    assert parse_search(_cursor(b" YOUNGER 5")).key == Younger(5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b" RETURN (ALL PARTIAL 1:2) ALL",
+        b" RETURN (PARTIAL 1:2 PARTIAL 3:4) ALL",
+        b" RETURN (PARTIAL -1:2) ALL",
+        b" RETURN (PARTIAL 0:2) ALL",
+        b" RETURN (PARTIAL 1:*) ALL",
+        b" RETURN (MIN",
+        b" RETURN (MIN)",
+        b" RETURN () ",
+        b" OLDER 0",
+        b" $1",
+    ],
+)
+def test_what_is_no_search(text: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        parse_search(_cursor(text))
+
+
+@pytest.mark.parametrize(("options", "saves"), [(b"RETURN (SAVE) ", True), (b"", False)])
+def test_an_unknown_charset_tells_whether_the_result_was_to_be_saved(
+    options: bytes, saves: bool
+) -> None:
+    with pytest.raises(BadCharset) as caught:
+        parse_search(_cursor(b" " + options + b"CHARSET KOI8-R TEXT x"))
+    assert caught.value.saves is saves
+
+
+def test_sort_and_thread() -> None:
+    assert parse_sort(_cursor(b" (reverse date Subject) utf-8 SEEN")) == Sort(
+        ((SortKey.DATE, True), (SortKey.SUBJECT, False)), HasFlag(SEEN), by_uid=False
+    )
+    assert parse_thread(_cursor(b" references US-ASCII ALL")) == Thread(
+        Algorithm.REFERENCES, Everything(), by_uid=False
+    )
+    for text in (b" (REVERSE) UTF-8 ALL", b" () UTF-8 ALL", b" (DATE) UTF-8", b" DATE UTF-8 ALL"):
+        with pytest.raises(ProtocolError):
+            parse_sort(_cursor(text))
+    with pytest.raises(ProtocolError):
+        parse_sort(_cursor(b" (" + b" ".join([b"DATE"] * 21) + b") UTF-8 ALL"))
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 10))
+def test_partial_is_a_stretch_from_either_end(first: int, last: int, count: int) -> None:
+    found = list(range(100, 100 + count))
+    low, high = sorted((first, last))
+    forward = [each for place, each in enumerate(found, 1) if low <= place <= high]
+    assert Partial(low, high, False, b"").of(found) == forward
+    backward = [each for place, each in enumerate(found) if low <= count - place <= high]
+    assert Partial(low, high, True, b"").of(found) == backward
+
+
+_FOUND = [2, 10, 11, 15, 21]
+_PART = Partial(2, 3, False, b"2:3")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "partial", "saved"),
+    [
+        # RFC 5182 §2.4 and RFC 9394 §3.2, their tables
+        (Wanted.SAVE, None, _FOUND),
+        (Wanted.SAVE | Wanted.MIN, None, [2]),
+        (Wanted.SAVE | Wanted.MAX, None, [21]),
+        (Wanted.SAVE | Wanted.MIN | Wanted.MAX, None, [2, 21]),
+        (Wanted.SAVE | Wanted.ALL | Wanted.MIN, None, _FOUND),
+        (Wanted.SAVE | Wanted.COUNT | Wanted.MAX, None, _FOUND),
+        (Wanted.SAVE | Wanted.PARTIAL, _PART, [10, 11]),
+        (Wanted.SAVE | Wanted.PARTIAL | Wanted.MIN, _PART, [2, 10, 11]),
+        (Wanted.SAVE | Wanted.PARTIAL | Wanted.MAX, _PART, [10, 11, 21]),
+        (Wanted.SAVE | Wanted.PARTIAL | Wanted.MIN | Wanted.MAX, _PART, [2, 10, 11, 21]),
+        (Wanted.SAVE | Wanted.PARTIAL | Wanted.COUNT | Wanted.MIN, _PART, _FOUND),
+    ],
+)
+def test_what_is_saved(wanted: Wanted, partial: Partial | None, saved: list[int]) -> None:
+    assert to_save(Returns(wanted, partial), _FOUND) == saved
+    assert to_save(Returns(wanted, partial), []) == []
+
+
+def test_esearch_responses() -> None:
+    everything = Returns(Wanted.MIN | Wanted.MAX | Wanted.ALL | Wanted.COUNT)
+    assert (
+        esearch(b"A1", everything, _FOUND, by_uid=True)
+        == b'ESEARCH (TAG "A1") UID MIN 2 MAX 21 ALL 2,10:11,15,21 COUNT 5'
+    )
+    assert esearch(b"A1", everything, [], by_uid=False) == b'ESEARCH (TAG "A1") COUNT 0'
+    assert esearch(b"A1", Returns(Wanted.SAVE), _FOUND, by_uid=False) is None
+    part = Returns(Wanted.PARTIAL, _PART)
+    assert esearch(b"x", part, _FOUND, by_uid=False) == b'ESEARCH (TAG "x") PARTIAL (2:3 10:11)'
+    assert esearch(b"x", part, [7], by_uid=False) == b'ESEARCH (TAG "x") PARTIAL (2:3 NIL)'
+    # in the order of a SORT, and only rising runs are ranges (RFC 5267 §3.2)
+    assert (
+        esearch(b"x", Returns(Wanted.ALL), [9, 8, 3, 4, 1], by_uid=False)
+        == b'ESEARCH (TAG "x") ALL 9,8,3:4,1'
+    )

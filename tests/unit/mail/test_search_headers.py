@@ -1,0 +1,118 @@
+"""What is kept in memory for searching, and how much of it."""
+
+import zstandard
+
+from mailserver.mail.search_bodies import Frame, SearchBodies
+from mailserver.mail.search_headers import SearchHeader, SearchHeaders
+from mailserver.mime.subject import is_reply
+from mailserver.model import AccountId, MailboxId
+from mailserver.storage.search_headers import StoredHeader
+
+ALICE = AccountId(1)
+INBOX, WORK = MailboxId(1), MailboxId(2)
+
+
+def _header(text: str) -> SearchHeader:
+    octets = text.replace("\n", "\r\n").encode()
+    return SearchHeader(StoredHeader(1, None, zstandard.ZstdCompressor().compress(octets)))
+
+
+def test_a_header_is_decoded_and_folded() -> None:
+    header = _header(
+        "From: =?utf-8?q?J=C3=BCrgen?= <Juergen@example.org>, b@example.org\n"
+        "To: Friends: c@example.org;\n"
+        "Subject: Re: =?utf-8?b?R3LDvMOfZQ==?=\n"
+        "Subject: two\n"
+        'Message-ID: <"a\\.b"@x>\n'
+        "In-Reply-To: <c@x> said <d@x>\n"
+        "Date: Wed, 17 Jul 1996 02:23:25 -0700\n\n"
+    )
+    assert header.fields[0] == "jürgen <juergen@example.org>, b@example.org"
+    assert header.fields[4] == "re: grüsse\0two"
+    assert header.fields[2] is None
+    assert (header.first_from, header.display_from) == ("JUERGEN", "JU\u0308RGEN")
+    assert (header.first_to, header.display_to) == ("FRIENDS", "FRIENDS")
+    assert (header.first_cc, header.base_subject, header.is_reply) == ("", "TWO", False)
+    assert (header.message_id, header.references) == ("a.b@x", ("c@x",))
+    assert (header.sent, header.sent_day) == (None, "1996-07-17")
+
+
+def test_an_empty_header() -> None:
+    header = _header("\n")
+    assert header.fields == (None,) * 6
+    assert (header.first_from, header.display_to, header.base_subject) == ("", "", "")
+    assert (header.message_id, header.references, header.sent_day) == (None, (), None)
+
+
+def test_what_is_a_reply() -> None:
+    replies = ["Re: a", "FW: a", "[x] re [y]: a", "a (fwd)", "[fwd: a]", "[x] Fwd: [x] a", "re:"]
+    others = ["a", "[x] a", "regards: a", "", " [re: ]", "re", "a (fwd) b"]
+    assert [is_reply(each) for each in replies + others] == [True] * 7 + [False] * 7
+
+
+def test_mailboxes_that_were_searched_long_ago_make_room() -> None:
+    row = _header("Subject: x\n\n")
+    cache = SearchHeaders(room=3 * row.size)
+    inbox = cache.kept(ALICE, INBOX)
+    cache.keep(inbox, {1: row, 2: row})
+    cache.keep(inbox, {1: row, 2: row})  # by another session at the same time
+    assert (set(inbox.rows), cache.size) == ({1, 2}, 2 * row.size)
+    work = cache.kept(ALICE, WORK)
+    cache.keep(work, {3: row, 4: row})
+    assert (set(work.rows), cache.size) == ({3, 4}, 2 * row.size)
+    cache.keep(inbox, {5: row})  # forgotten while it was being read
+    assert cache.size == 2 * row.size
+    cache.keep(work, {6: row, 7: row})  # larger than the room
+    assert (set(work.rows), cache.size) == ({3, 4}, 2 * row.size)
+    assert cache.kept(ALICE, INBOX).rows == {}
+
+
+async def test_a_question_is_answered_once() -> None:
+    cache = SearchHeaders(answer_room=25)
+    asked = []
+
+    async def ask(*question: bytes) -> bytes:
+        async def work() -> bytes:
+            asked.append(question)
+            return b"0123456789"
+
+        return await cache.answer(question, work)
+
+    for question in ((b"a", b"bc"), (b"ab", b"c"), (b"a", b"bc")):
+        assert await ask(*question) == b"0123456789"
+    assert asked == [(b"a", b"bc"), (b"ab", b"c")]
+    await ask(b"new")
+    assert cache.answer_size == 20
+    await ask(b"ab", b"c")  # it was the one that made room
+    assert len(asked) == 4
+
+
+def _frame(ids: tuple[int, ...], text: bytes) -> Frame:
+    return Frame(ids, zstandard.ZstdCompressor().compress(text))
+
+
+def test_a_frame_knows_whose_text_it_is() -> None:
+    frame = _frame((7, 8), b"one two\0head\0two three\0other")
+    assert frame.matching(b"two", everywhere=False) == [7, 8]
+    assert frame.matching(b"three", everywhere=False) == [8]
+    assert frame.matching(b"head", everywhere=False) == []
+    assert frame.matching(b"head", everywhere=True) == [7]
+    assert frame.matching(b"head\0two", everywhere=True) == []
+    assert frame.matching(b"", everywhere=False) == [7, 8]
+    assert _frame((), b"").matching(b"", everywhere=True) == []
+
+
+def test_frames_have_their_limit() -> None:
+    frame, other = _frame((1, 2), b"\0\0\0"), _frame((3,), b"\0")
+    cache = SearchBodies(room=frame.size + other.size)
+    inbox = cache.kept(ALICE, INBOX)
+    cache.keep(inbox, frame)
+    cache.keep(inbox, _frame((2, 9), b"\0\0\0"))
+    cache.keep(inbox, other)
+    cache.keep(inbox, _frame((4,), b"\0"))
+    assert set(inbox.frames) == {1, 2, 3}
+    work = cache.kept(ALICE, WORK)
+    cache.keep(work, _frame((5,), b"\0"))
+    assert cache.size == work.size == other.size
+    cache.keep(inbox, frame)
+    assert cache.size == work.size
