@@ -46,7 +46,7 @@ def normal_path(path: str) -> str:
     """Return a path with INBOX in upper case and no trailing separator; raise Invalid."""
     path = unicodedata.normalize("NFC", path)  # RFC 5198 §2, so that no two names look the same
     parts = path.removesuffix(SEPARATOR).split(SEPARATOR)
-    if parts[0].upper() == INBOX:
+    if parts[0].isascii() and parts[0].upper() == INBOX:  # "\u0131" is no "i"
         parts[0] = INBOX
     if len(parts) > MAX_DEPTH:
         raise Invalid("the path is too deep")

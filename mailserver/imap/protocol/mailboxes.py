@@ -135,7 +135,7 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     """Compile a LIST pattern: `*` is anything, `%` anything without the delimiter (§6.3.9)."""
     pattern = unicodedata.normalize("NFC", pattern)  # as names are kept
     first = pattern.split(DELIMITER, 1)[0]
-    if first.upper() == "INBOX":
+    if first.isascii() and first.upper() == "INBOX":
         pattern = "INBOX" + pattern[len(first) :]
     any_mask = 0  # states that stay on every character
     if pattern == "*":

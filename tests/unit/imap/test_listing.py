@@ -165,3 +165,5 @@ def test_short_cuts(pattern: str, name: str) -> None:
 
 def test_patterns_are_compared_as_names_are_kept() -> None:
     assert matcher("a\u0308%")("\u00e4b")
+    assert matcher("inbox/%")("INBOX/x")
+    assert not matcher("\u0131nbox")("INBOX")
