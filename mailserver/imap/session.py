@@ -10,6 +10,7 @@ from mailserver.events import Subscription
 from mailserver.imap.protocol import flags
 from mailserver.imap.protocol.framing import Continuation, Framing, LineTooLong, Outcome
 from mailserver.imap.protocol.responses import status_line
+from mailserver.imap.protocol.sequences import compact
 from mailserver.imap.protocol.view import View
 from mailserver.mail import listings, mailboxes
 from mailserver.mail.context import Mail
@@ -115,6 +116,7 @@ class Selected:
     subscription: Subscription
     keywords: frozenset[str] = frozenset()  # that FLAGS announced, besides the common ones
     own_changes: set[int] = field(default_factory=set)  # modseqs whose flags were told already
+    complete: int = 0  # everything up to this modseq was told (RFC 7162 §4)
 
 
 class Session:
@@ -154,6 +156,18 @@ class Session:
         self.recent_flags_table = flags.RenderedFlags(recent=True)
         self._output: list[bytes] = []
         self._pending = 0
+
+    # what the client knows -------------------------------------------------------------------
+
+    @property
+    def condstore(self) -> bool:
+        """Whether the client wants mod-sequences (RFC 7162 §3.1)."""
+        return b"CONDSTORE" in self.enabled or self.qresync
+
+    @property
+    def qresync(self) -> bool:
+        """Whether the client takes VANISHED for EXPUNGE (RFC 7162 §3.2.10)."""
+        return b"QRESYNC" in self.enabled
 
     # who and where ---------------------------------------------------------------------------
 
@@ -270,14 +284,23 @@ class Session:
         """Send EXPUNGE, EXISTS, RECENT, FLAGS and FETCH for what the view does not know."""
         selected = self.open
         listing, view = selected.listing, selected.view
-        known = view.count
+        known, told = view.count, view.uids
         update = view.advance(listing.uids, may_expunge=may_expunge)
-        self.send(b"".join([b"* %d EXPUNGE\r\n" % number for number in update.expunged]))
+        if update.expunged and self.qresync:
+            gone = [told[number - 1] for number in reversed(update.expunged)]
+            self.untagged(b"VANISHED %b" % compact(gone))
+        else:
+            self.send(b"".join([b"* %d EXPUNGE\r\n" % number for number in update.expunged]))
         if update.exists is not None:
             self.untagged(b"%d EXISTS" % update.exists)
             self.untagged(b"%d RECENT" % len(view.recent_positions()))
         if listing.modseq > view.modseq:
             self._announce_flags(selected, known - len(update.expunged))
+        if view.uids is listing.uids:
+            selected.complete = listing.modseq
+        elif self.condstore:
+            # lest the client takes the mod-sequences it sees for all it has to know (RFC 7162 §4)
+            self.untagged(b"OK [HIGHESTMODSEQ %d] More has left" % selected.complete)
         selected.own_changes.clear()
 
     def learn_keywords(self, words: Iterable[str]) -> None:
@@ -299,10 +322,23 @@ class Session:
             if index is None or position is None or position >= known:
                 continue
             if listing.modseqs[index] not in selected.own_changes:
-                text = self.flags_text(selected, index, uid)
-                lines.append(b"* %d FETCH (UID %d FLAGS (%b))\r\n" % (position + 1, uid, text))
+                items = self.changed_items(selected, index, uid, with_uid=True)
+                lines.append(b"* %d FETCH (%b)\r\n" % (position + 1, items))
         view.modseq = listing.modseq
         self.send(b"".join(lines))
+
+    def changed_items(
+        self, selected: Selected, index: int, uid: int, *, with_uid: bool, silent: bool = False
+    ) -> bytes:
+        """Return what is told of a message whose flags changed; `silent`: without the flags."""
+        items = []
+        if not silent:
+            items.append(b"FLAGS (%b)" % self.flags_text(selected, index, uid))
+        if self.condstore:
+            items.append(b"MODSEQ (%d)" % selected.listing.modseqs[index])
+        if items and (with_uid or self.qresync):
+            items.insert(0, b"UID %d" % uid)
+        return b" ".join(items)
 
     def flags_text(self, selected: Selected, index: int, uid: int) -> bytes:
         """Return the flags of one message as the client sees them."""

@@ -50,6 +50,8 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"UIDPLUS", _always),
     (b"UNSELECT", _always),
     (b"MOVE", _always),
+    (b"CONDSTORE", _always),
+    (b"QRESYNC", _always),
     (b"ESEARCH", _always),
     (b"SEARCHRES", _always),
     (b"WITHIN", _always),
@@ -64,7 +66,7 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"REPLACE", _always),
     (b"PREVIEW", _always),
 )
-ENABLEABLE: frozenset[bytes] = frozenset()  # CONDSTORE, UTF8=ACCEPT, IMAP4rev2 when they are here
+ENABLEABLE = frozenset({b"CONDSTORE", b"QRESYNC"})
 
 
 def capability_list(session: Session) -> bytes:

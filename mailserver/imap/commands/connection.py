@@ -3,6 +3,7 @@
 import logging
 
 from mailserver.imap.commands.capabilities import ENABLEABLE, capability_list
+from mailserver.imap.commands.condstore import make_aware
 from mailserver.imap.protocol import responses
 from mailserver.imap.protocol.connection import Bare, Enable, Id
 from mailserver.imap.session import Refused, Session
@@ -45,8 +46,10 @@ async def start_tls(session: Session, command: Bare) -> bytes | None:
 async def enable(session: Session, command: Enable) -> None:
     """Switch on what the client is ready for and the server has (RFC 5161 §3.1)."""
     known = [name for name in dict.fromkeys(command.capabilities) if name in ENABLEABLE]
-    session.enabled.update(known)
     session.untagged(b" ".join([b"ENABLED", *known]))
+    if b"CONDSTORE" in known or b"QRESYNC" in known:
+        await make_aware(session)
+    session.enabled.update(known)
 
 
 async def namespace(session: Session, command: Bare) -> None:

@@ -11,12 +11,14 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequen
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
+from mailserver.imap.commands.condstore import make_aware, send_vanished
 from mailserver.imap.commands.store import EXPUNGE_ISSUED
 from mailserver.imap.protocol import responses
+from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.fetch import Attribute, Binary, Fetch, Item, Section
 from mailserver.imap.protocol.sequences import flatten
 from mailserver.imap.session import Refused, Selected, Session
-from mailserver.mail import content, listings, messages
+from mailserver.mail import content, listings, mailboxes, messages
 from mailserver.mime import (
     HEADER_LIMIT,
     Env,
@@ -47,6 +49,7 @@ _TEMPLATES = {
     Attribute.ENVELOPE: b"ENVELOPE %b",
     Attribute.BODY: b"BODY %b",
     Attribute.BODYSTRUCTURE: b"BODYSTRUCTURE %b",
+    Attribute.MODSEQ: b"MODSEQ (%d)",
     Attribute.PREVIEW: b"PREVIEW %b",
 }
 
@@ -111,8 +114,16 @@ class Plan:
 async def fetch(session: Session, command: Fetch) -> None:
     r"""Send data of messages; sections that are not PEEKed set \Seen first (RFC 3501 §6.4.5)."""
     selected = session.open
+    if Attribute.MODSEQ in command.items:
+        await make_aware(session)
+    if command.vanished:
+        await _tell_vanished(session, command)
     positions = selected.view.positions(command.messages, by_uid=command.by_uid)
+    if command.changed_since is not None:
+        positions = _changed(selected, positions, command.changed_since)
     plan = Plan.of(command.items)
+    if session.qresync and Attribute.UID not in plan.attributes:
+        plan.attributes = (Attribute.UID, *plan.attributes)
     must_see = command.sets_seen and not selected.read_only
     async with aclosing(_chunks(session, selected, positions, plan)) as chunks:
         async for chunk in chunks:
@@ -121,9 +132,41 @@ async def fetch(session: Session, command: Fetch) -> None:
                 await _set_seen(session, selected, flatten(positions))
                 if Attribute.FLAGS not in plan.attributes:
                     plan.attributes = (*plan.attributes, Attribute.FLAGS)
+                if session.condstore and Attribute.MODSEQ not in plan.attributes:
+                    plan.attributes = (*plan.attributes, Attribute.MODSEQ)
             await _send(session, selected, plan, chunk)
     if plan.gone:
         raise EXPUNGE_ISSUED
+
+
+async def _tell_vanished(session: Session, command: Fetch) -> None:
+    """Tell what has left, before anything that has a sequence number (RFC 7162 §3.2.6)."""
+    if not session.qresync:
+        raise ProtocolError("VANISHED needs ENABLE QRESYNC")
+    await session.synchronize(may_expunge=True, ask=True)
+    mailbox = await mailboxes.by_id(session.mail, session.account, session.open.mailbox_id)
+    since = command.changed_since or 0
+    await send_vanished(session, since, command.messages, mailbox.uidnext)
+
+
+def _changed(selected: Selected, positions: Sequence[range], modseq: int) -> list[range]:
+    """Keep the positions of messages that changed after a mod-sequence (RFC 7162 §3.1.4.1)."""
+    changed = (selected.view.position(uid) for uid in selected.listing.changed_since(modseq))
+    spans = iter(positions)
+    span = next(spans, None)
+    found: list[range] = []
+    for position in changed:
+        while span is not None and position is not None and position >= span.stop:
+            span = next(spans, None)
+        if span is None:
+            break
+        if position is None or position < span.start:
+            continue
+        if found and found[-1].stop == position:
+            found[-1] = range(found[-1].start, position + 1)
+        else:
+            found.append(range(position, position + 1))
+    return found
 
 
 async def _set_seen(session: Session, selected: Selected, positions: Sequence[int]) -> None:
@@ -310,6 +353,14 @@ def _flags_of(session: Session, selected: Selected, uid: int) -> bytes:
     return b"" if index is None else session.flags_text(selected, index, uid)
 
 
+def _modseq_column(session: Session, selected: Selected, chunk: Chunk) -> Iterable[int]:
+    listing = selected.listing
+    if isinstance(chunk.numbers, range) and listing.uids is selected.view.uids:
+        return listing.modseqs[chunk.numbers.start - 1 : chunk.numbers.stop - 1]
+    indexes = (listing.index(uid) for uid in chunk.uids)
+    return [1 if index is None else listing.modseqs[index] for index in indexes]
+
+
 _Column = Callable[[Session, Selected, Chunk], Iterable[object]]
 _COLUMNS: dict[Attribute, _Column] = {
     Attribute.UID: lambda session, selected, chunk: chunk.uids,
@@ -323,6 +374,7 @@ _COLUMNS: dict[Attribute, _Column] = {
     Attribute.BODYSTRUCTURE: lambda session, selected, chunk: [
         env.bodystructure for env in chunk.envs
     ],
+    Attribute.MODSEQ: _modseq_column,
     Attribute.PREVIEW: lambda session, selected, chunk: [
         responses.string(env.preview[:PREVIEW_LIMIT].encode()) for env in chunk.envs
     ],

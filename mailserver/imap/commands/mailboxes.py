@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from mailserver.errors import AlreadyExists, NotFound
+from mailserver.imap.commands.condstore import make_aware
 from mailserver.imap.protocol import responses
 from mailserver.imap.protocol.listing import List, choose
 from mailserver.imap.protocol.mailboxes import (
@@ -101,9 +102,12 @@ async def _numbers(
         StatusItem.UIDNEXT: mailbox.uidnext,
         StatusItem.UIDVALIDITY: mailbox.uidvalidity,
         StatusItem.UNSEEN: mailbox.unseen,
+        StatusItem.HIGHESTMODSEQ: mailbox.modseq,
         StatusItem.SIZE: mailbox.size,
         StatusItem.DELETED: mailbox.deleted,
     }
+    if StatusItem.HIGHESTMODSEQ in items:
+        await make_aware(session)
     if StatusItem.RECENT in items:
         values[StatusItem.RECENT] = await _count_recent(session, mailbox)
     if StatusItem.DELETED_STORAGE in items:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
+from mailserver.imap.commands.condstore import make_aware
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.search import (
     And,
@@ -21,6 +22,7 @@ from mailserver.imap.protocol.search import (
     Key,
     Larger,
     Messages,
+    Modified,
     Not,
     Older,
     Or,
@@ -32,7 +34,9 @@ from mailserver.imap.protocol.search import (
     Smaller,
     Wanted,
     Younger,
+    asks_modseq,
     esearch,
+    modseq_shown,
     to_save,
 )
 from mailserver.imap.protocol.sort import Sort
@@ -48,6 +52,8 @@ _DAY = timedelta(days=1)
 
 async def search(session: Session, command: Search) -> None:
     """Tell which messages match (RFC 3501 §6.4.4); the response comes also when none does."""
+    if asks_modseq(command.key):
+        await make_aware(session)
     async with saving(session, command.returns):
         seeker = Seeker(session)
         found = await seeker.narrow(command.key, list(range(len(seeker.uids))))
@@ -75,14 +81,19 @@ def tell(
     uids = [seeker.uids[position] for position in found]
     numbers = uids if command.by_uid else [position + 1 for position in found]
     returns = command.returns
+    modseq = b""
+    if found and asks_modseq(command.key):
+        shown = modseq_shown(returns, [seeker.modseqs[position] for position in found])
+        modseq = (b" (MODSEQ %d)" if returns is None else b" MODSEQ %d") % shown
     if returns is None:
-        session.untagged(b" ".join([word, *(b"%d" % number for number in numbers)]))
+        shown_numbers = [b"%d" % number for number in numbers]
+        session.untagged(b" ".join([word, *shown_numbers]) + modseq)
         return
     if Wanted.SAVE in returns.wanted:
         session.open.view.saved = to_save(returns, uids)
     response = esearch(session.tag, returns, numbers, by_uid=command.by_uid)
     if response is not None:
-        session.untagged(response)
+        session.untagged(response + modseq)
 
 
 class Seeker:
@@ -104,6 +115,7 @@ class Seeker:
         self.sizes = _column(listing.sizes, rows)
         self.received_at = _column(listing.received, rows)
         self.emails = _column(listing.email_ids, rows)
+        self.modseqs = _column(listing.modseqs, rows)
         self._keywords = dict(listing.keywords)
 
     async def narrow(self, key: Key, candidates: list[int]) -> list[int]:
@@ -206,6 +218,11 @@ class Seeker:
     @property
     def _now(self) -> int:
         return int(self._session.mail.now().timestamp())
+
+    async def modified(self, key: Modified, candidates: list[int]) -> list[int]:
+        """Keep what has at least a mod-sequence (RFC 7162 §3.1.5)."""
+        await make_aware(self._session)
+        return [position for position in candidates if self.modseqs[position] >= key.modseq]
 
     async def sent(self, key: Sent, candidates: list[int]) -> list[int]:
         """Keep by the Date field, in the zone that it was written in."""
@@ -333,6 +350,7 @@ _NARROWERS: dict[type, Callable[[Seeker, Any, list[int]], Awaitable[list[int]]]]
     And: Seeker.every,
     Or: Seeker.either,
     Not: Seeker.inverse,
+    Modified: Seeker.modified,
     Sent: Seeker.sent,
     InHeader: Seeker.in_header,
     InBody: Seeker.in_body,

@@ -1,7 +1,9 @@
 """SELECT EXAMINE UNSELECT CLOSE."""
 
+from mailserver.imap.commands.condstore import resynchronize
 from mailserver.imap.protocol import flags
 from mailserver.imap.protocol.connection import Bare
+from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.select import Select
 from mailserver.imap.protocol.view import View, first_unseen
 from mailserver.imap.session import Selected, Session
@@ -21,6 +23,12 @@ async def examine(session: Session, command: Select) -> bytes:
 
 
 async def _open(session: Session, command: Select, *, read_only: bool) -> bytes:
+    if command.resync is not None and not session.qresync:
+        raise ProtocolError("QRESYNC needs ENABLE QRESYNC")
+    if command.condstore:
+        session.enabled.add(b"CONDSTORE")
+    if session.selected is not None:
+        session.untagged(b"OK [CLOSED] The previous mailbox is closed")
     session.unselect()  # also when the new one cannot be opened
     mail, account = session.mail, session.account
     mailbox = await mailboxes.by_path(mail, account, command.mailbox)
@@ -35,8 +43,16 @@ async def _open(session: Session, command: Select, *, read_only: bool) -> bytes:
     if listing.uids:
         view.add_recent(first_recent, listing.uids[-1])
     selected = Selected(mailbox.id, mailbox.path, listing, view, read_only, subscription)
+    selected.complete = listing.modseq
     session.select(selected)
-    _describe(session, mailbox)
+    uidnext = _describe(session, mailbox)
+    resync = command.resync
+    if resync is not None and resync.uidvalidity == mailbox.uidvalidity:
+        try:
+            await resynchronize(session, resync, uidnext)
+        except BaseException:
+            session.unselect()
+            raise
     return b"READ-ONLY" if read_only else b"READ-WRITE"
 
 
@@ -51,7 +67,8 @@ async def _first_recent(session: Session, listing: Listing, *, read_only: bool) 
     return first
 
 
-def _describe(session: Session, mailbox: Mailbox) -> None:
+def _describe(session: Session, mailbox: Mailbox) -> int:
+    """Tell about the opened mailbox; return its next UID."""
     selected = session.open
     listing, view = selected.listing, selected.view
     selected.keywords = frozenset(word for names in listing.keywords.values() for word in names)
@@ -66,7 +83,11 @@ def _describe(session: Session, mailbox: Mailbox) -> None:
         session.untagged(b"OK [UNSEEN %d] First unseen message" % unseen)
     session.untagged(b"OK [PERMANENTFLAGS (%b)] Flags that are kept" % permanent)
     session.untagged(b"OK [UIDVALIDITY %d] UIDs are valid" % mailbox.uidvalidity)
-    session.untagged(b"OK [UIDNEXT %d] Predicted next UID" % max(mailbox.uidnext, last + 1))
+    uidnext = max(mailbox.uidnext, last + 1)
+    session.untagged(b"OK [UIDNEXT %d] Predicted next UID" % uidnext)
+    if session.condstore:
+        session.untagged(b"OK [HIGHESTMODSEQ %d] Highest" % mailbox.modseq)
+    return uidnext
 
 
 async def unselect(session: Session, command: Bare) -> None:

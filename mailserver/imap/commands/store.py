@@ -1,6 +1,7 @@
 """STORE and EXPUNGE."""
 
-from mailserver.imap.protocol.sequences import flatten
+from mailserver.imap.commands.condstore import highest, make_aware
+from mailserver.imap.protocol.sequences import compact, flatten
 from mailserver.imap.protocol.store import Expunge, Store
 from mailserver.imap.session import Refused, Session
 from mailserver.mail import listings, messages
@@ -9,42 +10,64 @@ EXPUNGE_ISSUED = Refused(b"EXPUNGEISSUED", "Some of the messages are gone")
 _LINES = 2000  # lines that are put together before the client gets them
 
 
-async def store(session: Session, command: Store) -> None:
-    """Change flags, and tell them unless SILENT (RFC 3501 §6.4.6)."""
+async def store(session: Session, command: Store) -> bytes | None:
+    """Change flags, and tell them unless SILENT (RFC 3501 §6.4.6, RFC 7162 §3.1.3)."""
     selected = session.writable
+    if command.unchanged_since is not None:
+        await make_aware(session)
     view, listing = selected.view, selected.listing
     positions = flatten(view.positions(command.messages, by_uid=command.by_uid))
     if not positions:
-        return
+        return None
     uids = [view.uids[position] for position in positions]
     stored = await messages.store(
-        session.mail, session.account, selected.mailbox_id, uids, command.mode, command.flags
+        session.mail,
+        session.account,
+        selected.mailbox_id,
+        uids,
+        command.mode,
+        command.flags,
+        unchanged_since=command.unchanged_since,
     )
     if stored.modseq:
         selected.own_changes.add(stored.modseq)
+    if stored.modseq or stored.refused:
         await listings.refresh(session.mail, listing)
     session.learn_keywords(command.flags.keywords if stored.changed else ())
     gone = False
+    refused = set(stored.refused)
     lines: list[bytes] = []
     for position, uid in zip(positions, uids, strict=True):
         index = listing.index(uid)
         if index is None:
             gone = True
-        elif not command.silent:
-            shown = session.flags_text(selected, index, uid)
-            lines.append(
-                b"* %d FETCH (UID %d FLAGS (%b))\r\n" % (position + 1, uid, shown)
-                if command.by_uid
-                else b"* %d FETCH (FLAGS (%b))\r\n" % (position + 1, shown)
+        else:
+            silent = command.silent and uid not in refused
+            items = session.changed_items(
+                selected, index, uid, with_uid=command.by_uid, silent=silent
             )
+            if items:
+                lines.append(b"* %d FETCH (%b)\r\n" % (position + 1, items))
     for start in range(0, len(lines), _LINES):
         session.send(b"".join(lines[start : start + _LINES]))
         await session.relieve()
+    code = _modified(refused, positions, uids, by_uid=command.by_uid) if refused else None
     if gone:
-        raise EXPUNGE_ISSUED
+        raise Refused(code, "Some of the messages are gone") if code else EXPUNGE_ISSUED
+    return code
 
 
-async def expunge(session: Session, command: Expunge) -> None:
+def _modified(refused: set[int], positions: list[int], uids: list[int], *, by_uid: bool) -> bytes:
+    """Name the messages that UNCHANGEDSINCE kept from being changed."""
+    failed = [
+        uid if by_uid else position + 1
+        for position, uid in zip(positions, uids, strict=True)
+        if uid in refused
+    ]
+    return b"MODIFIED " + compact(failed)
+
+
+async def expunge(session: Session, command: Expunge) -> bytes | None:
     r"""Remove what is \Deleted; the responses follow with what else changed (RFC 3501 §6.4.3)."""
     selected = session.writable
     uids: list[int] | None = None
@@ -53,5 +76,9 @@ async def expunge(session: Session, command: Expunge) -> None:
         positions = view.positions(command.uids, by_uid=True)
         uids = [view.uids[position] for position in flatten(positions)]
         if not uids:
-            return
-    await messages.expunge(session.mail, session.account, selected.mailbox_id, uids)
+            return None
+    gone = await messages.expunge(session.mail, session.account, selected.mailbox_id, uids)
+    if not gone or not session.condstore:
+        return None
+    await session.synchronize(may_expunge=True, ask=True)
+    return b"HIGHESTMODSEQ %d" % await highest(session)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from mailserver.imap.protocol.cursor import Cursor
+from mailserver.imap.protocol.modseq import mod_sequence
 from mailserver.imap.protocol.responses import astring
 from mailserver.imap.protocol.sequences import SequenceSet
 
@@ -22,6 +23,7 @@ class Attribute(Enum):
     ENVELOPE = b"ENVELOPE"
     BODY = b"BODY"
     BODYSTRUCTURE = b"BODYSTRUCTURE"
+    MODSEQ = b"MODSEQ"
     PREVIEW = b"PREVIEW"  # RFC 8970
 
 
@@ -81,6 +83,8 @@ class Fetch:
     messages: SequenceSet
     by_uid: bool
     items: tuple[Item, ...]
+    changed_since: int | None = None  # only messages above a mod-sequence (RFC 7162 §3.1.4.1)
+    vanished: bool = False  # tell also what has left since then (RFC 7162 §3.2.6)
 
     @property
     def sets_seen(self) -> bool:
@@ -135,13 +139,36 @@ def _fetch(args: Cursor, *, by_uid: bool) -> Fetch:
             items += group
     else:
         items += _items(args)
+    changed_since, vanished = _modifiers(args, by_uid=by_uid)
     args.end()
+    if changed_since is not None:
+        items.append(Attribute.MODSEQ)
     if by_uid and Attribute.UID not in items:
         items.insert(0, Attribute.UID)
     unique = tuple(dict.fromkeys(items))
     if len(unique) > MAX_ITEMS:
         args.fail("Too many data items")
-    return Fetch(messages, by_uid, unique)
+    return Fetch(messages, by_uid, unique, changed_since, vanished)
+
+
+def _modifiers(args: Cursor, *, by_uid: bool) -> tuple[int | None, bool]:
+    """Read [SP "(" "CHANGEDSINCE" SP mod-sequence-value [SP "VANISHED"] ")"], in any order."""
+    changed_since, vanished = None, False
+    if not args.take(b" ("):
+        return changed_since, vanished
+    while True:
+        if args.take(b"CHANGEDSINCE "):
+            changed_since = mod_sequence(args)
+        elif by_uid and args.take(b"VANISHED"):
+            vanished = True
+        else:
+            args.fail("Unknown modifier")
+        if args.take(b")"):
+            break
+        args.space()
+    if changed_since is None:
+        args.fail("VANISHED needs CHANGEDSINCE")
+    return changed_since, vanished
 
 
 def _items(args: Cursor) -> tuple[Item, ...]:
@@ -227,7 +254,11 @@ def _label(part: bytes, text: bytes, fields: tuple[bytes, ...]) -> bytes:
 def render(command: Fetch) -> bytes:
     """Write the arguments as a client would; `parse_fetch` reads them back."""
     items = b" ".join(_item(item) for item in command.items)
-    return b" %b (%b)" % (command.messages.render(), items)
+    text = b" %b (%b)" % (command.messages.render(), items)
+    if command.changed_since is None:
+        return text
+    vanished = b" VANISHED" if command.vanished else b""
+    return text + b" (CHANGEDSINCE %d%b)" % (command.changed_since, vanished)
 
 
 def _item(item: Item) -> bytes:

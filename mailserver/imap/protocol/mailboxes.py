@@ -17,6 +17,7 @@ class StatusItem(Enum):
     UIDNEXT = b"UIDNEXT"
     UIDVALIDITY = b"UIDVALIDITY"
     UNSEEN = b"UNSEEN"
+    HIGHESTMODSEQ = b"HIGHESTMODSEQ"  # RFC 7162 §3.1.7
     SIZE = b"SIZE"
     DELETED = b"DELETED"
     DELETED_STORAGE = b"DELETED-STORAGE"
@@ -137,7 +138,6 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     first = pattern.split(DELIMITER, 1)[0]
     if first.isascii() and first.upper() == "INBOX":
         pattern = "INBOX" + pattern[len(first) :]
-    any_mask = 0  # states that stay on every character
     if pattern == "*":
         return lambda name: True
     if pattern == "%":
@@ -153,6 +153,7 @@ def _automaton(pattern: str) -> Callable[[str], bool]:
     All states advance together as bits of one number, so a hostile pattern costs no more than its
     length times the name's.
     """
+    any_mask = 0  # states that stay on every character
     level_mask = 0  # states that stay on every character but the delimiter
     steps: dict[str, int] = {}
     for index, character in enumerate(pattern):

@@ -8,6 +8,7 @@ from enum import Enum, Flag, auto
 
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.errors import BadCharset
+from mailserver.imap.protocol.modseq import mod_sequence
 from mailserver.imap.protocol.responses import string
 from mailserver.imap.protocol.sequences import SequenceSet, compact
 from mailserver.model import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN, flag_bit
@@ -103,6 +104,13 @@ class Younger:
 
 
 @dataclass(frozen=True, slots=True)
+class Modified:
+    """A mod-sequence of at least this (RFC 7162 §3.1.5)."""
+
+    modseq: int
+
+
+@dataclass(frozen=True, slots=True)
 class InHeader:
     """A header field that contains a text; an empty text asks only for the field."""
 
@@ -148,7 +156,7 @@ class And:
 
 Key = (
     Everything | Messages | HasFlag | HasKeyword | IsRecent | Larger | Smaller | Received | Sent
-    | Older | Younger | InHeader | InBody | InText | Not | Or | And
+    | Older | Younger | Modified | InHeader | InBody | InText | Not | Or | And
 )  # fmt: skip
 
 
@@ -280,6 +288,31 @@ def partial_range(args: Cursor) -> Partial:
 _WANTED = {name.encode("ascii"): member for name, member in Wanted.__members__.items()}
 
 
+def asks_modseq(key: Key) -> bool:
+    """Whether MODSEQ is among the keys, and so among the results."""
+    if isinstance(key, And):
+        return any(asks_modseq(each) for each in key.keys)
+    if isinstance(key, Or):
+        return asks_modseq(key.left) or asks_modseq(key.right)
+    return asks_modseq(key.key) if isinstance(key, Not) else isinstance(key, Modified)
+
+
+def modseq_shown(returns: Returns | None, modseqs: Sequence[int]) -> int:
+    """Return the mod-sequence of a result, of what is told of it (RFC 7162 §3.1.10).
+
+    `modseqs` are those of the found messages, in the order they are told.
+    """
+    ends = Wanted.MIN | Wanted.MAX
+    if returns is None or not returns.wanted & ends or returns.wanted & ~ends & ~Wanted.SAVE:
+        return max(modseqs)
+    shown = []
+    if Wanted.MIN in returns.wanted:
+        shown.append(modseqs[0])
+    if Wanted.MAX in returns.wanted:
+        shown.append(modseqs[-1])
+    return max(shown)
+
+
 def to_save(returns: Returns, found: Sequence[int]) -> Sequence[int]:
     """Return what "$" means after a search that found these UIDs, in the order they are told.
 
@@ -379,6 +412,18 @@ class _Reader:
         """SP nz-number."""
         return self.size() or self.args.fail("An interval cannot be zero")
 
+    def modified(self) -> Key:
+        """[SP entry-name SP entry-type-req] SP mod-sequence-valzer: there is one for all."""
+        self.args.space()
+        if self.args.peek(b'"'):
+            if not self.args.string().lower().startswith(b"/flags/"):
+                self.args.fail("Unknown entry")
+            self.args.space()
+            if self.args.word() not in (b"PRIV", b"SHARED", b"ALL"):
+                self.args.fail("Unknown type of entry")
+            self.args.space()
+        return Modified(mod_sequence(self.args))
+
     def uids(self) -> SequenceSet:
         """SP sequence-set."""
         self.args.space()
@@ -447,6 +492,7 @@ _KEYS: dict[bytes, Callable[[_Reader], Key]] = {
     b"SMALLER": lambda reader: Smaller(reader.size()),
     b"OLDER": lambda reader: Older(reader.interval()),
     b"YOUNGER": lambda reader: Younger(reader.interval()),
+    b"MODSEQ": _Reader.modified,
     b"BEFORE": _received(Order.BEFORE),
     b"ON": _received(Order.ON),
     b"SINCE": _received(Order.SINCE),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from mailserver.imap.protocol import flags
 from mailserver.imap.protocol.cursor import Cursor
+from mailserver.imap.protocol.modseq import mod_sequence
 from mailserver.imap.protocol.sequences import SequenceSet
 from mailserver.model import FlagChange, Flags
 
@@ -23,6 +24,7 @@ class Store:
     mode: FlagChange
     flags: Flags
     silent: bool
+    unchanged_since: int | None = None  # a mod-sequence (RFC 7162 §3.1.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,10 @@ def _store(args: Cursor, *, by_uid: bool) -> Store:
     args.space()
     messages = args.sequence_set()
     args.space()
+    unchanged_since = None
+    if args.take(b"(UNCHANGEDSINCE "):
+        unchanged_since = mod_sequence(args)
+        args.expect(b") ")
     mode = next((mode for word, mode in _MODES if args.take(word)), None)
     if mode is None:
         args.fail("Expected FLAGS, +FLAGS or -FLAGS")
@@ -53,7 +59,7 @@ def _store(args: Cursor, *, by_uid: bool) -> Store:
     args.space()
     names = args.flag_list() if args.peek(b"(") else _bare_flags(args)
     args.end()
-    return Store(messages, by_uid, mode, flags.read(names), silent)
+    return Store(messages, by_uid, mode, flags.read(names), silent, unchanged_since)
 
 
 def _bare_flags(args: Cursor) -> list[str]:
