@@ -18,7 +18,7 @@ from mailserver.storage.compression import compressor, decompress_in_thread
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
 
-ROOM = 128 * 1024 * 1024  # octets of frames in memory
+ROOM = 64 * 1024 * 1024  # octets of frames in memory
 FRAME_ROWS = 50  # messages of a frame
 FRAME_OCTETS = 8 * 1024 * 1024  # of messages in a frame, unless one alone is larger
 FRAMES = 20  # that are searched before others are served

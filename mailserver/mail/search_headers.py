@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mailserver.mail.context import Mail
 
 CHUNK = 200  # headers that are read and decoded at once
-ROOM = 256 * 1024 * 1024  # octets of headers in memory, about
+ROOM = 128 * 1024 * 1024  # octets of headers in memory, about
 _ROW_SIZE = 900  # octets of a row besides its texts
 ANSWER_ROOM = 32 * 1024 * 1024  # octets of answers in memory
 FIELDS = ("from", "to", "cc", "bcc", "subject", "message-id")  # that `SearchHeader` has

@@ -1,6 +1,7 @@
 """THREAD: what was found, as conversations (RFC 5256 §3)."""
 
 import asyncio
+from collections.abc import Sequence
 
 from mailserver.imap.commands.search import Seeker
 from mailserver.imap.protocol.thread import (
@@ -11,6 +12,7 @@ from mailserver.imap.protocol.thread import (
     by_subject,
 )
 from mailserver.imap.session import Session
+from mailserver.mail.search_headers import SearchHeader
 
 _ALGORITHMS = {
     Algorithm.ORDEREDSUBJECT: by_subject,
@@ -28,8 +30,12 @@ async def thread(session: Session, command: Thread) -> None:
         numbers = [position + 1 for position in found]
 
     async def work() -> bytes:
-        members = await _members(seeker, found)
-        return await asyncio.to_thread(_render, command.algorithm, members, numbers)
+        rows: dict[int, SearchHeader] = {}
+        async for positions, some in seeker.headers(found):
+            rows.update(zip(positions, some, strict=True))
+        arrived = [seeker.received_at[position] / 1000 for position in found]
+        ordered = [rows.get(position) for position in found]
+        return await asyncio.to_thread(_render, command.algorithm, ordered, arrived, numbers)
 
     # nothing that threads are made by ever changes
     question = (command.algorithm.value, b"%d" % command.by_uid, *seeker.identity(found))
@@ -37,20 +43,19 @@ async def thread(session: Session, command: Thread) -> None:
     session.untagged(b"THREAD %b" % threads if threads else b"THREAD")
 
 
-def _render(algorithm: Algorithm, members: list[Member], numbers: list[int]) -> bytes:
+def _render(
+    algorithm: Algorithm,
+    rows: Sequence[SearchHeader | None],
+    arrived: Sequence[float],
+    numbers: Sequence[int],
+) -> bytes:
+    """Put messages into threads; runs in a thread of its own."""
+    members = list(map(_member, rows, arrived))
     return _ALGORITHMS[algorithm](members).render(numbers)
 
 
-async def _members(seeker: Seeker, found: list[int]) -> list[Member]:
-    members: dict[int, Member] = {}
-    async for positions, rows in seeker.headers(found):
-        for position, row in zip(positions, rows, strict=True):
-            sent = seeker.received_at[position] / 1000 if row.sent is None else row.sent
-            members[position] = Member(
-                row.message_id, row.references, row.base_subject, row.is_reply, sent
-            )
-    # a message that left and was not announced is a thread of its own
-    return [
-        members.get(position) or Member(None, (), "", False, seeker.received_at[position] / 1000)
-        for position in found
-    ]
+def _member(row: SearchHeader | None, arrived: float) -> Member:
+    if row is None:  # a message that left and was not announced is alone
+        return Member(None, (), "", False, arrived)
+    sent = arrived if row.sent is None else row.sent  # RFC 5256 §2.2
+    return Member(row.message_id, row.references, row.base_subject, row.is_reply, sent)

@@ -6,6 +6,7 @@ Nothing here is recursive: how deep a thread is, strangers decide.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.search import Key, charset, search_keys
@@ -27,8 +28,7 @@ class Thread:
     by_uid: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """What threads are made by, of one message."""
 
     message_id: str | None
