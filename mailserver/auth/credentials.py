@@ -18,6 +18,8 @@ from dataclasses import dataclass
 
 from mailserver.address import parse_address
 from mailserver.auth.passwords import Passwords
+from mailserver.auth.sasl import Challenge, Credentials, Mechanism, Scram
+from mailserver.auth.scram import ITERATIONS, SALT_LENGTH, Keys, Proven
 from mailserver.auth.throttle import Throttle
 from mailserver.errors import AuthenticationFailed, Invalid
 from mailserver.model import Principal
@@ -104,6 +106,48 @@ class Authenticator:
         if len(self._verified) > CACHE_SIZE:
             self._verified.popitem(last=False)
         return True
+
+    async def proceed(
+        self, mechanism: Mechanism, response: bytes | None, *, peer: str
+    ) -> Challenge | Credentials | Principal:
+        """Take the next message of a SASL exchange; a proof is checked here, a password is not.
+
+        Raises Invalid, and what `verify` raises.
+        """
+        try:
+            outcome = mechanism.step(response)
+        except AuthenticationFailed:
+            if isinstance(mechanism, Scram):
+                self._throttle.failed(_normal(mechanism.exchange.login), peer, self._now())
+            raise
+        if isinstance(outcome, Challenge | Credentials):
+            return outcome
+        name = _normal(outcome.login)
+        if isinstance(outcome, Proven):
+            return await self._proven(name, peer)
+        assert isinstance(mechanism, Scram)
+        return Challenge(mechanism.exchange.challenge(await self._scram_keys(name, peer)))
+
+    async def _scram_keys(self, name: str, peer: str) -> Keys:
+        """Return the keys of a login; of nobody's login keys that look alike and never fit."""
+        wait = self._throttle.wait(name, peer, self._now())
+        if wait:
+            await asyncio.sleep(wait)
+        found = await accounts.scram_keys(self._database, name)
+        if found is not None and found[1] is not None:
+            return Keys.read(found[1])
+        salt, stored, server = (
+            self._tag(name, use) for use in ("scram salt", "scram stored", "scram server")
+        )
+        return Keys(salt[:SALT_LENGTH], ITERATIONS, stored, server)
+
+    async def _proven(self, name: str, peer: str) -> Principal:
+        found = await accounts.scram_keys(self._database, name)
+        if found is None or not found[2]:
+            self._throttle.failed(name, peer, self._now())
+            raise AuthenticationFailed("a disabled account")
+        self._throttle.succeeded(name, peer, self._now())
+        return Principal(found[0], name)
 
     async def _rehash(self, login: str, stored: str, password: str) -> None:
         """Store the password under the parameters in use now, unless it was changed meanwhile."""

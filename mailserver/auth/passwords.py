@@ -5,11 +5,15 @@ the event loop goes on and no more than `threads` hashes are in memory.
 """
 
 import asyncio
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from argon2.low_level import Type
+
+from mailserver.auth.scram import SALT_LENGTH, Keys
+from mailserver.errors import Invalid
 
 TIME_COST = 2  # passes
 MEMORY_COST = 19456  # KiB
@@ -42,6 +46,11 @@ class Passwords:
         matches = await loop.run_in_executor(self._pool, self._verify, stored or _DUMMY, password)
         return matches and stored is not None
 
+    async def scram_keys(self, password: str) -> str | None:
+        """Return the SCRAM keys to store; None for a password that SCRAM cannot be used with."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, _scram_keys, password)
+
     def needs_rehash(self, stored: str) -> bool:
         """Tell whether the hash was made with other parameters than those in use now."""
         return self._hasher.check_needs_rehash(stored)
@@ -55,3 +64,10 @@ class Passwords:
             return self._hasher.verify(stored, password)
         except (VerificationError, InvalidHashError, UnicodeEncodeError):
             return False
+
+
+def _scram_keys(password: str) -> str | None:
+    try:
+        return Keys.derive(password, os.urandom(SALT_LENGTH)).text()
+    except (Invalid, UnicodeEncodeError):
+        return None

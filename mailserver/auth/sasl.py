@@ -4,10 +4,12 @@ A machine gets what the client sent, decoded from base64 by the protocol, and an
 challenge or with the credentials to verify. `None` is "no initial response" (RFC 4422 §3).
 """
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from mailserver.auth.scram import KeysWanted, Proven, ScramSha256
 from mailserver.errors import Invalid
 
 MAX_RESPONSE = 12288  # octets before decoding; RFC 4954 §4 asks for lines of that length
@@ -32,7 +34,7 @@ class Credentials:
 class Mechanism(Protocol):
     """One exchange under way."""
 
-    def step(self, response: bytes | None) -> Challenge | Credentials:
+    def step(self, response: bytes | None) -> Challenge | Credentials | KeysWanted | Proven:
         """Take the client's next message; raise Invalid when it breaks the mechanism's grammar."""
         ...
 
@@ -72,7 +74,23 @@ class Login:
         return Credentials(self._login, password)
 
 
-MECHANISMS: dict[str, Callable[[], Mechanism]] = {"PLAIN": Plain, "LOGIN": Login}
+class Scram:
+    """SCRAM-SHA-256: the password is proven and not told (RFC 7677)."""
+
+    def __init__(self) -> None:
+        self.exchange = ScramSha256(lambda: secrets.token_urlsafe(18))
+
+    def step(self, response: bytes | None) -> Challenge | KeysWanted | Proven:
+        """Go on with the exchange; AuthenticationFailed for a wrong proof."""
+        outcome = self.exchange.step(response)
+        return Challenge(outcome) if isinstance(outcome, bytes) else outcome
+
+
+MECHANISMS: dict[str, Callable[[], Mechanism]] = {
+    "PLAIN": Plain,
+    "LOGIN": Login,
+    "SCRAM-SHA-256": Scram,
+}
 
 
 def start(name: str) -> Mechanism | None:

@@ -56,12 +56,13 @@ async def create(
         if not await accounts.domain_exists(mail.database, domain):
             raise NotFound(f"domain {domain}")
     hashed = None if password is None else await mail.passwords.hash(password)
+    keys = None if password is None else await mail.passwords.scram_keys(password)
     account = AccountId(mail.ids.next())
     async with mail.database.transaction() as tx:
         now = mail.now()
         if await accounts.by_address(tx, [str(address)]):
             raise AlreadyExists(f"{address} leads to another account")
-        if not await accounts.insert(tx, account, str(address), name, hashed, quota, now):
+        if not await accounts.insert(tx, account, str(address), name, hashed, keys, quota, now):
             raise AlreadyExists(str(address))
         for other in others:
             if not await accounts.insert_address(tx, str(other), account):
@@ -81,7 +82,8 @@ async def create(
 async def set_password(mail: Mail, login: str, password: str) -> None:
     """Give an account a new password; NotFound."""
     hashed = await mail.passwords.hash(password)
-    if not await accounts.set_password(mail.database, str(parse_address(login)), hashed):
+    keys = await mail.passwords.scram_keys(password)
+    if not await accounts.set_password(mail.database, str(parse_address(login)), hashed, keys):
         raise NotFound("account")
 
 

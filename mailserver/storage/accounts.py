@@ -51,6 +51,7 @@ async def insert(
     login: str,
     name: str,
     password: str | None,
+    scram: str | None,
     quota: int | None,
     now: datetime,
 ) -> bool:
@@ -58,8 +59,8 @@ async def insert(
     tag = await database.execute(
         """
         WITH made AS (
-            INSERT INTO account (id, login, name, password, quota_limit, created_at)
-            VALUES ($1, $2, $3, $4, $5, $6)
+            INSERT INTO account (id, login, name, password, scram, quota_limit, created_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)
             ON CONFLICT (login) DO NOTHING
             RETURNING id, login
         )
@@ -70,6 +71,7 @@ async def insert(
         login,
         name,
         password,
+        scram,
         quota,
         now,
     )
@@ -122,10 +124,16 @@ async def credentials(database: Executor, login: str) -> tuple[AccountId, str | 
     return (AccountId(row["id"]), row["password"], row["enabled"]) if row else None
 
 
-async def set_password(database: Executor, login: str, password: str) -> bool:
-    """Store a password hash; False when there is no such account."""
+async def scram_keys(database: Executor, login: str) -> tuple[AccountId, str | None, bool] | None:
+    """Return the id, the SCRAM keys of the password and whether the account is enabled."""
+    row = await database.fetchrow("SELECT id, scram, enabled FROM account WHERE login = $1", login)
+    return (AccountId(row["id"]), row["scram"], row["enabled"]) if row else None
+
+
+async def set_password(database: Executor, login: str, password: str, scram: str | None) -> bool:
+    """Store a password hash and SCRAM keys; False when there is no such account."""
     tag = await database.execute(
-        "UPDATE account SET password = $2 WHERE login = $1", login, password
+        "UPDATE account SET password = $2, scram = $3 WHERE login = $1", login, password, scram
     )
     return tag.endswith(" 1")
 

@@ -30,6 +30,7 @@ STATEMENTS = (
         login           text NOT NULL UNIQUE,
         name            text NOT NULL,
         password        text,                       -- argon2id; null: no password login
+        scram           text,                       -- keys of SCRAM-SHA-256, RFC 5802; or null
         enabled         boolean NOT NULL DEFAULT true,
         created_at      timestamptz NOT NULL,
         quota_limit     bigint,                     -- bytes

@@ -3,6 +3,8 @@
 import base64
 import binascii
 import logging
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from mailserver.auth import sasl
 from mailserver.errors import AuthenticationFailed, Invalid
@@ -11,6 +13,9 @@ from mailserver.imap.protocol.auth import Authenticate, Login
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.framing import LineTooLong
 from mailserver.imap.session import Refused, Session
+from mailserver.model import Principal
+
+_T = TypeVar("_T")
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +40,11 @@ async def authenticate(session: Session, command: Authenticate) -> bytes:
         raise Refused(b"CANNOT", "Unknown authentication mechanism")
     response = None if command.initial is None else _decoded(command.initial)
     while True:
-        try:
-            outcome = mechanism.step(response)
-        except Invalid:
-            raise AuthenticationFailed("malformed credentials") from None
+        outcome = await _counted(session, _proceed(session, mechanism, response))
         if isinstance(outcome, sasl.Credentials):
             return await _verify(session, outcome)
+        if isinstance(outcome, Principal):
+            return _welcome(session, outcome)
         session.send(b"+ %b\r\n" % base64.b64encode(outcome.data))
         session.flush()
         line = await session.channel.line()
@@ -65,21 +69,44 @@ def _decoded(text: bytes) -> bytes:
         raise ProtocolError("Response is not base64") from None
 
 
-async def _verify(session: Session, credentials: sasl.Credentials) -> bytes:
-    attempts = session.mail.metrics.authentications
+async def _proceed(
+    session: Session, mechanism: sasl.Mechanism, response: bytes | None
+) -> sasl.Challenge | sasl.Credentials | Principal:
+    peer = session.channel.peer
     try:
-        if credentials.authorization:
-            raise AuthenticationFailed("nobody may act for another account")
-        principal = await session.authenticator.verify(
+        return await session.authenticator.proceed(mechanism, response, peer=peer)
+    except Invalid:
+        raise AuthenticationFailed("malformed credentials") from None
+
+
+async def _verify(session: Session, credentials: sasl.Credentials) -> bytes:
+    if credentials.authorization:
+        verified = _refuse()
+    else:
+        verified = session.authenticator.verify(
             credentials.login, credentials.password, peer=session.channel.peer
         )
+    return _welcome(session, await _counted(session, verified))
+
+
+async def _refuse() -> Principal:
+    raise AuthenticationFailed("nobody may act for another account")
+
+
+async def _counted(session: Session, attempt: Awaitable[_T]) -> _T:
+    """Count failures, and let a client go that has too many."""
+    try:
+        return await attempt
     except AuthenticationFailed:
-        attempts.labels("imap", "failed").inc()
+        session.mail.metrics.authentications.labels("imap", "failed").inc()
         session.failures += 1
         if session.failures >= MAX_FAILURES:
             session.bye(b"Too many failed logins")
         raise
-    attempts.labels("imap", "ok").inc()
+
+
+def _welcome(session: Session, principal: Principal) -> bytes:
+    session.mail.metrics.authentications.labels("imap", "ok").inc()
     session.log_in(principal)
     log.info("login", extra={"session": session.id, "account": principal.login})
     return b"CAPABILITY " + capability_list(session)

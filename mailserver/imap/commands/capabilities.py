@@ -33,6 +33,7 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"ENABLE", _always),
     (b"STARTTLS", _offers_tls),
     (b"LOGINDISABLED", _needs_tls),
+    (b"AUTH=SCRAM-SHA-256", _may_log_in),
     (b"AUTH=PLAIN", _may_log_in),
     (b"AUTH=LOGIN", _may_log_in),
     (b"IDLE", _always),

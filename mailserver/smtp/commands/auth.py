@@ -6,8 +6,9 @@ import logging
 from dataclasses import dataclass
 
 from mailserver.auth import sasl
-from mailserver.auth.sasl import Credentials
+from mailserver.auth.sasl import Challenge, Credentials
 from mailserver.errors import AuthenticationFailed, Invalid, TooMany, Unavailable
+from mailserver.model import Principal
 from mailserver.smtp.protocol import replies
 from mailserver.smtp.protocol.replies import SYNTAX, Refused, Reply
 from mailserver.smtp.session import Session
@@ -47,8 +48,7 @@ async def auth(session: Session, command: Auth) -> Reply:
     refusal = _refusal(session)
     if refusal is not None:
         return refusal
-    credentials = await _exchange(session, command)
-    reply, outcome = await _verify(session, credentials)
+    login, reply, outcome = await _identify(session, command)
     session.mail.metrics.authentications.labels("smtp", outcome).inc()
     log.log(
         logging.INFO if reply is SUCCEEDED else logging.WARNING,
@@ -56,7 +56,7 @@ async def auth(session: Session, command: Auth) -> Reply:
         extra={
             "session": session.id,
             "peer": session.peer,
-            "account": credentials.login,
+            "account": login,
             "outcome": outcome,
         },
     )
@@ -73,14 +73,35 @@ def _refusal(session: Session) -> Reply | None:
     return None
 
 
-async def _exchange(session: Session, command: Auth) -> Credentials:
+async def _identify(session: Session, command: Auth) -> tuple[str, Reply, str]:
+    """Run the exchange and check what it gave; return the login, the reply and the outcome."""
+    login = ""
+    try:
+        found = await _exchange(session, command)
+        login = found.login
+        if isinstance(found, Credentials):
+            found = await _verified(session, found)
+    except AuthenticationFailed:
+        return login, FAILED, "failed"
+    except TooMany:
+        return login, LATER, "throttled"
+    except Unavailable:
+        return login, LATER, "unavailable"
+    session.principal = found
+    return login, SUCCEEDED, "ok"
+
+
+async def _exchange(session: Session, command: Auth) -> Credentials | Principal:
     """Run the mechanism to its end."""
     mechanism = sasl.start(command.mechanism)
     if mechanism is None:
         raise Refused(NO_MECHANISM)
     response = command.initial
     try:
-        while not isinstance(outcome := mechanism.step(response), Credentials):
+        while True:
+            outcome = await session.authenticator.proceed(mechanism, response, peer=session.peer)
+            if not isinstance(outcome, Challenge):
+                return outcome
             challenge = base64.b64encode(outcome.data).decode()
             line = await session.wire.ask(Reply(334, "", challenge))
             if line == b"*":
@@ -88,23 +109,14 @@ async def _exchange(session: Session, command: Auth) -> Credentials:
             response = _decode(line)
     except Invalid:
         raise Refused(BAD_RESPONSE) from None
-    return outcome
 
 
-async def _verify(session: Session, credentials: Credentials) -> tuple[Reply, str]:
+async def _verified(session: Session, credentials: Credentials) -> Principal:
     if credentials.authorization:
-        return FAILED, "failed"  # nobody may act for another account
-    try:
-        session.principal = await session.authenticator.verify(
-            credentials.login, credentials.password, peer=session.peer
-        )
-    except AuthenticationFailed:
-        return FAILED, "failed"
-    except TooMany:
-        return LATER, "throttled"
-    except Unavailable:
-        return LATER, "unavailable"
-    return SUCCEEDED, "ok"
+        raise AuthenticationFailed("nobody may act for another account")
+    return await session.authenticator.verify(
+        credentials.login, credentials.password, peer=session.peer
+    )
 
 
 def _decode(text: bytes) -> bytes:
