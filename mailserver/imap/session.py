@@ -201,6 +201,14 @@ class Session:
         self.channel.framing.append_limit = self.mail.config.imap.max_append_size
         self.channel.logged_in()
 
+    def log_out(self) -> None:
+        """Forget who the client is and all that it switched on (RFC 8437 §3)."""
+        self.unselect()
+        self.principal = None
+        self.enabled.clear()
+        self.state = State.NOT_AUTHENTICATED
+        self.channel.framing.append_limit = 0
+
     def select(self, selected: Selected) -> None:
         """Open a mailbox."""
         self.selected = selected

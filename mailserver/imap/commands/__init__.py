@@ -62,6 +62,7 @@ COMMANDS: dict[bytes, Spec] = {
     b"CAPABILITY": Spec(wire.parse_bare, connection.capability, ANY),
     b"NOOP": Spec(wire.parse_bare, connection.noop, ANY, ask=True),
     b"LOGOUT": Spec(wire.parse_bare, connection.logout, ANY),
+    b"UNAUTHENTICATE": Spec(wire.parse_bare, connection.unauthenticate, LOGGED_IN),
     b"ID": Spec(wire.parse_id, connection.identify, ANY),
     b"STARTTLS": Spec(wire.parse_bare, connection.start_tls, BEFORE_LOGIN),
     b"LOGIN": Spec(auth_wire.parse_login, auth.login, BEFORE_LOGIN),

@@ -13,6 +13,10 @@ def _before_login(session: Session) -> bool:
     return session.state is State.NOT_AUTHENTICATED
 
 
+def _after_login(session: Session) -> bool:
+    return not _before_login(session)
+
+
 def _may_log_in(session: Session) -> bool:
     return _before_login(session) and session.login_allowed()
 
@@ -53,6 +57,7 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"MOVE", _always),
     (b"CONDSTORE", _always),
     (b"QRESYNC", _always),
+    (b"UNAUTHENTICATE", _after_login),
     (b"ESEARCH", _always),
     (b"SEARCHRES", _always),
     (b"WITHIN", _always),
@@ -72,4 +77,7 @@ ENABLEABLE = frozenset({b"CONDSTORE", b"QRESYNC"})
 
 def capability_list(session: Session) -> bytes:
     """Return what is offered to this session now."""
-    return b" ".join(name for name, offered in CAPABILITIES if offered(session))
+    names = [name for name, offered in CAPABILITIES if offered(session)]
+    # the same for all mailboxes (RFC 7889 §3)
+    names.append(b"APPENDLIMIT=%d" % session.mail.config.imap.max_append_size)
+    return b" ".join(names)

@@ -1,4 +1,4 @@
-"""CAPABILITY NOOP CHECK LOGOUT ID STARTTLS ENABLE NAMESPACE."""
+"""CAPABILITY NOOP CHECK LOGOUT UNAUTHENTICATE ID STARTTLS ENABLE NAMESPACE."""
 
 import logging
 
@@ -24,6 +24,12 @@ async def logout(session: Session, command: Bare) -> None:
     """Say good-bye (RFC 3501 §6.1.3)."""
     session.unselect()
     session.bye(b"Logging out")
+
+
+async def unauthenticate(session: Session, command: Bare) -> bytes:
+    """Go back to before the login, on the same connection (RFC 8437 §3)."""
+    session.log_out()
+    return b"CAPABILITY " + capability_list(session)
 
 
 async def identify(session: Session, command: Id) -> None:

@@ -103,6 +103,7 @@ async def _numbers(
         StatusItem.UIDVALIDITY: mailbox.uidvalidity,
         StatusItem.UNSEEN: mailbox.unseen,
         StatusItem.HIGHESTMODSEQ: mailbox.modseq,
+        StatusItem.APPENDLIMIT: session.mail.config.imap.max_append_size,
         StatusItem.SIZE: mailbox.size,
         StatusItem.DELETED: mailbox.deleted,
     }
