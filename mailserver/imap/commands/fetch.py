@@ -16,7 +16,7 @@ from mailserver.imap.commands.store import EXPUNGE_ISSUED
 from mailserver.imap.protocol import responses
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.fetch import Attribute, Binary, Fetch, Item, Section
-from mailserver.imap.protocol.sequences import flatten
+from mailserver.imap.protocol.sequences import flatten, spans
 from mailserver.imap.session import Refused, Selected, Session
 from mailserver.mail import content, listings, mailboxes, messages
 from mailserver.mime import (
@@ -118,9 +118,7 @@ async def fetch(session: Session, command: Fetch) -> None:
         await make_aware(session)
     if command.vanished:
         await _tell_vanished(session, command)
-    positions = selected.view.positions(command.messages, by_uid=command.by_uid)
-    if command.changed_since is not None:
-        positions = _changed(selected, positions, command.changed_since)
+    positions = _positions(selected, command)
     plan = Plan.of(command.items)
     if session.qresync and Attribute.UID not in plan.attributes:
         plan.attributes = (Attribute.UID, *plan.attributes)
@@ -137,6 +135,16 @@ async def fetch(session: Session, command: Fetch) -> None:
             await _send(session, selected, plan, chunk)
     if plan.gone:
         raise EXPUNGE_ISSUED
+
+
+def _positions(selected: Selected, command: Fetch) -> Sequence[range]:
+    """Return the positions of what is asked for: of a stretch, what changed."""
+    positions = selected.view.positions(command.messages, by_uid=command.by_uid)
+    if command.partial is not None:
+        positions = spans(command.partial.of(flatten(positions)))
+    if command.changed_since is not None:
+        positions = _changed(selected, positions, command.changed_since)
+    return positions
 
 
 async def _tell_vanished(session: Session, command: Fetch) -> None:

@@ -7,6 +7,7 @@ from enum import Enum
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.modseq import mod_sequence
 from mailserver.imap.protocol.responses import astring
+from mailserver.imap.protocol.search import Partial, partial_range
 from mailserver.imap.protocol.sequences import SequenceSet
 
 MAX_ITEMS = 200  # data items in one FETCH
@@ -85,6 +86,7 @@ class Fetch:
     items: tuple[Item, ...]
     changed_since: int | None = None  # only messages above a mod-sequence (RFC 7162 §3.1.4.1)
     vanished: bool = False  # tell also what has left since then (RFC 7162 §3.2.6)
+    partial: Partial | None = None  # only a stretch of the messages (RFC 9394 §3.3)
 
     @property
     def sets_seen(self) -> bool:
@@ -139,7 +141,7 @@ def _fetch(args: Cursor, *, by_uid: bool) -> Fetch:
             items += group
     else:
         items += _items(args)
-    changed_since, vanished = _modifiers(args, by_uid=by_uid)
+    changed_since, vanished, partial = _modifiers(args, by_uid=by_uid)
     args.end()
     if changed_since is not None:
         items.append(Attribute.MODSEQ)
@@ -148,27 +150,30 @@ def _fetch(args: Cursor, *, by_uid: bool) -> Fetch:
     unique = tuple(dict.fromkeys(items))
     if len(unique) > MAX_ITEMS:
         args.fail("Too many data items")
-    return Fetch(messages, by_uid, unique, changed_since, vanished)
+    return Fetch(messages, by_uid, unique, changed_since, vanished, partial)
 
 
-def _modifiers(args: Cursor, *, by_uid: bool) -> tuple[int | None, bool]:
-    """Read [SP "(" "CHANGEDSINCE" SP mod-sequence-value [SP "VANISHED"] ")"], in any order."""
-    changed_since, vanished = None, False
+def _modifiers(args: Cursor, *, by_uid: bool) -> tuple[int | None, bool, Partial | None]:
+    """Read [SP "(" fetch-modifier *(SP fetch-modifier) ")"]: CHANGEDSINCE, VANISHED, PARTIAL."""
+    changed_since: int | None = None
+    vanished, partial = False, None
     if not args.take(b" ("):
-        return changed_since, vanished
+        return changed_since, vanished, partial
     while True:
         if args.take(b"CHANGEDSINCE "):
             changed_since = mod_sequence(args)
         elif by_uid and args.take(b"VANISHED"):
             vanished = True
+        elif by_uid and args.take(b"PARTIAL "):
+            partial = partial_range(args)
         else:
             args.fail("Unknown modifier")
         if args.take(b")"):
             break
         args.space()
-    if changed_since is None:
+    if vanished and changed_since is None:
         args.fail("VANISHED needs CHANGEDSINCE")
-    return changed_since, vanished
+    return changed_since, vanished, partial
 
 
 def _items(args: Cursor) -> tuple[Item, ...]:
@@ -255,10 +260,14 @@ def render(command: Fetch) -> bytes:
     """Write the arguments as a client would; `parse_fetch` reads them back."""
     items = b" ".join(_item(item) for item in command.items)
     text = b" %b (%b)" % (command.messages.render(), items)
-    if command.changed_since is None:
-        return text
-    vanished = b" VANISHED" if command.vanished else b""
-    return text + b" (CHANGEDSINCE %d%b)" % (command.changed_since, vanished)
+    modifiers = []
+    if command.changed_since is not None:
+        modifiers.append(b"CHANGEDSINCE %d" % command.changed_since)
+    if command.vanished:
+        modifiers.append(b"VANISHED")
+    if command.partial is not None:
+        modifiers.append(b"PARTIAL %b" % command.partial.text)
+    return text + b" (%b)" % b" ".join(modifiers) if modifiers else text
 
 
 def _item(item: Item) -> bytes:
