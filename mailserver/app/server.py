@@ -17,10 +17,12 @@ from mailserver.auth.credentials import Authenticator
 from mailserver.auth.passwords import Passwords
 from mailserver.config import Config, Listener
 from mailserver.errors import ConfigurationError, MailError, Unavailable
+from mailserver.imap import server as imap_server
 from mailserver.imap.server import ImapServer
 from mailserver.jmap.server.application import Application, application
 from mailserver.mail import maintenance
 from mailserver.mail.context import Mail
+from mailserver.mail.memory import Memory
 from mailserver.metrics import Metrics
 from mailserver.smtp.limits import Limits
 from mailserver.smtp.server import SmtpServer
@@ -212,9 +214,14 @@ def protocol_servers(
         name: SmtpServer(mail=mail, authenticator=authenticator, tls=tls, kind=kind, limits=limits)
         for name, kind in smtp.items()
     }
+    memory = Memory(imap_server.MEMORY)
     for name in ("imap", "imaps"):
         servers[name] = ImapServer(
-            mail=mail, authenticator=authenticator, tls=tls, implicit_tls=name == "imaps"
+            mail=mail,
+            authenticator=authenticator,
+            tls=tls,
+            implicit_tls=name == "imaps",
+            memory=memory,
         )
     return servers
 

@@ -18,6 +18,7 @@ from mailserver.imap.commands.dispatch import converse
 from mailserver.imap.protocol.framing import Framing
 from mailserver.imap.session import Channel, Disconnected, Session, ShuttingDown, TimedOut
 from mailserver.mail.context import Mail
+from mailserver.mail.memory import Memory
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ HIGH_WATER = 512 * 1024  # octets that wait for a slow reader
 HANDSHAKE_TIMEOUT = 30.0  # seconds
 WRITE_TIMEOUT = 60.0  # seconds in which a client must read something
 BACKLOG = 1024
+MEMORY = 256 * 1024 * 1024  # octets of messages that are appended at the same time
 
 
 class Connection(asyncio.BufferedProtocol, Channel):
@@ -43,6 +45,7 @@ class Connection(asyncio.BufferedProtocol, Channel):
         "_wakeup",
         "_writable",
         "framing",
+        "memory",
         "peer",
         "secure",
     )
@@ -51,6 +54,8 @@ class Connection(asyncio.BufferedProtocol, Channel):
         self.framing = Framing()
         self.peer = ""
         self.secure = server.implicit_tls
+        self.memory = server.memory
+        self.taken = 0
         self._server = server
         self._transport: asyncio.Transport | None = None
         self._wakeup: asyncio.Future[None] | None = None  # `more` waits for it
@@ -239,13 +244,16 @@ class ImapServer:
         implicit_tls: bool,
         session_id: Callable[[], str] = _random_id,
         write_timeout: float = WRITE_TIMEOUT,
+        memory: Memory | None = None,
     ) -> None:
+        """Listeners of a process share the `memory` for messages that clients append."""
         if implicit_tls and tls is None:
             raise ValueError("implicit TLS needs a certificate")
         self.mail = mail
         self.tls = tls
         self.implicit_tls = implicit_tls
         self.write_timeout = write_timeout
+        self.memory = memory or Memory(MEMORY)
         self.buffer = memoryview(bytearray(READ_BUFFER))
         self._authenticator = authenticator
         self._session_id = session_id

@@ -15,8 +15,12 @@ from mailserver.imap.protocol.view import View
 from mailserver.mail import listings, mailboxes
 from mailserver.mail.context import Mail
 from mailserver.mail.listings import Listing
+from mailserver.mail.memory import Memory
 from mailserver.model import AccountId, MailboxId, Principal
 
+FREE_MEMORY = 128 * 1024  # octets of each command that are not counted: small mail never waits
+MEMORY_STEP = 256 * 1024  # octets
+MEMORY_TIMEOUT = 30.0  # seconds a message waits for memory
 CHUNK = 256 * 1024  # octets that are written before the session waits for the client to read
 
 
@@ -53,11 +57,13 @@ class Refused(Exception):
 class Channel(ABC):
     """The wire as a session sees it; the server has the real one."""
 
-    __slots__ = ()
+    __slots__ = ("taken",)
 
     framing: Framing
     peer: str
     secure: bool
+    memory: Memory
+    taken: int  # octets of `memory` for the command under way
 
     @abstractmethod
     def write(self, data: bytes | memoryview) -> None:
@@ -86,14 +92,32 @@ class Channel(ABC):
 
     async def command(self) -> Outcome:
         """Return the next command, or how it cannot be one."""
+        self.release()
         while True:
             event = self.framing.command()
             if event is None:
                 await self.more()
+                if self.framing.held > self.taken + FREE_MEMORY:
+                    await self._charge()
             elif isinstance(event, Continuation):
                 self.write(b"+ OK\r\n")
             else:
                 return event
+
+    async def _charge(self) -> None:
+        """Take memory for what arrived of a message; without any the message is forgotten."""
+        while self.framing.held > self.taken + FREE_MEMORY:
+            if await self.memory.take(MEMORY_STEP, MEMORY_TIMEOUT):
+                self.taken += MEMORY_STEP
+            else:
+                self.framing.give_up()
+                self.release()
+
+    def release(self) -> None:
+        """Give back the memory taken for the last command."""
+        if self.taken:
+            self.memory.give(self.taken)
+            self.taken = 0
 
     async def line(self) -> bytes | LineTooLong:
         """Return the next line as it is."""
@@ -283,9 +307,12 @@ class Session:
         if selected.read_only:
             first = await mailboxes.peek_recent(self.mail, self.account, selected.mailbox_id)
         else:
-            first = await mailboxes.take_recent(self.mail, self.account, selected.mailbox_id)
+            taken = await mailboxes.take_recent(self.mail, self.account, selected.mailbox_id)
             # messages that came between the two queries were taken, so they have to be known
             await listings.refresh(self.mail, listing)
+            # those that came since then are for whoever takes them next
+            view.add_recent(taken.start, taken.stop - 1)
+            return
         view.add_recent(first, listing.uids[-1] if listing.uids else 0)
 
     def announce(self, *, may_expunge: bool) -> None:

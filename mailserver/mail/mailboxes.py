@@ -186,12 +186,12 @@ async def subscribe(mail: "Mail", account: AccountId, path: str, subscribed: boo
         change.report(ChangeKind.MAILBOX_UPDATED, mailbox.id)
 
 
-async def take_recent(mail: "Mail", account: AccountId, mailbox: MailboxId) -> int:
-    """Return the first UID that is \\Recent for the caller, who alone gets it (RFC 3501 §2.3.2)."""
-    first = await mailboxes.take_recent(mail.database, account, mailbox)
-    if first is None:
+async def take_recent(mail: "Mail", account: AccountId, mailbox: MailboxId) -> range:
+    """Return the UIDs that are \\Recent for the caller, who alone gets them (RFC 3501 §2.3.2)."""
+    taken = await mailboxes.take_recent(mail.database, account, mailbox)
+    if taken is None:
         raise NotFound("mailbox")
-    return first
+    return taken
 
 
 async def peek_recent(mail: "Mail", account: AccountId, mailbox: MailboxId) -> int:

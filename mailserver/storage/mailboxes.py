@@ -134,9 +134,9 @@ async def delete(tx: Executor, account: AccountId, mailbox: MailboxId) -> None:
     await tx.execute("DELETE FROM mailbox WHERE account_id = $1 AND id = $2", account, mailbox)
 
 
-async def take_recent(database: Executor, account: AccountId, mailbox: MailboxId) -> int | None:
-    """Return the first recent UID and make every message so far recent for nobody else."""
-    first: int | None = await database.fetchval(
+async def take_recent(database: Executor, account: AccountId, mailbox: MailboxId) -> range | None:
+    """Return the recent UIDs and make every message so far recent for nobody else."""
+    row = await database.fetchrow(
         """
         UPDATE mailbox m
         SET recent_uid = m.uidnext
@@ -144,12 +144,12 @@ async def take_recent(database: Executor, account: AccountId, mailbox: MailboxId
             SELECT recent_uid FROM mailbox WHERE account_id = $1 AND id = $2 FOR NO KEY UPDATE
         ) AS before
         WHERE m.account_id = $1 AND m.id = $2
-        RETURNING before.recent_uid
+        RETURNING before.recent_uid AS first, m.recent_uid AS next
         """,
         account,
         mailbox,
     )
-    return first
+    return range(row["first"], row["next"]) if row is not None else None
 
 
 async def peek_recent(database: Executor, account: AccountId, mailbox: MailboxId) -> int | None:

@@ -32,6 +32,7 @@ from mailserver.imap.protocol.framing import Framing
 from mailserver.imap.session import Channel, Disconnected, Session
 from mailserver.mail import delivery
 from mailserver.mail.context import Mail
+from mailserver.mail.memory import Memory
 from mailserver.model import Account, Flags, Principal
 from mailserver.storage import accounts
 
@@ -84,6 +85,8 @@ class Wire(Channel):
         self.framing = Framing()
         self.peer = "192.0.2.1"
         self.secure = secure
+        self.memory = Memory(1024 * 1024)
+        self.taken = 0
         self.said = bytearray()
         self.spoke = asyncio.Event()
         self._incoming: asyncio.Queue[bytes | None] = asyncio.Queue()

@@ -18,6 +18,7 @@ from mailserver.imap.protocol.framing import Framing
 from mailserver.imap.session import Channel, Disconnected, Session
 from mailserver.mail import delivery, listings, mailboxes
 from mailserver.mail.context import Mail
+from mailserver.mail.memory import Memory
 from mailserver.model import Account, Principal, flag_names
 from mailserver.storage import changes
 
@@ -34,6 +35,8 @@ class Wire(Channel):
         self.framing = Framing()
         self.peer = "192.0.2.1"
         self.secure = True
+        self.memory = Memory(1024 * 1024)
+        self.taken = 0
         self.said = bytearray()
         self.spoke = asyncio.Event()
         self.incoming: asyncio.Queue[bytes | None] = asyncio.Queue()

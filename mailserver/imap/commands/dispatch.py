@@ -8,7 +8,7 @@ from mailserver.imap.commands import CODES, COMMANDS, Spec
 from mailserver.imap.commands.capabilities import capability_list
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.errors import BadCharset, ProtocolError
-from mailserver.imap.protocol.framing import Command, Hopeless, LineTooLong, Outcome
+from mailserver.imap.protocol.framing import Command, Hopeless, LineTooLong, NoRoom, Outcome
 from mailserver.imap.protocol.responses import status_line
 from mailserver.imap.session import Disconnected, Refused, Session, ShuttingDown, State, TimedOut
 
@@ -39,6 +39,7 @@ async def converse(session: Session) -> None:
         return
     finally:
         session.unselect()
+        session.channel.release()
     session.flush()
 
 
@@ -50,6 +51,8 @@ async def respond(session: Session, event: Outcome) -> bool:
         session.bye(b"Literal is too large", b"TOOBIG")
     elif isinstance(event, LineTooLong):
         session.send(status_line(event.tag, b"BAD", b"Command is too long"))
+    elif isinstance(event, NoRoom):
+        session.send(status_line(event.tag, b"NO", b"No memory now, try again later", b"LIMIT"))
     elif event.append:
         session.send(status_line(event.tag, b"NO", b"Message is too large", b"TOOBIG"))
     else:

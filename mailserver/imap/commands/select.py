@@ -35,13 +35,12 @@ async def _open(session: Session, command: Select, *, read_only: bool) -> bytes:
     subscription = mail.events.subscribe(account)
     try:
         listing = await listings.open_listing(mail, account, mailbox.id)
-        first_recent = await _first_recent(session, listing, read_only=read_only)
+        recent = await _recent(session, listing, read_only=read_only)
     except BaseException:
         mail.events.unsubscribe(subscription)
         raise
     view = View(listing.uids, listing.modseq)
-    if listing.uids:
-        view.add_recent(first_recent, listing.uids[-1])
+    view.add_recent(recent.start, recent.stop - 1)
     selected = Selected(mailbox.id, mailbox.path, listing, view, read_only, subscription)
     selected.complete = listing.modseq
     session.select(selected)
@@ -56,15 +55,16 @@ async def _open(session: Session, command: Select, *, read_only: bool) -> bytes:
     return b"READ-ONLY" if read_only else b"READ-WRITE"
 
 
-async def _first_recent(session: Session, listing: Listing, *, read_only: bool) -> int:
+async def _recent(session: Session, listing: Listing, *, read_only: bool) -> range:
+    """Return the UIDs that are \\Recent here: taken, or only looked at."""
     mail, account = session.mail, session.account
     first = await mailboxes.peek_recent(mail, account, listing.mailbox_id)
     if read_only or not listing.uids or listing.uids[-1] < first:
-        return first
-    first = await mailboxes.take_recent(mail, account, listing.mailbox_id)
+        return range(first, listing.uids[-1] + 1 if listing.uids else first)
+    taken = await mailboxes.take_recent(mail, account, listing.mailbox_id)
     # messages that came between the two queries were taken, so they have to be known
     await listings.refresh(mail, listing)
-    return first
+    return taken
 
 
 def _describe(session: Session, mailbox: Mailbox) -> int:

@@ -43,11 +43,18 @@ class LiteralTooBig:
 
 
 @dataclass(frozen=True, slots=True)
+class NoRoom:
+    """A message that the server had no memory for was read and forgotten."""
+
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Hopeless:
     """The client is sending so much that must be refused that reading on makes no sense."""
 
 
-Outcome = Command | LineTooLong | LiteralTooBig | Hopeless
+Outcome = Command | LineTooLong | LiteralTooBig | NoRoom | Hopeless
 Event = Outcome | Continuation
 
 
@@ -80,12 +87,24 @@ class Framing:
         self._octets = 0  # octets of literals so far
         self._limit = LITERAL_LIMIT
         self._wanted: int | None = None  # octets of the literal that is being read
-        self._refusal: LineTooLong | LiteralTooBig | None = None
+        self._refusal: LineTooLong | LiteralTooBig | NoRoom | None = None
 
     @property
     def buffered(self) -> int:
         """Octets that arrived and were not handed out yet."""
         return len(self._buffer)
+
+    @property
+    def held(self) -> int:
+        """Octets of the literals of the command under way, as far as they arrived."""
+        if self._wanted is None or self._refusal is not None:
+            return 0
+        return self._octets - self._wanted + min(self._wanted, len(self._buffer))
+
+    def give_up(self) -> None:
+        """Read the rest of the command under way without keeping it, and report NoRoom."""
+        self._refusal = NoRoom(self._tag())
+        del self._parts[1:]
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take what arrived."""

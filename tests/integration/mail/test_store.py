@@ -242,8 +242,8 @@ async def test_recent_is_given_to_one_session(mail: Mail, alice: Account) -> Non
     await take(mail, message(1), alice)
     box = await inbox(mail, alice)
     assert await mailboxes.peek_recent(mail, alice.id, box) == 1
-    assert await mailboxes.take_recent(mail, alice.id, box) == 1
-    assert await mailboxes.take_recent(mail, alice.id, box) == 2
+    assert await mailboxes.take_recent(mail, alice.id, box) == range(1, 2)
+    assert await mailboxes.take_recent(mail, alice.id, box) == range(2, 2)
     assert await mailboxes.peek_recent(mail, alice.id, box) == 2
 
 
