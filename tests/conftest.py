@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 from mailserver.auth.passwords import Passwords
 from mailserver.config import Config
@@ -32,6 +33,10 @@ PASSWORD = "correct horse"
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 _numbers = itertools.count(1)
+
+# No test is timed: on a busy machine an example may take as long as it likes.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # As the server does: some tests open a thousand connections.
 _, _files = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -5,6 +5,7 @@
 """
 
 from mailserver.mime.bodies import decode_body, decode_text, is_known
+from mailserver.mime.charsets import codec_of
 from mailserver.mime.forms import (
     all_headers,
     as_addresses,
@@ -31,6 +32,6 @@ __all__ = [
     "SearchText", "all_headers", "as_addresses", "as_date", "as_grouped_addresses",
     "as_message_ids", "as_raw",
     "as_text", "as_urls", "base", "body", "body_lists", "body_structure_jmap", "bodystructure",
-    "decode_body", "decode_text", "digest", "envelope", "find", "header_fields",
+    "codec_of", "decode_body", "decode_text", "digest", "envelope", "find", "header_fields",
     "is_known", "parse", "part_headers", "part_rows", "search_text", "section", "section_range",
 ]  # fmt: skip

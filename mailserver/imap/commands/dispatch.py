@@ -82,6 +82,7 @@ async def _command(session: Session, command: Command) -> bool:
     except BadCharset as error:
         if error.saves:
             session.open.view.saved = ()
+        # the two that every client can use; all charsets of mail are known (RFC 9051 §6.4.4)
         charsets = b"BADCHARSET (US-ASCII UTF-8)"
         session.send(status_line(tag, b"NO", b"Unknown charset", charsets))
         _count(session, name, b"NO", 0.0)

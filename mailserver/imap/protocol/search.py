@@ -11,12 +11,12 @@ from mailserver.imap.protocol.errors import BadCharset
 from mailserver.imap.protocol.modseq import mod_sequence
 from mailserver.imap.protocol.responses import string
 from mailserver.imap.protocol.sequences import SequenceSet, compact
+from mailserver.mime import codec_of
 from mailserver.model import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN, flag_bit
 
 MAX_DEPTH = 100  # nested NOT, OR and parentheses
 MAX_KEYS = 2000  # in one command
 _PARTIAL = re.compile(rb"(-?)([1-9]\d{0,9}):(-?)([1-9]\d{0,9})(?=[ )])")
-CHARSETS = {b"US-ASCII": "ascii", b"UTF-8": "utf-8", b"ASCII": "ascii", b"UTF8": "utf-8"}
 
 
 class Order(Enum):
@@ -229,8 +229,11 @@ def _search(args: Cursor, *, by_uid: bool) -> Search:
 
 
 def charset(args: Cursor, returns: Returns | None) -> str:
-    """Read a charset that strings may be in; BadCharset for one that is not known."""
-    known = CHARSETS.get(args.astring().upper())
+    """Read a charset that strings may be in and return its codec: all that mail itself may use.
+
+    Raises BadCharset for one that is not known.
+    """
+    known = codec_of(args.astring().decode("ascii", "replace"))
     if known is None:
         raise BadCharset(saves=returns is not None and Wanted.SAVE in returns.wanted)
     return known
@@ -395,7 +398,7 @@ class _Reader:
         self.args.space()
         try:
             return self.args.astring().decode(self._charset)
-        except UnicodeDecodeError:
+        except UnicodeError:
             self.args.fail("Text is not in the charset of the search")
 
     def day(self) -> date:

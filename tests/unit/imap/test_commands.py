@@ -227,7 +227,7 @@ def test_tags() -> None:
 
 def test_charset() -> None:
     with pytest.raises(BadCharset):
-        _parse(b"SEARCH CHARSET UTF-16 ALL")
+        _parse(b"SEARCH CHARSET X-UNHEARD-OF ALL")
 
 
 def test_secrets_are_not_shown() -> None:

@@ -144,7 +144,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(PIECES, max_size=8), st.lists(st.integers(0, 400_000), max_size=12))
 def test_cutting_changes_nothing(pieces: list[bytes], cuts: list[int]) -> None:
     whole = b"".join(pieces)
@@ -153,7 +153,7 @@ def test_cutting_changes_nothing(pieces: list[bytes], cuts: list[int]) -> None:
     assert _events(cut) == _events([whole])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(PIECES | st.binary(max_size=20), max_size=6))
 def test_octet_by_octet(pieces: list[bytes]) -> None:
     whole = b"".join(pieces)[:3000]

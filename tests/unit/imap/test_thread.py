@@ -151,14 +151,14 @@ _members = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(_members)
 def test_references_are_what_the_rfc_says(members: list[Member]) -> None:
     numbers = range(1, len(members) + 1)
     assert by_references(members).render(numbers).decode() == Literal(members).render()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(_members)
 def test_every_message_is_in_one_place(members: list[Member]) -> None:
     for threads in (by_references(members), by_subject(members)):

@@ -69,7 +69,7 @@ def messages(draw: st.DrawFn) -> bytes:
     return raw
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(messages() | st.binary(max_size=200))
 def test_any_octets(raw: bytes) -> None:
     message = parse(raw)
@@ -97,7 +97,7 @@ def check_places(part: Part) -> None:
     assert bool(part.children) == (part.type == "multipart")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(messages())
 def test_what_is_stored_says_what_the_message_says(raw: bytes) -> None:
     message = parse(raw)
@@ -124,7 +124,7 @@ def test_what_is_stored_says_what_the_message_says(raw: bytes) -> None:
     assert "\0" not in f"{stored.subject_base}{stored.message_id}{stored.references}{env.preview}"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(messages())
 def test_line_ends_do_not_change_the_tree(raw: bytes) -> None:
     with_lf = raw.replace(b"\r\n", b"\n").replace(b"\r", b"")
@@ -140,7 +140,7 @@ def test_line_ends_do_not_change_the_tree(raw: bytes) -> None:
     assert tree(with_lf) == tree(with_crlf)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(messages(), st.sets(st.sampled_from(["from", "to", "subject", "content-type", "x"])))
 def test_fields_and_the_others_make_the_header(raw: bytes, names: set[str]) -> None:
     block = parse(raw).header
@@ -153,7 +153,7 @@ def test_fields_and_the_others_make_the_header(raw: bytes, names: set[str]) -> N
     assert len([n for n, _ in parse(others).header.pairs() if n]) == len(counted) - len(wanted)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=300) | st.text('(<>@,:;"\\ a.=?[]\r\n', max_size=60).map(str.encode))
 def test_addresses_and_text_of_anything(value: bytes) -> None:
     as_text(value).encode()
