@@ -1,4 +1,4 @@
-"""docs/operate.md names every configuration key, metric, command and exit code, and no others."""
+"""The documents name every key, metric, command, exit code and capability, and no others."""
 
 import re
 from pathlib import Path
@@ -10,6 +10,7 @@ from mailserver.app.exits import Exit
 from mailserver.cli.commands import application
 from mailserver.config import Config
 from mailserver.config_file import settings
+from mailserver.imap.commands import CAPABILITIES, COMMANDS
 from mailserver.metrics import Metrics
 
 OPERATE = (Path(__file__).parents[3] / "docs" / "operate.md").read_text()
@@ -77,3 +78,23 @@ def test_every_command_and_option() -> None:
 
 def test_every_exit_code() -> None:
     assert {cells[0] for cells in rows("Exit codes")} == {f"`{code.value}`" for code in Exit}
+
+
+IMAP = (Path(__file__).parents[3] / "docs" / "imap.md").read_text()
+
+
+def first_cells(title: str) -> set[str]:
+    """Return the words in the first cells of a table of docs/imap.md."""
+    match = re.search(rf"^## {title}\n(.*?)(?=^## )", IMAP, re.MULTILINE | re.DOTALL)
+    assert match, title
+    cells = re.findall(r"^\| (`.*?) \|", match[1], re.MULTILINE)
+    return {word for cell in cells for word in re.findall(r"`([^`]+)`", cell)}
+
+
+def test_every_imap_command() -> None:
+    assert first_cells("Commands") == {name.decode() for name in COMMANDS}
+
+
+def test_every_imap_capability() -> None:
+    named = {name.decode() for name, _ in CAPABILITIES} | {"APPENDLIMIT"}
+    assert first_cells("Capabilities") == named
