@@ -15,6 +15,7 @@ from typing import cast
 from mailserver.auth.credentials import Authenticator
 from mailserver.config import Listener
 from mailserver.imap.commands.dispatch import converse
+from mailserver.imap.protocol.deflate import Deflaters, Inflater
 from mailserver.imap.protocol.framing import Framing
 from mailserver.imap.session import Channel, Disconnected, Session, ShuttingDown, TimedOut
 from mailserver.mail.context import Mail
@@ -28,6 +29,8 @@ HIGH_WATER = 512 * 1024  # octets that wait for a slow reader
 HANDSHAKE_TIMEOUT = 30.0  # seconds
 WRITE_TIMEOUT = 60.0  # seconds in which a client must read something
 BACKLOG = 1024
+COMPRESSORS = 64  # of the connections that sent last
+INFLATED = 64 * 1024  # octets that are inflated at once
 MEMORY = 256 * 1024 * 1024  # octets of messages that are appended at the same time
 
 
@@ -37,6 +40,7 @@ class Connection(asyncio.BufferedProtocol, Channel):
     __slots__ = (
         "_closed",
         "_deadline",
+        "_inflater",
         "_reading_paused",
         "_server",
         "_stopping",
@@ -63,6 +67,7 @@ class Connection(asyncio.BufferedProtocol, Channel):
         self._closed = False
         self._stopping = False
         self._reading_paused = False
+        self._inflater: Inflater | None = None  # after COMPRESS
         self._deadline: float | None = None  # loop time until which the client must log in
         self._task: asyncio.Task[None] | None = None
 
@@ -84,6 +89,7 @@ class Connection(asyncio.BufferedProtocol, Channel):
     def connection_lost(self, exc: Exception | None) -> None:
         """End the conversation, whatever it waits for."""
         self._closed = True
+        self._server.deflaters.forget(self)
         _wake(self._wakeup)
         _wake(self._writable)
 
@@ -93,13 +99,22 @@ class Connection(asyncio.BufferedProtocol, Channel):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what arrived; stop reading when the client is far ahead."""
-        self.framing.feed(self._server.buffer[:nbytes])
+        octets = self._server.buffer[:nbytes]
+        if self._inflater is None:
+            self.framing.feed(octets)
+        else:
+            self._inflater.feed(octets)
         if self._wakeup is not None:
             _wake(self._wakeup)
-        elif self.framing.buffered > UNREAD_LIMIT and not self._reading_paused:
+        elif self._unread > UNREAD_LIMIT and not self._reading_paused:
             assert self._transport is not None
             self._reading_paused = True
             self._transport.pause_reading()
+
+    @property
+    def _unread(self) -> int:
+        compressed = self._inflater.waiting if self._inflater is not None else 0
+        return self.framing.buffered + compressed
 
     def eof_received(self) -> bool:
         """Treat a half-closed connection as closed."""
@@ -120,12 +135,16 @@ class Connection(asyncio.BufferedProtocol, Channel):
     def write(self, data: bytes | memoryview) -> None:
         """Send octets."""
         if self._transport is not None and not self._closed:
+            if self._inflater is not None:
+                data = self._server.deflaters.deflate(self, data)
             self._transport.write(data)
 
     async def drain(self) -> None:
         """Wait until the client has read most of what was sent."""
         if self._closed:
             raise Disconnected
+        if self._inflater is not None:
+            await asyncio.sleep(0)  # to compress takes time in which others wait
         if self._writable is None:
             return
         try:
@@ -143,6 +162,8 @@ class Connection(asyncio.BufferedProtocol, Channel):
         await self.drain()
         if self._stopping:
             raise ShuttingDown
+        if self._inflate():
+            return
         assert self._transport is not None
         if self._reading_paused:
             self._reading_paused = False
@@ -161,6 +182,31 @@ class Connection(asyncio.BufferedProtocol, Channel):
             raise Disconnected
         if self._stopping:
             raise ShuttingDown
+        self._inflate()
+
+    def _inflate(self) -> bool:
+        """Give the framing the next octets of what arrived compressed; False without any."""
+        if self._inflater is None or not self._inflater.waiting:
+            return False
+        self.framing.feed(self._inflater.take(INFLATED))
+        return True
+
+    @property
+    def compressed(self) -> bool:
+        """Whether what is said is compressed."""
+        return self._inflater is not None
+
+    def compress(self) -> None:
+        """Compress what is sent, and inflate what arrives, from now on."""
+        self._inflater = Inflater()
+
+    def end_compression(self) -> None:
+        """Send and read plain octets again."""
+        assert self._inflater is not None
+        if self._transport is not None and not self._closed:
+            self._transport.write(self._server.deflaters.end(self))
+        self.framing.feed(self._inflater.rest())
+        self._inflater = None
 
     @property
     def can_start_tls(self) -> bool:
@@ -254,6 +300,7 @@ class ImapServer:
         self.implicit_tls = implicit_tls
         self.write_timeout = write_timeout
         self.memory = memory or Memory(MEMORY)
+        self.deflaters = Deflaters(COMPRESSORS)
         self.buffer = memoryview(bytearray(READ_BUFFER))
         self._authenticator = authenticator
         self._session_id = session_id

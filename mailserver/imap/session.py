@@ -75,7 +75,10 @@ class Channel(ABC):
 
     @abstractmethod
     async def more(self) -> None:
-        """Wait for octets and feed them to `framing`; Disconnected, TimedOut, ShuttingDown."""
+        """Wait for octets and feed them to `framing`, perhaps in vain.
+
+        Raises Disconnected, TimedOut, ShuttingDown, Garbled.
+        """
 
     @abstractmethod
     async def start_tls(self) -> None:
@@ -84,6 +87,19 @@ class Channel(ABC):
     @abstractmethod
     def logged_in(self) -> None:
         """From now on only silence, not the time since the start, ends the connection."""
+
+    @property
+    @abstractmethod
+    def compressed(self) -> bool:
+        """Whether what is said is compressed."""
+
+    @abstractmethod
+    def compress(self) -> None:
+        """Compress what is sent, and inflate what arrives, from now on."""
+
+    @abstractmethod
+    def end_compression(self) -> None:
+        """Send and read plain octets again."""
 
     @property
     @abstractmethod

@@ -89,6 +89,7 @@ class Wire(Channel):
         self.taken = 0
         self.said = bytearray()
         self.spoke = asyncio.Event()
+        self._compressed = False
         self._incoming: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     def write(self, data: bytes | memoryview) -> None:
@@ -110,6 +111,16 @@ class Wire(Channel):
 
     def logged_in(self) -> None:
         pass
+
+    @property
+    def compressed(self) -> bool:
+        return self._compressed
+
+    def compress(self) -> None:
+        self._compressed = True
+
+    def end_compression(self) -> None:
+        self._compressed = False
 
     @property
     def can_start_tls(self) -> bool:

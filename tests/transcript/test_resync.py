@@ -61,6 +61,16 @@ class Wire(Channel):
         pass
 
     @property
+    def compressed(self) -> bool:
+        return False
+
+    def compress(self) -> None:
+        raise AssertionError("nobody asked for compression")
+
+    def end_compression(self) -> None:
+        raise AssertionError("nothing is compressed")
+
+    @property
     def can_start_tls(self) -> bool:
         return False
 

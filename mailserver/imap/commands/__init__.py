@@ -51,6 +51,7 @@ class Spec:
     states: State
     may_expunge: bool = True  # EXPUNGE may be announced at its end (RFC 3501 §7.4.1)
     ask: bool = False  # look for changes at its end even without a hint
+    then: Callable[[Session], Awaitable[None]] | None = None  # what follows its OK on the wire
 
 
 ANY = State.NOT_AUTHENTICATED | State.AUTHENTICATED | State.SELECTED
@@ -62,9 +63,16 @@ COMMANDS: dict[bytes, Spec] = {
     b"CAPABILITY": Spec(wire.parse_bare, connection.capability, ANY),
     b"NOOP": Spec(wire.parse_bare, connection.noop, ANY, ask=True),
     b"LOGOUT": Spec(wire.parse_bare, connection.logout, ANY),
-    b"UNAUTHENTICATE": Spec(wire.parse_bare, connection.unauthenticate, LOGGED_IN),
+    b"UNAUTHENTICATE": Spec(
+        wire.parse_bare, connection.unauthenticate, LOGGED_IN, then=connection.end_compression
+    ),
     b"ID": Spec(wire.parse_id, connection.identify, ANY),
-    b"STARTTLS": Spec(wire.parse_bare, connection.start_tls, BEFORE_LOGIN),
+    b"STARTTLS": Spec(
+        wire.parse_bare, connection.start_tls, BEFORE_LOGIN, then=connection.negotiate
+    ),
+    b"COMPRESS": Spec(
+        wire.parse_compress, connection.compress, LOGGED_IN, then=connection.begin_compression
+    ),
     b"LOGIN": Spec(auth_wire.parse_login, auth.login, BEFORE_LOGIN),
     b"AUTHENTICATE": Spec(auth_wire.parse_authenticate, auth.authenticate, BEFORE_LOGIN),
     b"ENABLE": Spec(wire.parse_enable, connection.enable, LOGGED_IN),

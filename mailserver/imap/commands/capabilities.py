@@ -40,6 +40,7 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"AUTH=SCRAM-SHA-256", _may_log_in),
     (b"AUTH=PLAIN", _may_log_in),
     (b"AUTH=LOGIN", _may_log_in),
+    (b"COMPRESS=DEFLATE", _after_login),
     (b"IDLE", _always),
     (b"NAMESPACE", _always),
     (b"CHILDREN", _always),

@@ -1,4 +1,4 @@
-"""CAPABILITY NOOP CHECK LOGOUT UNAUTHENTICATE ID STARTTLS ENABLE NAMESPACE."""
+"""CAPABILITY NOOP CHECK LOGOUT UNAUTHENTICATE ID STARTTLS COMPRESS ENABLE NAMESPACE."""
 
 import logging
 
@@ -46,7 +46,29 @@ async def start_tls(session: Session, command: Bare) -> bytes | None:
     """Go on under TLS (RFC 3501 §6.2.1); nothing that was said before counts."""
     if not session.channel.can_start_tls:
         raise Refused(None, "TLS is not available")
-    return None  # the dispatcher answers first and then negotiates
+    return None
+
+
+async def negotiate(session: Session) -> None:
+    """Begin TLS, after the OK of STARTTLS."""
+    await session.channel.start_tls()
+
+
+async def compress(session: Session, command: Bare) -> None:
+    """Go on compressed in both directions (RFC 4978 §3)."""
+    if session.channel.compressed:
+        raise Refused(b"COMPRESSIONACTIVE", "DEFLATE is active already")
+
+
+async def begin_compression(session: Session) -> None:
+    """Compress what follows the OK of COMPRESS."""
+    session.channel.compress()
+
+
+async def end_compression(session: Session) -> None:
+    """Compress nothing that follows the OK of UNAUTHENTICATE (RFC 8437 §4.1)."""
+    if session.channel.compressed:
+        session.channel.end_compression()
 
 
 async def enable(session: Session, command: Enable) -> None:

@@ -7,7 +7,7 @@ from mailserver.errors import MailError
 from mailserver.imap.commands import CODES, COMMANDS, Spec
 from mailserver.imap.commands.capabilities import capability_list
 from mailserver.imap.protocol.cursor import Cursor
-from mailserver.imap.protocol.errors import BadCharset, ProtocolError
+from mailserver.imap.protocol.errors import BadCharset, Garbled, ProtocolError
 from mailserver.imap.protocol.framing import Command, Hopeless, LineTooLong, NoRoom, Outcome
 from mailserver.imap.protocol.responses import status_line
 from mailserver.imap.session import Disconnected, Refused, Session, ShuttingDown, State, TimedOut
@@ -33,6 +33,8 @@ async def converse(session: Session) -> None:
                 session.bye(b"Too many errors")
     except TimedOut:
         session.bye(b"Idle for too long")
+    except Garbled:
+        session.bye(b"Compressed data is damaged")
     except ShuttingDown:
         session.bye(b"Server is going down", b"UNAVAILABLE")
     except Disconnected:
@@ -93,9 +95,9 @@ async def _command(session: Session, command: Command) -> bool:
     session.send(status_line(tag, status, text, code))
     await session.relieve()
     _count(session, name, status, loop.time() - started)
-    if name == b"STARTTLS" and status == b"OK":
+    if spec.then is not None and status == b"OK":
         session.flush()
-        await session.channel.start_tls()
+        await spec.then(session)
     return status != b"BAD"
 
 
@@ -124,7 +126,7 @@ async def _outcome(
             extra={"session": session.id, "command": name.decode(), "reason": str(error)},
         )
         return b"NO", text, known
-    except (Disconnected, TimedOut, ShuttingDown):
+    except (Disconnected, TimedOut, ShuttingDown, Garbled):
         raise
     except Exception:
         log.exception("command failed", extra={"session": session.id, "command": name.decode()})

@@ -1,4 +1,4 @@
-"""Commands about the connection: CAPABILITY NOOP LOGOUT ID STARTTLS ENABLE NAMESPACE CHECK."""
+"""Commands about the connection: CAPABILITY NOOP LOGOUT ID STARTTLS COMPRESS ENABLE and more."""
 
 from dataclasses import dataclass
 
@@ -48,6 +48,15 @@ def parse_id(args: Cursor) -> Id:
     if len(fields) > MAX_ID_FIELDS:
         args.fail("Too many fields")
     return Id(tuple(fields))
+
+
+def parse_compress(args: Cursor) -> Bare:
+    """Read compress = "COMPRESS" SP algorithm, of which there is one (RFC 4978 §5)."""
+    args.space()
+    if args.word() != b"DEFLATE":
+        args.fail("Unknown compression")
+    args.end()
+    return Bare()
 
 
 def parse_enable(args: Cursor) -> Enable:

@@ -5,6 +5,10 @@ class ProtocolError(Exception):
     """The command breaks the grammar; the text is shown to the client after BAD."""
 
 
+class Garbled(Exception):
+    """What the client sent is no compressed data; nothing after it can be read."""
+
+
 class BadCharset(Exception):
     """SEARCH names a charset that the server does not know (RFC 3501 §6.4.4)."""
 
