@@ -1,5 +1,6 @@
 """TLS contexts, certificates that reload themselves, and the certificates of `mailserver dev`."""
 
+import hashlib
 import ipaddress
 import logging
 import os
@@ -22,6 +23,21 @@ log = logging.getLogger(__name__)
 # back to no encryption at all.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!aNULL:!PSK"
 
+# The hash of `tls-server-end-point` by the algorithm that signed the certificate, as its OID in DER
+# (RFC 5929 §4.1). One that is not here, like Ed25519, has no such hash and no channel binding.
+# Read by hand, for the library that reads certificates costs 10 MB of memory.
+_SIGNATURE_HASHES = {
+    bytes.fromhex("2a864886f70d010104"): "sha256",  # md5WithRSAEncryption: never weaker
+    bytes.fromhex("2a864886f70d010105"): "sha256",  # sha1WithRSAEncryption
+    bytes.fromhex("2a864886f70d01010b"): "sha256",  # sha256WithRSAEncryption
+    bytes.fromhex("2a864886f70d01010c"): "sha384",
+    bytes.fromhex("2a864886f70d01010d"): "sha512",
+    bytes.fromhex("2a8648ce3d0401"): "sha256",  # ecdsa-with-SHA1
+    bytes.fromhex("2a8648ce3d040302"): "sha256",  # ecdsa-with-SHA256
+    bytes.fromhex("2a8648ce3d040303"): "sha384",
+    bytes.fromhex("2a8648ce3d040304"): "sha512",
+}
+
 CA_LIFE = timedelta(days=3652)
 LEAF_LIFE = timedelta(days=825)  # the most that Apple's clients accept
 RENEW_BEFORE = timedelta(days=30)
@@ -29,9 +45,15 @@ BACKDATE = timedelta(hours=1)  # for clients whose clock is behind
 DEVELOPMENT_NAMES = ("localhost", "127.0.0.1", "::1", "example.test", "mail.example.test")
 
 
-def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
+class ServerContext(ssl.SSLContext):
+    """A context for listeners that knows the channel binding of its certificate."""
+
+    end_point: bytes | None = None  # the data of `tls-server-end-point`
+
+
+def server_context(certificate: Path, key: Path) -> ServerContext:
     """Return a context for listeners: TLS 1.2 and later; ConfigurationError when unusable."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
     context.set_ciphers(CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
@@ -39,11 +61,42 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     try:
         # The password is given so that OpenSSL does not ask for one at the terminal.
         context.load_cert_chain(certificate, key, password="")
-    except OSError as error:  # ssl.SSLError is one
+        context.end_point = _end_point(certificate.read_text("latin-1"))
+    except (OSError, ValueError, IndexError) as error:  # ssl.SSLError is an OSError
         raise ConfigurationError(
             f"cannot use certificate {certificate} with key {key}: {error}"
         ) from error
     return context
+
+
+def end_point(connection: ssl.SSLObject | ssl.SSLSocket | None) -> bytes | None:
+    """Return what `tls-server-end-point` binds to on this connection (RFC 5929 §4)."""
+    context = connection.context if connection is not None else None
+    return context.end_point if isinstance(context, ServerContext) else None
+
+
+def _end_point(chain: str) -> bytes | None:
+    """Return the hash of the first certificate of a PEM file, when one is defined for it."""
+    start = chain.find(ssl.PEM_HEADER)
+    if start < 0:  # OpenSSL also takes "TRUSTED CERTIFICATE", with more in it
+        return None
+    end = chain.index(ssl.PEM_FOOTER, start) + len(ssl.PEM_FOOTER)
+    der = ssl.PEM_cert_to_DER_cert(chain[start:end])
+    # Certificate ::= SEQUENCE { tbsCertificate, SEQUENCE { algorithm, ... }, ... } (RFC 5280 §4.1)
+    signed, _ = _element(der, 0)
+    _, algorithm = _element(der, signed)
+    oid, _ = _element(der, algorithm)
+    name = _SIGNATURE_HASHES.get(der[slice(*_element(der, oid))])
+    return hashlib.new(name, der).digest() if name else None
+
+
+def _element(der: bytes, position: int) -> tuple[int, int]:
+    """Return where the contents of an element of DER begin and end."""
+    length, start = der[position + 1], position + 2
+    if length >= 0x80:
+        octets = length & 0x7F
+        length, start = int.from_bytes(der[start : start + octets]), start + octets
+    return start, start + length
 
 
 class Certificate:

@@ -77,8 +77,8 @@ class Login:
 class Scram:
     """SCRAM-SHA-256: the password is proven and not told (RFC 7677)."""
 
-    def __init__(self) -> None:
-        self.exchange = ScramSha256(lambda: secrets.token_urlsafe(18))
+    def __init__(self, end_point: bytes | None, *, plus: bool = False) -> None:
+        self.exchange = ScramSha256(lambda: secrets.token_urlsafe(18), end_point, plus=plus)
 
     def step(self, response: bytes | None) -> Challenge | KeysWanted | Proven:
         """Go on with the exchange; AuthenticationFailed for a wrong proof."""
@@ -86,17 +86,25 @@ class Scram:
         return Challenge(outcome) if isinstance(outcome, bytes) else outcome
 
 
-MECHANISMS: dict[str, Callable[[], Mechanism]] = {
-    "PLAIN": Plain,
-    "LOGIN": Login,
+# each is begun with the channel binding of its connection, if that has one
+MECHANISMS: dict[str, Callable[[bytes | None], Mechanism]] = {
+    "SCRAM-SHA-256-PLUS": lambda end_point: Scram(end_point, plus=True),
     "SCRAM-SHA-256": Scram,
+    "PLAIN": lambda _: Plain(),
+    "LOGIN": lambda _: Login(),
 }
+BINDING = frozenset({"SCRAM-SHA-256-PLUS"})  # those that need a channel binding
 
 
-def start(name: str) -> Mechanism | None:
-    """Begin an exchange; None when there is no mechanism of that name, in whatever case."""
-    mechanism = MECHANISMS.get(name.upper())
-    return mechanism() if mechanism else None
+def offered(end_point: bytes | None) -> list[str]:
+    """Return the names of the mechanisms of a connection, the best first."""
+    return [name for name in MECHANISMS if end_point is not None or name not in BINDING]
+
+
+def start(name: str, end_point: bytes | None = None) -> Mechanism | None:
+    """Begin an exchange; None when no mechanism of that name, in whatever case, is offered."""
+    name = name.upper()
+    return MECHANISMS[name](end_point) if name in offered(end_point) else None
 
 
 def _text(part: bytes) -> str:

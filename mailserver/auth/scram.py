@@ -1,4 +1,4 @@
-"""SCRAM-SHA-256 as a machine without I/O (RFC 5802, RFC 7677).
+"""SCRAM-SHA-256 and SCRAM-SHA-256-PLUS as a machine without I/O (RFC 5802, RFC 7677).
 
 The server keeps neither the password nor what a client could log in with: only a salted key to
 check proofs with, and one to prove itself.
@@ -19,9 +19,10 @@ from mailserver.errors import AuthenticationFailed, Invalid
 ITERATIONS = 4096  # RFC 7677 §4 asks for that many at least
 SALT_LENGTH = 16  # octets
 MAX_MESSAGE = 4096  # octets of a client's message
+END_POINT = b"tls-server-end-point"  # the one type of channel binding (RFC 5929 §4)
 _VERSION = "scram-sha-256"
 _FIRST = re.compile(
-    rb"(?P<header>(?:n|y),(?:a=(?P<authzid>[^,]+))?,)"
+    rb"(?P<header>(?P<flag>n|y|p=(?P<type>[A-Za-z0-9.-]+)),(?:a=(?P<authzid>[^,]+))?,)"
     rb"(?P<bare>n=(?P<login>[^,]+),r=(?P<nonce>[\x21-\x2b\x2d-\x7e]+)(?:,[A-Za-z]=[^,]+)*)"
 )
 _FINAL = re.compile(
@@ -83,10 +84,18 @@ class Proven:
 
 
 class ScramSha256:
-    """One exchange: client-first, server-first, client-final, server-final, empty."""
+    """One exchange: client-first, server-first, client-final, server-final, empty.
 
-    def __init__(self, nonce: Callable[[], str]) -> None:
+    `end_point` is the data of the channel binding that this connection has, if any; `plus`: the
+    client chose SCRAM-SHA-256-PLUS and must use it (RFC 5802 §6).
+    """
+
+    def __init__(
+        self, nonce: Callable[[], str], end_point: bytes | None = None, *, plus: bool = False
+    ) -> None:
         self._nonce = nonce
+        self._end_point = end_point
+        self._plus = plus
         self._first: re.Match[bytes] | None = None
         self._login = ""
         self._keys: Keys | None = None
@@ -114,14 +123,26 @@ class ScramSha256:
 
     def _read_first(self, message: bytes) -> KeysWanted:
         found = _FIRST.fullmatch(message)
-        if found is None:  # also "p=", a channel binding, which is not offered
+        if found is None:
             raise Invalid("malformed first message of SCRAM")
         self._login = _name(found["login"])
+        self._check_flag(found)
         authorization = found["authzid"]
         if authorization is not None and _name(authorization) != self._login:
             raise AuthenticationFailed("nobody may act for another account")
         self._first = found
         return KeysWanted(self._login)
+
+    def _check_flag(self, first: re.Match[bytes]) -> None:
+        """Refuse a channel binding that is not there, and a client that was told of none."""
+        flag = first["flag"]
+        if self._plus != flag.startswith(b"p"):
+            raise Invalid("SCRAM with a channel binding is SCRAM-SHA-256-PLUS, and that alone")
+        if self._plus and first["type"] != END_POINT:
+            raise AuthenticationFailed("unsupported type of channel binding")
+        if flag == b"y" and self._end_point is not None:
+            # somebody between us took the offer away (RFC 5802 §6)
+            raise AuthenticationFailed("the server does support channel binding")
 
     def challenge(self, keys: Keys) -> bytes:
         """Go on with the keys of the login and return server-first."""
@@ -141,8 +162,9 @@ class ScramSha256:
         nonce = self._server_first[2:].split(b",", 1)[0]
         if not hmac.compare_digest(found["nonce"], nonce):
             raise AuthenticationFailed("nonce of another exchange")
-        if _decoded(found["binding"]) != self._first["header"]:
-            raise AuthenticationFailed("the channel binding is not the announced one")
+        binding = self._first["header"] + (self._end_point or b"" if self._plus else b"")
+        if _decoded(found["binding"]) != binding:
+            raise AuthenticationFailed("the channel binding is not that of this connection")
         signed = b",".join((self._first["bare"], self._server_first, found["bare"]))
         signature = _hmac(self._keys.stored, signed)
         proof = _decoded(found["proof"])

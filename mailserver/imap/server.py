@@ -20,6 +20,7 @@ from mailserver.imap.protocol.framing import Framing
 from mailserver.imap.session import Channel, Disconnected, Session, ShuttingDown, TimedOut
 from mailserver.mail.context import Mail
 from mailserver.mail.memory import Memory
+from mailserver.tls import end_point
 
 log = logging.getLogger(__name__)
 
@@ -212,6 +213,12 @@ class Connection(asyncio.BufferedProtocol, Channel):
     def can_start_tls(self) -> bool:
         """Whether there is a certificate and no TLS yet."""
         return self._server.tls is not None and not self.secure
+
+    @property
+    def end_point(self) -> bytes | None:
+        """What SCRAM binds a login to."""
+        assert self._transport is not None
+        return end_point(self._transport.get_extra_info("ssl_object"))
 
     async def start_tls(self) -> None:
         """Go on under TLS; plain text that came after STARTTLS is thrown away unread."""

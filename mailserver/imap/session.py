@@ -106,6 +106,11 @@ class Channel(ABC):
     def can_start_tls(self) -> bool:
         """Whether there is a certificate and no TLS yet."""
 
+    @property
+    @abstractmethod
+    def end_point(self) -> bytes | None:
+        """What SCRAM binds a login to: the hash of the certificate (RFC 5929 §4)."""
+
     async def command(self) -> Outcome:
         """Return the next command, or how it cannot be one."""
         self.release()

@@ -36,6 +36,7 @@ from mailserver.smtp.protocol.framing import (
 )
 from mailserver.smtp.protocol.replies import Refused, Reply
 from mailserver.smtp.session import Disconnected, Policy, Session
+from mailserver.tls import end_point
 
 log = logging.getLogger(__name__)
 logging.getLogger("mail.log").setLevel(logging.ERROR)  # aiosmtpd's, a line for every event
@@ -227,6 +228,11 @@ class Connection(SMTP):
     def can_start_tls(self) -> bool:
         """Tell whether STARTTLS is possible now."""
         return self.tls_context is not None and self._tls_protocol is None
+
+    @property
+    def end_point(self) -> bytes | None:
+        """Return what SCRAM binds a login to."""
+        return end_point(self._writer.get_extra_info("ssl_object"))
 
     async def start_tls(self) -> None:
         """Upgrade the connection; Disconnected when the handshake fails."""

@@ -25,6 +25,11 @@ class Wire(Protocol):
         """Tell whether STARTTLS is possible now."""
         ...
 
+    @property
+    def end_point(self) -> bytes | None:
+        """Return what SCRAM binds a login to: the hash of the certificate (RFC 5929 §4)."""
+        ...
+
     async def start_tls(self) -> None:
         """Invite the client to begin TLS, and wait until both speak it."""
         ...

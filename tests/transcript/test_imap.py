@@ -126,6 +126,10 @@ class Wire(Channel):
     def can_start_tls(self) -> bool:
         return not self.secure
 
+    @property
+    def end_point(self) -> bytes | None:
+        return None
+
     def send(self, octets: bytes | None) -> None:
         self._incoming.put_nowait(octets)
 

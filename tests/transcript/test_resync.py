@@ -74,6 +74,10 @@ class Wire(Channel):
     def can_start_tls(self) -> bool:
         return False
 
+    @property
+    def end_point(self) -> bytes | None:
+        return None
+
 
 @dataclass
 class Client:

@@ -1,5 +1,7 @@
 """TLS contexts, reload, and the development certificates, over memory instead of sockets."""
 
+import contextlib
+import hashlib
 import logging
 import os
 import ssl
@@ -11,12 +13,15 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import asymmetric, hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from mailserver.errors import ConfigurationError
 from mailserver.tls import (
     DEVELOPMENT_NAMES,
     Certificate,
     DevelopmentFiles,
+    end_point,
     make_development_ca,
     server_context,
 )
@@ -228,3 +233,77 @@ def test_an_unusable_change_is_logged_once_and_the_old_certificate_serves(
 def test_cryptography_is_loaded_only_to_make_certificates() -> None:
     code = "import sys, mailserver.tls; sys.exit('cryptography' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def issue(
+    folder: Path,
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey,
+    algorithm: hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | None,
+    padding: asymmetric.padding.PSS | None = None,
+) -> DevelopmentFiles:
+    """Store a certificate signed by its own key, with that algorithm."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW - timedelta(days=1))
+        .not_valid_after(NOW + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, algorithm, rsa_padding=padding)
+    )
+    files = DevelopmentFiles(folder / "c.pem", folder / "c.pem", folder / "c.key")
+    pem = serialization.Encoding.PEM
+    files.certificate.write_bytes(b"a chain\n" + certificate.public_bytes(pem))
+    files.key.write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return files
+
+
+@pytest.mark.parametrize("algorithm", [hashes.SHA256(), hashes.SHA384(), hashes.SHA512()])
+@pytest.mark.parametrize(
+    "key", [ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 2048)]
+)
+def test_the_channel_binding_is_a_hash_of_the_certificate(
+    tmp_path: Path,
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
+    algorithm: hashes.SHA256 | hashes.SHA384 | hashes.SHA512,
+) -> None:
+    files = issue(tmp_path, key, algorithm)
+    certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+    expected = certificate.fingerprint(algorithm)
+    assert server_context(files.certificate, files.key).end_point == expected
+
+
+def test_no_channel_binding_where_none_is_defined(tmp_path: Path) -> None:
+    files = issue(tmp_path, ed25519.Ed25519PrivateKey.generate(), None)
+    assert server_context(files.certificate, files.key).end_point is None
+    pss = asymmetric.padding.PSS(asymmetric.padding.MGF1(hashes.SHA256()), 32)
+    files = issue(tmp_path, rsa.generate_private_key(65537, 2048), hashes.SHA256(), pss)
+    assert server_context(files.certificate, files.key).end_point is None
+    assert end_point(None) is None
+
+
+def test_the_channel_binding_follows_the_certificate(tmp_path: Path) -> None:
+    files = make(tmp_path)
+    live = Certificate(files.certificate, files.key)
+
+    def binding() -> tuple[bytes | None, bytes]:
+        to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+        ours = trusting(files).wrap_bio(to_client, to_server, server_hostname="localhost")
+        theirs = live.context.wrap_bio(to_server, to_client, server_side=True)
+        for side in (ours, theirs, ours):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+        der = ours.getpeercert(binary_form=True)
+        assert der is not None
+        return end_point(theirs), hashlib.sha256(der).digest()
+
+    before, seen = binding()
+    assert before == seen
+    make(tmp_path, names=("localhost", "other.example.test"))
+    after, seen = binding()
+    assert after == seen != before

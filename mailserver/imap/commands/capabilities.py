@@ -21,6 +21,10 @@ def _may_log_in(session: Session) -> bool:
     return _before_login(session) and session.login_allowed()
 
 
+def _may_bind(session: Session) -> bool:
+    return _may_log_in(session) and session.channel.end_point is not None
+
+
 def _needs_tls(session: Session) -> bool:
     return _before_login(session) and not session.login_allowed()
 
@@ -37,6 +41,7 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"ENABLE", _always),
     (b"STARTTLS", _offers_tls),
     (b"LOGINDISABLED", _needs_tls),
+    (b"AUTH=SCRAM-SHA-256-PLUS", _may_bind),
     (b"AUTH=SCRAM-SHA-256", _may_log_in),
     (b"AUTH=PLAIN", _may_log_in),
     (b"AUTH=LOGIN", _may_log_in),

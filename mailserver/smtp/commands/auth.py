@@ -93,7 +93,7 @@ async def _identify(session: Session, command: Auth) -> tuple[str, Reply, str]:
 
 async def _exchange(session: Session, command: Auth) -> Credentials | Principal:
     """Run the mechanism to its end."""
-    mechanism = sasl.start(command.mechanism)
+    mechanism = sasl.start(command.mechanism, session.wire.end_point)
     if mechanism is None:
         raise Refused(NO_MECHANISM)
     response = command.initial

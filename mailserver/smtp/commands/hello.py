@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-from mailserver.auth.sasl import MECHANISMS
+from mailserver.auth import sasl
 from mailserver.smtp.protocol import replies
 from mailserver.smtp.protocol.replies import Refused, Reply
 from mailserver.smtp.session import Session
@@ -22,7 +22,9 @@ EXTENSIONS: tuple[Callable[[Session], str | None], ...] = (
     lambda session: "ENHANCEDSTATUSCODES",  # RFC 2034
     lambda session: "STARTTLS" if session.wire.can_start_tls else None,  # RFC 3207
     lambda session: (
-        f"AUTH {' '.join(MECHANISMS)}" if session.policy.authentication and session.tls else None
+        f"AUTH {' '.join(sasl.offered(session.wire.end_point))}"
+        if session.policy.authentication and session.tls
+        else None
     ),  # RFC 4954 §4; not in the clear, where passwords could be read
 )
 

@@ -1,13 +1,14 @@
-"""AUTH SCRAM-SHA-256 by Python's smtplib."""
+"""AUTH SCRAM-SHA-256 and SCRAM-SHA-256-PLUS by Python's smtplib."""
 
 import asyncio
 import smtplib
+import ssl
 
 import pytest
 
 from mailserver.model import Account
 from tests.integration.smtp.conftest import Servers
-from tests.scram_client import ScramClient
+from tests.scram_client import PLUS_HEADER, ScramClient, end_point
 
 PASSWORD = "correct horse"
 
@@ -36,4 +37,32 @@ async def test_smtplib_proves_a_password(alice: Account, servers: Servers) -> No
     assert (await asyncio.to_thread(talk, PASSWORD))[0] == 235
     with pytest.raises(smtplib.SMTPAuthenticationError) as failure:
         await asyncio.to_thread(talk, "wrong")
+    assert failure.value.smtp_code == 535
+
+
+@pytest.mark.parametrize("kind", ["submissions", "submission"])
+async def test_a_login_is_bound_to_the_certificate(
+    alice: Account, servers: Servers, kind: str
+) -> None:
+    port = await servers.start(kind)
+
+    def connect() -> smtplib.SMTP:
+        if kind == "submissions":
+            return smtplib.SMTP_SSL("localhost", port, context=servers.tls.client, timeout=30)
+        client = smtplib.SMTP("localhost", port, timeout=30)
+        client.starttls(context=servers.tls.client)
+        return client
+
+    def talk(spoil: bytes = b"") -> tuple[int, bytes]:
+        with connect() as client:
+            client.ehlo()
+            assert "SCRAM-SHA-256-PLUS" in client.esmtp_features["auth"].split()
+            assert isinstance(client.sock, ssl.SSLSocket)
+            binding = end_point(client.sock) + spoil
+            proof = ScramClient(alice.login, PASSWORD, header=PLUS_HEADER, binding=binding)
+            return client.auth("SCRAM-SHA-256-PLUS", Answers(proof))
+
+    assert (await asyncio.to_thread(talk))[0] == 235
+    with pytest.raises(smtplib.SMTPAuthenticationError) as failure:
+        await asyncio.to_thread(talk, b"!")
     assert failure.value.smtp_code == 535

@@ -21,6 +21,12 @@ def test_mechanisms_have_names_in_any_case() -> None:
     assert sasl.start("CRAM-MD5") is None
 
 
+def test_plus_needs_a_channel_to_bind_to() -> None:
+    assert sasl.start("SCRAM-SHA-256-PLUS") is None
+    assert sasl.start("scram-sha-256-plus", b"end point") is not None
+    assert sasl.offered(b"end point") == ["SCRAM-SHA-256-PLUS", *sasl.offered(None)]
+
+
 def test_plain_with_and_without_initial_response() -> None:
     # RFC 4616 §4, the examples
     assert machine("PLAIN").step(b"\0tim\0tanstaaftanstaaf") == Credentials(

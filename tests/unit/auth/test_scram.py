@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mailserver.auth.scram import Keys, KeysWanted, Proven, ScramSha256, saslprep
 from mailserver.errors import AuthenticationFailed, Invalid
+from tests.scram_client import PLUS_HEADER, ScramClient
 
 # RFC 7677 §3, the example
 SALT = base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
@@ -74,7 +75,8 @@ def test_another_password_fails() -> None:
     [
         b"",
         b"n,,n=user",
-        b"p=tls-unique,,n=user,r=x",
+        b"p=tls-server-end-point,,n=user,r=x",
+        b"p=,,n=user,r=x",
         b"n,,n=us=er,r=x",
         b"n,,n=\xff,r=x",
         b"n,,n=a\0b,r=x",
@@ -90,6 +92,52 @@ def test_names_are_unescaped_and_nobody_acts_for_another() -> None:
     assert machine().step(b"y,a=a=2Cb=3D,n=a=2Cb=3D,r=x") == KeysWanted("a,b=")
     with pytest.raises(AuthenticationFailed):
         machine().step(b"n,a=other,n=user,r=x")
+
+
+END_POINT = b"\x5a" * 32
+
+
+def bound(header: bytes, binding: bytes) -> bytes:
+    """Run SCRAM-SHA-256-PLUS with what a client says of its channel."""
+    exchange = ScramSha256(lambda: NONCE, END_POINT, plus=True)
+    client = ScramClient("user", "pencil", header=header, binding=binding)
+    assert exchange.step(client.first()) == KeysWanted("user")
+    said = exchange.step(client.final(exchange.challenge(KEYS)))
+    assert isinstance(said, bytes)
+    client.end(said)
+    return said
+
+
+def test_a_login_is_bound_to_the_channel() -> None:
+    assert bound(PLUS_HEADER, END_POINT).startswith(b"v=")
+    assert bound(b"p=tls-server-end-point,a=user,", END_POINT).startswith(b"v=")
+
+
+@pytest.mark.parametrize("binding", [b"", b"\x5b" * 32, END_POINT + b"\0"])
+def test_another_channel_fails(binding: bytes) -> None:
+    # somebody in between has a certificate of his own
+    with pytest.raises(AuthenticationFailed):
+        bound(PLUS_HEADER, binding)
+
+
+@pytest.mark.parametrize("header", [b"p=tls-unique,,", b"p=tls-exporter,,", b"p=TLS,,"])
+def test_other_types_of_binding_fail(header: bytes) -> None:
+    with pytest.raises(AuthenticationFailed):
+        bound(header, END_POINT)
+
+
+@pytest.mark.parametrize("header", [b"n,,", b"y,,"])
+def test_plus_needs_a_binding(header: bytes) -> None:
+    with pytest.raises(Invalid):
+        bound(header, END_POINT)
+
+
+def test_an_offer_that_was_taken_away_is_noticed() -> None:
+    # RFC 5802 §6: "y" says that the client saw no PLUS, but there was one
+    with pytest.raises(AuthenticationFailed):
+        ScramSha256(lambda: NONCE, END_POINT).step(b"y,,n=user,r=x")
+    assert ScramSha256(lambda: NONCE, END_POINT).step(b"n,,n=user,r=x") == KeysWanted("user")
+    assert ScramSha256(lambda: NONCE).step(b"y,,n=user,r=x") == KeysWanted("user")
 
 
 def test_the_end_is_empty() -> None:
