@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from enum import IntEnum, StrEnum
+from enum import Flag, IntEnum, StrEnum, auto
 from typing import NewType
 
 AccountId = NewType("AccountId", int)
@@ -216,6 +216,37 @@ class Mailbox:
     unseen: int
     deleted: int
     size: int  # bytes of all its messages
+
+
+class Right(Flag):
+    """What somebody may do with a mailbox (RFC 4314 §2.1)."""
+
+    LOOKUP = auto()  # l: see that it is there
+    READ = auto()  # r: open it
+    SEEN = auto()  # s: keep \\Seen
+    WRITE = auto()  # w: change all other flags but \\Deleted
+    INSERT = auto()  # i: add messages
+    POST = auto()  # p: send mail to its address
+    CREATE = auto()  # k: make mailboxes below it
+    DELETE_MAILBOX = auto()  # x: delete or rename it
+    DELETE = auto()  # t: change \\Deleted
+    EXPUNGE = auto()  # e: remove messages
+    ADMINISTER = auto()  # a: say who may do what
+
+
+ALL_RIGHTS = ~Right(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A mailbox as one principal sees it."""
+
+    account_id: AccountId  # whose it is
+    mailbox: Mailbox
+    path: str  # as the principal names it; the same as that of `mailbox` when it is their own
+    rights: Right
+    subscribed: bool  # by the principal
+    role: Role | None  # to the principal; what belongs to others has none
 
 
 # Messages ----------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from mailserver.mail import listings, mailboxes
 from mailserver.mail.context import Mail
 from mailserver.mail.listings import Listing
 from mailserver.mail.memory import Memory
-from mailserver.model import AccountId, MailboxId, Principal
+from mailserver.model import AccountId, MailboxId, Principal, Right
 
 FREE_MEMORY = 128 * 1024  # octets of each command that are not counted: small mail never waits
 MEMORY_STEP = 256 * 1024  # octets
@@ -153,10 +153,12 @@ class Channel(ABC):
 class Selected:
     """The mailbox that a session has open."""
 
+    account: AccountId  # whose it is
     mailbox_id: MailboxId
     path: str
     listing: Listing
     view: View
+    rights: Right
     read_only: bool
     subscription: Subscription
     keywords: frozenset[str] = frozenset()  # that FLAGS announced, besides the common ones
@@ -217,10 +219,15 @@ class Session:
     # who and where ---------------------------------------------------------------------------
 
     @property
-    def account(self) -> AccountId:
-        """The account of the logged-in client."""
+    def user(self) -> Principal:
+        """Who is logged in."""
         assert self.principal is not None
-        return self.principal.account_id
+        return self.principal
+
+    @property
+    def account(self) -> AccountId:
+        """The logged-in user's own account; that of the selected mailbox may be another."""
+        return self.user.account_id
 
     @property
     def open(self) -> Selected:
@@ -326,9 +333,9 @@ class Session:
         if not listing.uids or listing.uids[-1] <= last_known:
             return
         if selected.read_only:
-            first = await mailboxes.peek_recent(self.mail, self.account, selected.mailbox_id)
+            first = await mailboxes.peek_recent(self.mail, selected.account, selected.mailbox_id)
         else:
-            taken = await mailboxes.take_recent(self.mail, self.account, selected.mailbox_id)
+            taken = await mailboxes.take_recent(self.mail, selected.account, selected.mailbox_id)
             # messages that came between the two queries were taken, so they have to be known
             await listings.refresh(self.mail, listing)
             # those that came since then are for whoever takes them next

@@ -29,16 +29,20 @@ async def by_path(mail: "Mail", account: AccountId, path: str) -> Mailbox:
     return _find(await list_all(mail, account), path)
 
 
-async def by_path_in(tx: "Connection", account: AccountId, path: str) -> Mailbox:
-    """Return the mailbox of that path as a transaction sees it; NotFound."""
-    return _find(await mailboxes.of_account(tx, account), path)
-
-
 async def by_id(mail: "Mail", account: AccountId, mailbox: MailboxId) -> Mailbox:
     """Return the mailbox with that id; NotFound."""
-    for found in await list_all(mail, account):
-        if found.id == mailbox:
-            return found
+    return _with_id(await list_all(mail, account), mailbox)
+
+
+async def by_id_in(tx: "Connection", account: AccountId, mailbox: MailboxId) -> Mailbox:
+    """Return the mailbox with that id as a transaction sees it; NotFound."""
+    return _with_id(await mailboxes.of_account(tx, account), mailbox)
+
+
+def _with_id(found: list[Mailbox], mailbox: MailboxId) -> Mailbox:
+    for each in found:
+        if each.id == mailbox:
+            return each
     raise NotFound("mailbox")
 
 

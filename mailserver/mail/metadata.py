@@ -20,11 +20,8 @@ MAX_TOTAL = 1000  # of an account and all its mailboxes
 MAX_OCTETS = 1024 * 1024  # of all their values: one LIST may ask for them together
 
 
-async def get(mail: "Mail", account: AccountId, path: str | None) -> dict[str, bytes]:
-    """Return the annotations of a mailbox, or without a path of the account, sorted by name."""
-    mailbox = None
-    if path is not None:
-        mailbox = (await mailboxes.by_path(mail, account, path)).id
+async def get(mail: "Mail", account: AccountId, mailbox: MailboxId | None) -> dict[str, bytes]:
+    """Return the annotations of a mailbox, or without one of the account, sorted by name."""
     return await metadata.of_mailbox(mail.database, account, mailbox)
 
 
@@ -36,23 +33,25 @@ async def of_all_mailboxes(
 
 
 async def put(
-    mail: "Mail", account: AccountId, path: str | None, values: Mapping[str, bytes | None]
+    mail: "Mail",
+    account: AccountId,
+    mailbox: MailboxId | None,
+    values: Mapping[str, bytes | None],
 ) -> None:
     """Set annotations, and remove those whose value is None; all or nothing.
 
     Raises TooLarge, TooMany, and Forbidden for what concerns the whole server.
     """
     kept = {name: value for name, value in values.items() if value is not None}
-    if path is None and any(name.startswith("/shared") for name in values):
+    if mailbox is None and any(name.startswith("/shared") for name in values):
         raise Forbidden("what all accounts see is not for clients to set")
     if any(len(value) > MAX_VALUE for value in kept.values()):
         raise TooLarge("an annotation is too large")
     async with mail.database.transaction() as tx:
         if not await delivery.lock_accounts(tx, [account]):
             raise NotFound("account")
-        mailbox = None
-        if path is not None:
-            mailbox = (await mailboxes.by_path_in(tx, account, path)).id
+        if mailbox is not None:
+            await mailboxes.by_id_in(tx, account, mailbox)
         await metadata.delete(tx, account, mailbox, list(values))
         if kept:
             used = await metadata.usage(tx, account, mailbox)

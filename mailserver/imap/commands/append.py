@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from mailserver.errors import NotFound
+from mailserver.errors import Forbidden, NotFound
 from mailserver.imap.protocol.append import Append, BadUrl, NewMessage, Replace, Url
 from mailserver.imap.protocol.framing import LITERAL_LIMIT
 from mailserver.imap.protocol.sequences import compact, flatten
 from mailserver.imap.session import Refused, Session
-from mailserver.mail import content, delivery, listings, mailboxes, messages
+from mailserver.mail import access, content, delivery, listings, messages
 from mailserver.mime import Env, section
-from mailserver.model import EmailId, MailboxId
+from mailserver.model import EmailId, Place, Right
 
 
 async def append(session: Session, command: Append) -> bytes:
@@ -17,8 +17,9 @@ async def append(session: Session, command: Append) -> bytes:
 
     Several are stored all or none (RFC 3502 §6.3.11).
     """
-    mail, account = session.mail, session.account
-    mailbox = await _target(session, command.mailbox)
+    mail = session.mail
+    place = await _target(session, command.mailbox)
+    account, mailbox = place.account_id, place.mailbox.id
     incoming = await _incoming(session, command.messages)
     if len(incoming) > 1:
         stored = await delivery.accept_together(mail, account, mailbox, incoming)
@@ -40,22 +41,22 @@ async def replace(session: Session, command: Replace) -> None:
     """Store a message and remove the one it replaces, both or neither (RFC 8508 §3.4)."""
     selected = session.writable
     positions = flatten(selected.view.positions(command.replaced, by_uid=command.by_uid))
-    mailbox = await _target(session, command.mailbox)
+    place = await _target(session, command.mailbox)
     if not positions:
         raise Refused(b"NONEXISTENT", "There is no message to replace")
     incoming = await _incoming(session, (command.message,))
     replaced = delivery.Replaced(selected.mailbox_id, selected.view.uids[positions[0]])
     (stored,) = await delivery.accept_together(
-        session.mail, session.account, mailbox, incoming, replaced=replaced
+        session.mail, place.account_id, place.mailbox.id, incoming, replaced=replaced
     )
     # before the EXPUNGE, so that the client knows by what the message was replaced
     code = b"APPENDUID %d %d" % (stored.uidvalidity, stored.uid)
     session.untagged(b"OK [%b] Replacement is stored" % code)
 
 
-async def _target(session: Session, path: str) -> MailboxId:
+async def _target(session: Session, path: str) -> Place:
     try:
-        return (await mailboxes.by_path(session.mail, session.account, path)).id
+        return await access.find(session.mail, session.user, path, Right.INSERT)
     except NotFound:
         raise Refused(b"TRYCREATE", "There is no such mailbox") from None
 
@@ -100,21 +101,21 @@ async def _referred(session: Session, url: Url | BadUrl) -> bytes:
 
 
 async def _read(session: Session, url: Url) -> bytes | None:
-    mail, account = session.mail, session.account
+    mail = session.mail
     try:
         if url.mailbox is None:
             if session.selected is None:
                 return None
-            mailbox_id, listing = session.open.mailbox_id, session.open.listing
+            listing = session.open.listing
             await listings.refresh(mail, listing)
         else:
-            mailbox = await mailboxes.by_path(mail, account, url.mailbox)
-            if url.uidvalidity not in (None, mailbox.uidvalidity):
+            found = await access.find(mail, session.user, url.mailbox, Right.READ)
+            if url.uidvalidity not in (None, found.mailbox.uidvalidity):
                 return None
-            mailbox_id = mailbox.id
-            listing = await listings.open_listing(mail, account, mailbox_id)
-    except NotFound:
+            listing = await listings.open_listing(mail, found.account_id, found.mailbox.id)
+    except (NotFound, Forbidden):
         return None
+    account = listing.account
     index = listing.index(url.uid)
     if index is None:
         return None

@@ -26,7 +26,7 @@ async def make_aware(session: Session) -> None:
 async def highest(session: Session) -> int:
     """Return the mod-sequence up to which the client was told everything."""
     selected = session.open
-    mailbox = await mailboxes.by_id(session.mail, session.account, selected.mailbox_id)
+    mailbox = await mailboxes.by_id(session.mail, selected.account, selected.mailbox_id)
     return min(mailbox.modseq, selected.complete)
 
 
@@ -62,7 +62,7 @@ async def send_vanished(
     selected = session.open
     view = selected.view
     try:
-        entries = await changes.since(session.mail, session.account, modseq, limit=None)
+        entries = await changes.since(session.mail, selected.account, modseq, limit=None)
     except CannotCalculateChanges:
         gone = list(_gaps(view.uids[: view.count], floor + 1, uidnext - 1))
     else:

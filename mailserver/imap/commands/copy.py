@@ -4,9 +4,9 @@ from mailserver.errors import NotFound
 from mailserver.imap.protocol.copy import Copy
 from mailserver.imap.protocol.sequences import compact, flatten
 from mailserver.imap.session import Refused, Session
-from mailserver.mail import mailboxes, messages
+from mailserver.mail import access, messages
 from mailserver.mail.messages import Copied
-from mailserver.model import MailboxId
+from mailserver.model import Place, Right
 
 
 async def copy(session: Session, command: Copy) -> bytes | None:
@@ -15,18 +15,24 @@ async def copy(session: Session, command: Copy) -> bytes | None:
     target = await _target(session, command)
     if not uids:
         return None
-    source = session.open.mailbox_id
-    return _code(await messages.copy(session.mail, session.account, source, uids, target))
+    selected = session.open
+    copied = await messages.copy(
+        session.mail, selected.account, selected.mailbox_id, uids, target.mailbox.id
+    )
+    return _code(copied)
 
 
 async def move(session: Session, command: Copy) -> None:
     """Take messages to another mailbox in one step; EXPUNGE follows the UIDs (RFC 6851 §4.3)."""
-    source = session.writable.mailbox_id
+    selected = session.writable
     uids = _uids(session, command)
     target = await _target(session, command)
     if not uids:
         return
-    code = _code(await messages.move(session.mail, session.account, source, uids, target))
+    moved = await messages.move(
+        session.mail, selected.account, selected.mailbox_id, uids, target.mailbox.id
+    )
+    code = _code(moved)
     if code is not None:
         session.untagged(b"OK [%b] Moved" % code)
 
@@ -37,12 +43,11 @@ def _uids(session: Session, command: Copy) -> list[int]:
     return [view.uids[position] for position in flatten(positions)]
 
 
-async def _target(session: Session, command: Copy) -> MailboxId:
+async def _target(session: Session, command: Copy) -> Place:
     try:
-        found = await mailboxes.by_path(session.mail, session.account, command.mailbox)
+        return await access.find(session.mail, session.user, command.mailbox, Right.INSERT)
     except NotFound:
         raise Refused(b"TRYCREATE", "There is no such mailbox") from None
-    return found.id
 
 
 def _code(copied: Copied) -> bytes | None:

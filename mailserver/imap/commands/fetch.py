@@ -152,7 +152,7 @@ async def _tell_vanished(session: Session, command: Fetch) -> None:
     if not session.qresync:
         raise ProtocolError("VANISHED needs ENABLE QRESYNC")
     await session.synchronize(may_expunge=True, ask=True)
-    mailbox = await mailboxes.by_id(session.mail, session.account, session.open.mailbox_id)
+    mailbox = await mailboxes.by_id(session.mail, session.open.account, session.open.mailbox_id)
     since = command.changed_since or 0
     await send_vanished(session, since, command.messages, mailbox.uidnext)
 
@@ -186,7 +186,7 @@ async def _set_seen(session: Session, selected: Selected, positions: Sequence[in
     if not unseen:
         return
     stored = await messages.store(
-        session.mail, session.account, listing.mailbox_id, unseen, FlagChange.ADD, Flags(SEEN)
+        session.mail, selected.account, listing.mailbox_id, unseen, FlagChange.ADD, Flags(SEEN)
     )
     if stored.modseq:
         selected.own_changes.add(stored.modseq)
@@ -277,9 +277,8 @@ def _picked(column: "array[int]", indexes: Iterable[int]) -> list[int]:
 
 async def _load(session: Session, chunk: Chunk, plan: Plan) -> Chunk:
     """Read what was stored about the messages of a chunk, and their octets when needed."""
-    found = await messages.emails(
-        session.mail, session.account, chunk.email_ids, header=plan.needs_headers
-    )
+    account = session.open.account
+    found = await messages.emails(session.mail, account, chunk.email_ids, header=plan.needs_headers)
     if any(email_id not in found for email_id in chunk.email_ids):
         plan.gone = True
         chunk = _present(chunk, found.keys())
@@ -292,7 +291,7 @@ async def _load(session: Session, chunk: Chunk, plan: Plan) -> Chunk:
         if plan.needs_contents or (plan.needs_headers and len(email.header) >= HEADER_LIMIT)
     ]
     if blobs:
-        found_contents = await content.contents(session.mail, session.account, blobs)
+        found_contents = await content.contents(session.mail, account, blobs)
         chunk.contents = dict(found_contents.items())
     return chunk
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from mailserver.errors import AlreadyExists, NotFound
 from mailserver.imap.commands.condstore import make_aware
 from mailserver.imap.protocol import responses
-from mailserver.imap.protocol.listing import List, choose
+from mailserver.imap.protocol.listing import List, Match, choose
 from mailserver.imap.protocol.mailboxes import (
     Create,
     Listing,
@@ -17,8 +17,8 @@ from mailserver.imap.protocol.mailboxes import (
 )
 from mailserver.imap.protocol.metadata import metadata as metadata_response
 from mailserver.imap.session import Refused, Session
-from mailserver.mail import listings, mailboxes, metadata
-from mailserver.model import DELETED, SPECIAL_USES, Mailbox, MailboxId, Role
+from mailserver.mail import access, listings, mailboxes, metadata
+from mailserver.model import DELETED, SPECIAL_USES, MailboxId, Place, Right, Role
 
 # what CREATE may ask for; \Flagged and \Important promise contents that nobody puts there
 ASSIGNABLE = {
@@ -32,31 +32,39 @@ async def list_mailboxes(session: Session, command: List) -> None:
     if command.asks_for_root:
         session.send(responses.list_line(b'""', ["\\Noselect"]))
         return
-    found = await mailboxes.list_all(session.mail, session.account)
-    parents = {mailbox.parent_id for mailbox in found}
+    found = await access.visible(session.mail, session.user)
     annotations: dict[MailboxId, dict[str, bytes]] = {}
     if command.metadata:
         names = [name.lower() for name in command.metadata]
         annotations = await metadata.of_all_mailboxes(session.mail, session.account, names)
-    for mailbox, selected, child_info in choose(command, found):
-        attributes = responses.mailbox_attributes(mailbox, has_children=mailbox.id in parents)
-        if mailbox.subscribed and command.shows_subscribed:
-            attributes.append("\\Subscribed")
-        name = responses.mailbox_name(mailbox.path)
+    for match in choose(command, found):
+        place = match.place
         numbers = b""
-        if command.status and selected:
+        if command.status and match.selected and place is not None:
             try:
-                shown = await _numbers(session, mailbox, command.status)
+                shown = await _numbers(session, place, command.status)
             except NotFound:  # it was deleted after it was found
                 continue
-            numbers = responses.status(mailbox.path, shown)
-        session.send(responses.list_line(name, attributes, child_info=child_info))
+            numbers = responses.status(match.path, shown)
+        session.send(_list_line(command, match))
         session.send(numbers)
-        if command.metadata and selected:
-            values = annotations.get(mailbox.id, {})
+        if command.metadata and match.selected and place is not None:
+            values = annotations.get(place.mailbox.id, {})
             told = [(name, values.get(name.lower())) for name in command.metadata]
-            session.send(metadata_response(mailbox.path, told))
+            session.send(metadata_response(match.path, told))
         await session.relieve()
+
+
+def _list_line(command: List, match: Match) -> bytes:
+    place = match.place
+    role = place.role if place is not None else None
+    attributes = responses.mailbox_attributes(role, has_children=match.has_children)
+    if place is None:
+        attributes += ["\\NonExistent", "\\Noselect"]  # the second for RFC 3501
+    elif place.subscribed and command.shows_subscribed:
+        attributes.append("\\Subscribed")
+    name = responses.mailbox_name(match.path)
+    return responses.list_line(name, attributes, child_info=match.child_info)
 
 
 async def list_subscribed(session: Session, command: Listing) -> None:
@@ -64,22 +72,22 @@ async def list_subscribed(session: Session, command: Listing) -> None:
     if not command.pattern:
         session.send(responses.list_line(b'""', ["\\Noselect"], b"LSUB"))
         return
-    found = await mailboxes.list_all(session.mail, session.account)
+    found = await access.visible(session.mail, session.user)
     for path, subscribed in _subscribed(found, command.reference + command.pattern):
         attributes = [] if subscribed else ["\\Noselect"]
         session.send(responses.list_line(responses.mailbox_name(path), attributes, b"LSUB"))
 
 
-def _subscribed(found: Iterable[Mailbox], pattern: str) -> list[tuple[str, bool]]:
+def _subscribed(found: Iterable[Place], pattern: str) -> list[tuple[str, bool]]:
     matches = matcher(pattern)
     shown: dict[str, bool] = {}
-    for mailbox in found:
-        if not mailbox.subscribed:
+    for place in found:
+        if not place.subscribed:
             continue
-        if matches(mailbox.path):
-            shown[mailbox.path] = True
+        if matches(place.path):
+            shown[place.path] = True
         elif pattern.endswith("%"):
-            parts = mailbox.path.split(responses.DELIMITER)
+            parts = place.path.split(responses.DELIMITER)
             for depth in range(1, len(parts)):
                 parent = responses.DELIMITER.join(parts[:depth])
                 if matches(parent):
@@ -89,14 +97,15 @@ def _subscribed(found: Iterable[Mailbox], pattern: str) -> list[tuple[str, bool]
 
 async def status(session: Session, command: Status) -> None:
     """Tell numbers about a mailbox without opening it (RFC 3501 §6.3.10)."""
-    mailbox = await mailboxes.by_path(session.mail, session.account, command.mailbox)
-    numbers = await _numbers(session, mailbox, command.items)
-    session.send(responses.status(mailbox.path, numbers))
+    place = await access.find(session.mail, session.user, command.mailbox, Right.READ)
+    numbers = await _numbers(session, place, command.items)
+    session.send(responses.status(place.path, numbers))
 
 
 async def _numbers(
-    session: Session, mailbox: Mailbox, items: Iterable[StatusItem]
+    session: Session, place: Place, items: Iterable[StatusItem]
 ) -> list[tuple[bytes, int]]:
+    mailbox = place.mailbox
     values = {
         StatusItem.MESSAGES: mailbox.total,
         StatusItem.UIDNEXT: mailbox.uidnext,
@@ -110,25 +119,26 @@ async def _numbers(
     if StatusItem.HIGHESTMODSEQ in items:
         await make_aware(session)
     if StatusItem.RECENT in items:
-        values[StatusItem.RECENT] = await _count_recent(session, mailbox)
+        values[StatusItem.RECENT] = await _count_recent(session, place)
     if StatusItem.DELETED_STORAGE in items:
-        values[StatusItem.DELETED_STORAGE] = await _deleted_storage(session, mailbox)
+        values[StatusItem.DELETED_STORAGE] = await _deleted_storage(session, place)
     return [(item.value, values[item]) for item in items]
 
 
-async def _deleted_storage(session: Session, mailbox: Mailbox) -> int:
-    if not mailbox.deleted:
+async def _deleted_storage(session: Session, place: Place) -> int:
+    if not place.mailbox.deleted:
         return 0
-    listing = await listings.open_listing(session.mail, session.account, mailbox.id)
+    listing = await listings.open_listing(session.mail, place.account_id, place.mailbox.id)
     marked = zip(listing.sizes, listing.flags, strict=True)
     return sum(size for size, bits in marked if bits & DELETED)
 
 
-async def _count_recent(session: Session, mailbox: Mailbox) -> int:
-    first = await mailboxes.peek_recent(session.mail, session.account, mailbox.id)
+async def _count_recent(session: Session, place: Place) -> int:
+    account, mailbox = place.account_id, place.mailbox
+    first = await mailboxes.peek_recent(session.mail, account, mailbox.id)
     if first >= mailbox.uidnext:
         return 0
-    listing = await listings.open_listing(session.mail, session.account, mailbox.id)
+    listing = await listings.open_listing(session.mail, account, mailbox.id)
     return sum(uid >= first for uid in listing.uids[-(mailbox.uidnext - first) :])
 
 
@@ -139,8 +149,9 @@ async def create(session: Session, command: Create) -> None:
         role = ASSIGNABLE.get(command.uses[0].lower())
         if role is None or len(command.uses) > 1:
             raise Refused(b"USEATTR", "Special use is not supported")
+    account, path = await access.new(session.mail, session.user, command.mailbox)
     try:
-        await mailboxes.create(session.mail, session.account, command.mailbox, role)
+        await mailboxes.create(session.mail, account, path, role)
     except AlreadyExists:
         if role is not None and not await _exists(session, command.mailbox):
             raise Refused(b"USEATTR", "Another mailbox has that special use") from None
@@ -149,7 +160,7 @@ async def create(session: Session, command: Create) -> None:
 
 async def _exists(session: Session, path: str) -> bool:
     try:
-        await mailboxes.by_path(session.mail, session.account, path)
+        await access.find(session.mail, session.user, path)
     except NotFound:
         return False
     return True
@@ -157,26 +168,30 @@ async def _exists(session: Session, path: str) -> bool:
 
 async def delete(session: Session, command: Named) -> None:
     """Remove a mailbox (RFC 3501 §6.3.4); when it was open here, it is closed."""
-    mailbox = await mailboxes.by_path(session.mail, session.account, command.mailbox)
-    await mailboxes.delete(session.mail, session.account, command.mailbox)
-    if session.selected is not None and session.selected.mailbox_id == mailbox.id:
+    place = await access.find(session.mail, session.user, command.mailbox, Right.DELETE_MAILBOX)
+    await mailboxes.delete(session.mail, place.account_id, place.mailbox.path)
+    if session.selected is not None and session.selected.mailbox_id == place.mailbox.id:
         session.unselect()
 
 
 async def rename(session: Session, command: Rename) -> None:
     """Give a mailbox and all below it another name (RFC 3501 §6.3.5)."""
-    await mailboxes.rename(session.mail, session.account, command.mailbox, command.new)
+    place = await access.find(session.mail, session.user, command.mailbox, Right.DELETE_MAILBOX)
+    account, path = await access.new(session.mail, session.user, command.new)
+    if account != place.account_id:
+        raise Refused(b"CANNOT", "A mailbox stays with its owner")
+    await mailboxes.rename(session.mail, account, place.mailbox.path, path)
 
 
 async def subscribe(session: Session, command: Named) -> None:
     """Add a mailbox to the subscribed ones (RFC 3501 §6.3.6)."""
-    await mailboxes.subscribe(session.mail, session.account, command.mailbox, True)
+    await access.subscribe(session.mail, session.user, command.mailbox, True)
 
 
 async def unsubscribe(session: Session, command: Named) -> None:
     """Take a mailbox out of the subscribed ones (RFC 3501 §6.3.7)."""
     try:
-        await mailboxes.subscribe(session.mail, session.account, command.mailbox, False)
+        await access.subscribe(session.mail, session.user, command.mailbox, False)
     except NotFound:
         # a mailbox takes its subscription along when it is deleted; clients unsubscribe after it
         return

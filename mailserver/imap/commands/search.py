@@ -104,6 +104,7 @@ class Seeker:
         selected = session.open
         listing, view = selected.listing, selected.view
         self._view = view
+        self._account = selected.account
         self._mailbox = selected.mailbox_id
         self.uids = view.uids[: view.count]
         if listing.uids is view.uids:
@@ -132,7 +133,7 @@ class Seeker:
         """Return what tells these messages, with their UIDs and numbers, from all others."""
         uids = [self.uids[position] for position in found]
         emails = [self.emails[position] for position in found]
-        place = b"%d %d" % (self._session.account, self._mailbox)
+        place = b"%d %d" % (self._account, self._mailbox)
         return (place, *(array("q", each).tobytes() for each in (found, uids, emails)))
 
     async def every(self, key: And, candidates: list[int]) -> list[int]:
@@ -267,7 +268,7 @@ class Seeker:
     async def _read(self, positions: list[int], *, header: bool) -> list[tuple[int, Email]]:
         ids = [self.emails[position] for position in positions]
         session = self._session
-        found = await messages.emails(session.mail, session.account, ids, header=header)
+        found = await messages.emails(session.mail, self._account, ids, header=header)
         by_id: dict[int, Email] = dict(found.items())
         return [
             (position, by_id[email_id])
@@ -283,7 +284,7 @@ class Seeker:
         ids = [emails[position] for position in candidates]
         session = self._session
         async for places, rows in search_headers.read(
-            session.mail, session.account, self._mailbox, ids
+            session.mail, self._account, self._mailbox, ids
         ):
             yield [candidates[place] for place in places], rows
 
@@ -299,7 +300,7 @@ class Seeker:
         session = self._session
         found = await search_bodies.matching(
             session.mail,
-            session.account,
+            self._account,
             self._mailbox,
             [(self.emails[position], self.sizes[position]) for position in candidates],
             text,

@@ -7,9 +7,9 @@ from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.select import Select
 from mailserver.imap.protocol.view import View, first_unseen
 from mailserver.imap.session import Selected, Session
-from mailserver.mail import listings, mailboxes, messages
+from mailserver.mail import access, listings, mailboxes, messages
 from mailserver.mail.listings import Listing
-from mailserver.model import SEEN, Mailbox
+from mailserver.model import SEEN, Mailbox, Right
 
 
 async def select(session: Session, command: Select) -> bytes:
@@ -30,8 +30,9 @@ async def _open(session: Session, command: Select, *, read_only: bool) -> bytes:
     if session.selected is not None:
         session.untagged(b"OK [CLOSED] The previous mailbox is closed")
     session.unselect()  # also when the new one cannot be opened
-    mail, account = session.mail, session.account
-    mailbox = await mailboxes.by_path(mail, account, command.mailbox)
+    mail = session.mail
+    place = await access.find(mail, session.user, command.mailbox, Right.READ)
+    account, mailbox = place.account_id, place.mailbox
     subscription = mail.events.subscribe(account)
     try:
         listing = await listings.open_listing(mail, account, mailbox.id)
@@ -41,7 +42,9 @@ async def _open(session: Session, command: Select, *, read_only: bool) -> bytes:
         raise
     view = View(listing.uids, listing.modseq)
     view.add_recent(recent.start, recent.stop - 1)
-    selected = Selected(mailbox.id, mailbox.path, listing, view, read_only, subscription)
+    selected = Selected(
+        account, mailbox.id, place.path, listing, view, place.rights, read_only, subscription
+    )
     selected.complete = listing.modseq
     session.select(selected)
     uidnext = _describe(session, mailbox)
@@ -57,7 +60,7 @@ async def _open(session: Session, command: Select, *, read_only: bool) -> bytes:
 
 async def _recent(session: Session, listing: Listing, *, read_only: bool) -> range:
     """Return the UIDs that are \\Recent here: taken, or only looked at."""
-    mail, account = session.mail, session.account
+    mail, account = session.mail, listing.account
     first = await mailboxes.peek_recent(mail, account, listing.mailbox_id)
     if read_only or not listing.uids or listing.uids[-1] < first:
         return range(first, listing.uids[-1] + 1 if listing.uids else first)
@@ -99,5 +102,5 @@ async def close(session: Session, command: Bare) -> None:
     r"""Remove what is \Deleted without a word, unless it was EXAMINE, and close (§6.4.2)."""
     selected = session.open
     if not selected.read_only:
-        await messages.expunge(session.mail, session.account, selected.mailbox_id, None)
+        await messages.expunge(session.mail, selected.account, selected.mailbox_id, None)
     session.unselect()

@@ -22,7 +22,7 @@ async def store(session: Session, command: Store) -> bytes | None:
     uids = [view.uids[position] for position in positions]
     stored = await messages.store(
         session.mail,
-        session.account,
+        selected.account,
         selected.mailbox_id,
         uids,
         command.mode,
@@ -77,7 +77,7 @@ async def expunge(session: Session, command: Expunge) -> bytes | None:
         uids = [view.uids[position] for position in flatten(positions)]
         if not uids:
             return None
-    gone = await messages.expunge(session.mail, session.account, selected.mailbox_id, uids)
+    gone = await messages.expunge(session.mail, selected.account, selected.mailbox_id, uids)
     if not gone or not session.condstore:
         return None
     await session.synchronize(may_expunge=True, ask=True)

@@ -1,6 +1,6 @@
 """LIST with its options (RFC 5258): how it is read, and which mailboxes it is about."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -8,7 +8,8 @@ from typing import NamedTuple
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.mailboxes import StatusItem, matcher, status_items
 from mailserver.imap.protocol.metadata import entries
-from mailserver.model import SPECIAL_USES, Mailbox, MailboxId
+from mailserver.imap.protocol.responses import DELIMITER
+from mailserver.model import SPECIAL_USES, Place
 
 MAX_PATTERNS = 20  # each is held against every mailbox
 
@@ -54,11 +55,13 @@ class List:
 
 
 class Match(NamedTuple):
-    """A mailbox to list."""
+    """A name to list."""
 
-    mailbox: Mailbox
+    path: str
+    place: Place | None  # None: no mailbox, or none that may be seen, but there are some below it
     selected: bool  # False: it is listed for what is below it
     child_info: bool  # something that the patterns hide is selected below it
+    has_children: bool
 
 
 def parse_list(args: Cursor) -> List:
@@ -131,41 +134,47 @@ class _Returns:
                 args.fail("Unknown return option")
 
 
-def choose(command: List, found: Sequence[Mailbox]) -> list[Match]:
+def choose(command: List, found: Iterable[Place]) -> list[Match]:
     """Return what LIST answers with, in the order of `found` (RFC 5258 §3.3, §3.5)."""
     patterns = [
         matcher(command.reference + pattern)
         for pattern in dict.fromkeys(command.patterns)
         if pattern or not command.extended
     ]
-    only_subscribed = Selection.SUBSCRIBED in command.selection
-    only_special = Selection.SPECIAL_USE in command.selection
-    selected = {
-        mailbox.id
-        for mailbox in found
-        if (mailbox.subscribed or not only_subscribed)
-        and (mailbox.role in SPECIAL_USES or not only_special)
-    }
-    matched = {
-        mailbox.id for mailbox in found if any(matches(mailbox.path) for matches in patterns)
-    }
-    above: set[MailboxId] = set()
+    names = _names(found)
+    selected = {path for path, place in names.items() if _is_selected(command, place)}
+    matched = {path for path in names if any(matches(path) for matches in patterns)}
+    parents = {path.rpartition(DELIMITER)[0] for path in names}
+    above: set[str] = set()
     if Selection.RECURSIVEMATCH in command.selection:
-        above = _above(found, selected - matched)
+        above.update(*map(_above, selected - matched))
     return [
-        Match(mailbox, mailbox.id in selected, mailbox.id in above)
-        for mailbox in found
-        if mailbox.id in matched and (mailbox.id in selected or mailbox.id in above)
+        Match(path, place, path in selected, path in above, path in parents)
+        for path, place in names.items()
+        if path in matched and (path in selected or path in above)
     ]
 
 
-def _above(found: Iterable[Mailbox], below: set[MailboxId]) -> set[MailboxId]:
-    """Return every ancestor of some mailboxes."""
-    parents = {mailbox.id: mailbox.parent_id for mailbox in found}
-    above: set[MailboxId] = set()
-    for mailbox in below:
-        parent = parents[mailbox]
-        while parent is not None and parent not in above:
-            above.add(parent)
-            parent = parents[parent]
-    return above
+def _names(found: Iterable[Place]) -> dict[str, Place | None]:
+    """Return mailboxes by their paths, and before them the names above that are none."""
+    names: dict[str, Place | None] = {}
+    for place in found:
+        for parent in _above(place.path):
+            names.setdefault(parent, None)
+        names[place.path] = place
+    return names
+
+
+def _is_selected(command: List, place: Place | None) -> bool:
+    """Whether the selection options let a name through."""
+    subscribed = Selection.SUBSCRIBED not in command.selection
+    special = Selection.SPECIAL_USE not in command.selection
+    if place is None:
+        return subscribed and special
+    return (subscribed or place.subscribed) and (special or place.role in SPECIAL_USES)
+
+
+def _above(path: str) -> list[str]:
+    """Return the names above one, from the root on."""
+    parts = path.split(DELIMITER)[:-1]
+    return [DELIMITER.join(parts[:depth]) for depth in range(1, len(parts) + 1)]

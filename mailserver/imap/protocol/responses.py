@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from mailserver.imap.protocol import utf7
 from mailserver.imap.protocol.cursor import MONTHS
-from mailserver.model import SPECIAL_USES, Mailbox
+from mailserver.model import SPECIAL_USES, Role
 
 CRLF = b"\r\n"
 DELIMITER = "/"
@@ -78,11 +78,11 @@ def list_line(
     return b'* %b (%b) "/" %b%b\r\n' % (word, shown, name, extended)
 
 
-def mailbox_attributes(mailbox: Mailbox, *, has_children: bool) -> list[str]:
+def mailbox_attributes(role: Role | None, *, has_children: bool) -> list[str]:
     """Return what LIST says about a mailbox (RFC 3348 §3, RFC 6154 §2)."""
     attributes = ["\\HasChildren" if has_children else "\\HasNoChildren"]
-    if mailbox.role in SPECIAL_USES:
-        attributes.append(SPECIAL_USES[mailbox.role])
+    if role in SPECIAL_USES:
+        attributes.append(SPECIAL_USES[role])
     return attributes
 
 

@@ -19,7 +19,7 @@ from mailserver.imap.protocol.listing import (
     parse_list,
 )
 from mailserver.imap.protocol.mailboxes import Create, StatusItem, matcher, parse_create
-from mailserver.model import Mailbox, MailboxId, Modseq, Role
+from mailserver.model import ALL_RIGHTS, AccountId, Mailbox, MailboxId, Modseq, Place, Role
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,13 @@ def test_create_is_read() -> None:
             parse_create(Cursor((text,)))
 
 
-def _tree(subscribed: set[str], special: set[str]) -> list[Mailbox]:
-    """Every path of up to three levels over two names."""
+def _tree(subscribed: set[str], special: set[str]) -> list[Place]:
+    """A mailbox for every path of up to three levels over two names."""
     paths = [
         "/".join(parts) for depth in (1, 2, 3) for parts in itertools.product("ab", repeat=depth)
     ]
     ids = {path: MailboxId(number) for number, path in enumerate(sorted(paths), 1)}
-    return [
+    found = [
         Mailbox(
             id=ids[path],
             parent_id=ids.get(path.rpartition("/")[0]),
@@ -115,9 +115,13 @@ def _tree(subscribed: set[str], special: set[str]) -> list[Mailbox]:
         )
         for path in sorted(paths)
     ]
+    return [
+        Place(AccountId(1), each, each.path, ALL_RIGHTS, each.subscribed, each.role)
+        for each in found
+    ]
 
 
-PATHS = [mailbox.path for mailbox in _tree(set(), set())]
+PATHS = [place.path for place in _tree(set(), set())]
 PATTERNS = st.sampled_from(["*", "%", "a", "a/%", "%/b", "*b", "a*", "%/%", "", "x"])
 
 
@@ -126,30 +130,36 @@ PATTERNS = st.sampled_from(["*", "%", "a", "a/%", "%/b", "*b", "a*", "%/%", "", 
     st.sets(st.sampled_from(PATHS)),
     st.lists(PATTERNS, min_size=1, max_size=3),
     st.frozensets(st.sampled_from(Selection)),
+    st.sets(st.sampled_from(PATHS)),
 )
 def test_what_is_chosen_is_what_the_rules_say(
-    subscribed: set[str], special: set[str], patterns: list[str], selection: frozenset[Selection]
+    subscribed: set[str],
+    special: set[str],
+    patterns: list[str],
+    selection: frozenset[Selection],
+    hidden: set[str],
 ) -> None:
-    found = _tree(subscribed, special)
+    there = {place.path: place for place in _tree(subscribed, special) if place.path not in hidden}
+    names = [path for path in PATHS if any(f"{other}/".startswith(f"{path}/") for other in there)]
 
     def selected(path: str) -> bool:
-        return (Selection.SUBSCRIBED not in selection or path in subscribed) and (
-            Selection.SPECIAL_USE not in selection or path in special
-        )
+        return (
+            Selection.SUBSCRIBED not in selection or (path in there and path in subscribed)
+        ) and (Selection.SPECIAL_USE not in selection or (path in there and path in special))
 
     def matched(path: str) -> bool:
         return any(pattern and matcher(pattern)(path) for pattern in patterns)
 
     wanted = []
-    for mailbox in found:
-        path = mailbox.path
+    for path in names:
+        below = [other for other in names if other.startswith(path + "/")]
         child_info = Selection.RECURSIVEMATCH in selection and any(
-            other.startswith(path + "/") and selected(other) and not matched(other)
-            for other in PATHS
+            selected(other) and not matched(other) for other in below
         )
         if matched(path) and (selected(path) or child_info):
-            wanted.append(Match(mailbox, selected(path), child_info))
-    assert choose(List("", tuple(patterns), True, selection), found) == wanted
+            place = there.get(path)
+            wanted.append(Match(path, place, selected(path), child_info, bool(below)))
+    assert choose(List("", tuple(patterns), True, selection), there.values()) == wanted
 
 
 @given(st.text("ab/*%", max_size=6), st.text("ab/", max_size=8))
