@@ -14,6 +14,7 @@ from mailserver.imap.commands import (
     idle,
     mailboxes,
     metadata,
+    multisearch,
     quota,
     search,
     select,
@@ -30,6 +31,7 @@ from mailserver.imap.protocol import fetch as fetch_wire
 from mailserver.imap.protocol import listing as listing_wire
 from mailserver.imap.protocol import mailboxes as mailboxes_wire
 from mailserver.imap.protocol import metadata as metadata_wire
+from mailserver.imap.protocol import multisearch as multisearch_wire
 from mailserver.imap.protocol import quota as quota_wire
 from mailserver.imap.protocol import search as search_wire
 from mailserver.imap.protocol import select as select_wire
@@ -93,6 +95,8 @@ COMMANDS: dict[bytes, Spec] = {
     b"EXAMINE": Spec(select_wire.parse_select, select.examine, LOGGED_IN),
     b"APPEND": Spec(append_wire.parse_append, append.append, LOGGED_IN, ask=True),
     b"REPLACE": Spec(append_wire.parse_replace, append.replace, SELECTED, ask=True),
+    b"ESEARCH": Spec(multisearch_wire.parse_esearch, multisearch.esearch, LOGGED_IN),
+    b"UID ESEARCH": Spec(multisearch_wire.parse_esearch, multisearch.esearch, LOGGED_IN),
     b"IDLE": Spec(wire.parse_bare, idle.idle, LOGGED_IN),
     b"CHECK": Spec(wire.parse_bare, connection.noop, SELECTED, ask=True),
     b"UNSELECT": Spec(wire.parse_bare, select.unselect, SELECTED),

@@ -71,6 +71,7 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"SORT=DISPLAY", _always),
     (b"ESORT", _always),
     (b"PARTIAL", _always),
+    (b"MULTISEARCH", _always),
     (b"THREAD=ORDEREDSUBJECT", _always),
     (b"THREAD=REFERENCES", _always),
     (b"BINARY", _always),

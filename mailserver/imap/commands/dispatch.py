@@ -82,7 +82,7 @@ async def _command(session: Session, command: Command) -> bool:
         _count(session, name if name in COMMANDS else b"?", b"BAD", 0.0)
         return False
     except BadCharset as error:
-        if error.saves:
+        if error.saves and session.selected is not None:
             session.open.view.saved = ()
         # the two that every client can use; all charsets of mail are known (RFC 9051 §6.4.4)
         charsets = b"BADCHARSET (US-ASCII UTF-8)"

@@ -5,6 +5,7 @@ import operator
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -34,14 +35,16 @@ from mailserver.imap.protocol.search import (
     Smaller,
     Wanted,
     Younger,
-    asks_modseq,
     esearch,
+    mentions,
     modseq_shown,
     to_save,
 )
 from mailserver.imap.protocol.sort import Sort
+from mailserver.imap.protocol.view import View
 from mailserver.imap.session import Session
 from mailserver.mail import messages, search_bodies, search_headers
+from mailserver.mail.listings import Listing
 from mailserver.mail.search_headers import FIELDS, SearchHeader, folded
 from mailserver.mime import HeaderBlock, as_text
 from mailserver.model import Email
@@ -52,7 +55,7 @@ _DAY = timedelta(days=1)
 
 async def search(session: Session, command: Search) -> None:
     """Tell which messages match (RFC 3501 §6.4.4); the response comes also when none does."""
-    if asks_modseq(command.key):
+    if mentions(command.key, Modified):
         await make_aware(session)
     async with saving(session, command.returns):
         seeker = Seeker(session)
@@ -63,14 +66,13 @@ async def search(session: Session, command: Search) -> None:
 @asynccontextmanager
 async def saving(session: Session, returns: Returns | None) -> AsyncIterator[None]:
     """Forget what "$" was when a search fails that was to save (RFC 5182 §2.1)."""
-    view = session.open.view
     try:
         yield
     except ProtocolError:
         raise  # BAD changes nothing
     except Exception:
         if returns is not None and Wanted.SAVE in returns.wanted:
-            view.saved = ()
+            session.open.view.saved = ()
         raise
 
 
@@ -78,34 +80,58 @@ def tell(
     session: Session, command: Search | Sort, word: bytes, seeker: "Seeker", found: Sequence[int]
 ) -> None:
     """Send the numbers of what was found, in its order, or what was asked for of it."""
-    uids = [seeker.uids[position] for position in found]
-    numbers = uids if command.by_uid else [position + 1 for position in found]
-    returns = command.returns
-    modseq = b""
-    if found and asks_modseq(command.key):
-        shown = modseq_shown(returns, [seeker.modseqs[position] for position in found])
-        modseq = (b" (MODSEQ %d)" if returns is None else b" MODSEQ %d") % shown
-    if returns is None:
-        shown_numbers = [b"%d" % number for number in numbers]
-        session.untagged(b" ".join([word, *shown_numbers]) + modseq)
+    if command.returns is not None:
+        tell_extended(session, command, seeker, found)
         return
+    numbers = seeker.numbers(found, by_uid=command.by_uid)
+    modseq = b""
+    if found and mentions(command.key, Modified):
+        modseq = b" (MODSEQ %d)" % max(seeker.modseqs[position] for position in found)
+    session.untagged(b" ".join([word, *(b"%d" % number for number in numbers)]) + modseq)
+
+
+def tell_extended(
+    session: Session,
+    command: Search | Sort,
+    seeker: "Seeker",
+    found: Sequence[int],
+    *,
+    place: bytes = b"",
+    silent: bool = False,
+) -> None:
+    """Save what was found, and send an ESEARCH response unless `silent`."""
+    returns = command.returns
+    assert returns is not None
     if Wanted.SAVE in returns.wanted:
-        session.open.view.saved = to_save(returns, uids)
-    response = esearch(session.tag, returns, numbers, by_uid=command.by_uid)
-    if response is not None:
-        session.untagged(response + modseq)
+        session.open.view.saved = to_save(returns, seeker.numbers(found, by_uid=True))
+    numbers = seeker.numbers(found, by_uid=command.by_uid)
+    response = esearch(session.tag, returns, numbers, by_uid=command.by_uid, place=place)
+    if response is None or silent:
+        return
+    if found and mentions(command.key, Modified):
+        shown = modseq_shown(returns, [seeker.modseqs[position] for position in found])
+        response += b" MODSEQ %d" % shown
+    session.untagged(response)
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """What is searched: a mailbox as it is, and as the client was told."""
+
+    listing: Listing
+    view: View
 
 
 class Seeker:
     """One search over a snapshot of the mailbox; candidates are ascending positions."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, corpus: Corpus | None = None) -> None:
+        """Without a corpus, search the selected mailbox."""
         self._session = session
-        selected = session.open
-        listing, view = selected.listing, selected.view
+        searched = corpus or session.open
+        listing, view = searched.listing, searched.view
         self._view = view
-        self._account = selected.account
-        self._mailbox = selected.mailbox_id
+        self._account, self._mailbox = listing.account, listing.mailbox_id
         self.uids = view.uids[: view.count]
         if listing.uids is view.uids:
             rows: Sequence[int | None] = range(view.count)
@@ -128,6 +154,12 @@ class Seeker:
         if narrower is not None:
             return await narrower(self, key, candidates)
         return _TESTS[type(key)](self, key, candidates)
+
+    def numbers(self, found: Sequence[int], *, by_uid: bool) -> list[int]:
+        """Return the UIDs or the sequence numbers of positions."""
+        if by_uid:
+            return [self.uids[position] for position in found]
+        return [position + 1 for position in found]
 
     def identity(self, found: Sequence[int]) -> tuple[bytes, ...]:
         """Return what tells these messages, with their UIDs and numbers, from all others."""
@@ -162,7 +194,7 @@ class Seeker:
         elif key.by_uid:
             spans = key.messages.by_uid(self.uids, len(self.uids))
         else:
-            spans = key.messages.by_sequence(len(self.uids))
+            spans = key.messages.within(len(self.uids))
         named = {position for span in spans for position in span}
         return [position for position in candidates if position in named]
 
@@ -267,8 +299,8 @@ class Seeker:
 
     async def _read(self, positions: list[int], *, header: bool) -> list[tuple[int, Email]]:
         ids = [self.emails[position] for position in positions]
-        session = self._session
-        found = await messages.emails(session.mail, self._account, ids, header=header)
+        mail = self._session.mail
+        found = await messages.emails(mail, self._account, ids, header=header)
         by_id: dict[int, Email] = dict(found.items())
         return [
             (position, by_id[email_id])
@@ -282,10 +314,8 @@ class Seeker:
         """Yield positions and what is kept of their headers, in any order."""
         emails = self.emails
         ids = [emails[position] for position in candidates]
-        session = self._session
-        async for places, rows in search_headers.read(
-            session.mail, self._account, self._mailbox, ids
-        ):
+        mail = self._session.mail
+        async for places, rows in search_headers.read(mail, self._account, self._mailbox, ids):
             yield [candidates[place] for place in places], rows
 
     async def _blocks(self, candidates: list[int]) -> AsyncIterator[tuple[int, HeaderBlock]]:
@@ -297,9 +327,8 @@ class Seeker:
             await asyncio.sleep(0)  # others are served between two chunks
 
     async def _in_content(self, candidates: list[int], text: str, *, everywhere: bool) -> list[int]:
-        session = self._session
         found = await search_bodies.matching(
-            session.mail,
+            self._session.mail,
             self._account,
             self._mailbox,
             [(self.emails[position], self.sizes[position]) for position in candidates],

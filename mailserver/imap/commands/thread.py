@@ -24,10 +24,7 @@ async def thread(session: Session, command: Thread) -> None:
     """Tell what matches, replies below what they reply to."""
     seeker = Seeker(session)
     found = await seeker.narrow(command.key, list(range(len(seeker.uids))))
-    if command.by_uid:
-        numbers = [seeker.uids[position] for position in found]
-    else:
-        numbers = [position + 1 for position in found]
+    numbers = seeker.numbers(found, by_uid=command.by_uid)
 
     async def work() -> bytes:
         rows: dict[int, SearchHeader] = {}

@@ -291,22 +291,22 @@ def partial_range(args: Cursor) -> Partial:
 _WANTED = {name.encode("ascii"): member for name, member in Wanted.__members__.items()}
 
 
-def asks_modseq(key: Key) -> bool:
-    """Whether MODSEQ is among the keys, and so among the results."""
+def mentions(key: Key, kind: type) -> bool:
+    """Whether a key of some kind is among the keys."""
     if isinstance(key, And):
-        return any(asks_modseq(each) for each in key.keys)
+        return any(mentions(each, kind) for each in key.keys)
     if isinstance(key, Or):
-        return asks_modseq(key.left) or asks_modseq(key.right)
-    return asks_modseq(key.key) if isinstance(key, Not) else isinstance(key, Modified)
+        return mentions(key.left, kind) or mentions(key.right, kind)
+    return mentions(key.key, kind) if isinstance(key, Not) else isinstance(key, kind)
 
 
-def modseq_shown(returns: Returns | None, modseqs: Sequence[int]) -> int:
+def modseq_shown(returns: Returns, modseqs: Sequence[int]) -> int:
     """Return the mod-sequence of a result, of what is told of it (RFC 7162 §3.1.10).
 
     `modseqs` are those of the found messages, in the order they are told.
     """
     ends = Wanted.MIN | Wanted.MAX
-    if returns is None or not returns.wanted & ends or returns.wanted & ~ends & ~Wanted.SAVE:
+    if not returns.wanted & ends or returns.wanted & ~ends & ~Wanted.SAVE:
         return max(modseqs)
     shown = []
     if Wanted.MIN in returns.wanted:

@@ -41,6 +41,18 @@ class SequenceSet:
             found.append((low - 1, high))
         return _merge(found)
 
+    def within(self, count: int) -> list[range]:
+        """Resolve sequence numbers as `by_sequence`, but skip those beyond the last (RFC 7377 §2).
+
+        Searches do: to look at the first hundred messages of fewer is no mistake.
+        """
+        found = []
+        for first, last in self.ranges:
+            low, high = sorted((first or count, last or count))
+            if 0 < low <= count:
+                found.append((low - 1, min(high, count)))
+        return _merge(found)
+
     def by_uid(self, uids: "array[int]", count: int) -> list[range]:
         """Resolve UIDs among the first `count` of `uids`; UIDs of no message are skipped."""
         if not count:

@@ -48,6 +48,15 @@ def test_by_sequence(messages: SequenceSet, count: int) -> None:
     assert flatten(messages.by_sequence(count)) == sorted(wanted)
 
 
+@given(SETS, st.integers(0, 50))
+def test_within_skips_what_is_beyond_the_last(messages: SequenceSet, count: int) -> None:
+    wanted = set()
+    for first, end in messages.ranges:
+        low, high = sorted((first or count, end or count))
+        wanted |= {number - 1 for number in range(low, high + 1) if 1 <= number <= count}
+    assert flatten(messages.within(count)) == sorted(wanted)
+
+
 @given(st.sets(st.integers(1, 60), min_size=1))
 def test_compact(numbers: set[int]) -> None:
     text = compact(sorted(numbers))
