@@ -178,10 +178,11 @@ class _Reader:
 
     def _finish(self) -> None:
         """Make an address of what was collected since the last comma."""
+        mailbox: Mailbox | None = None
         if self.angle is not None:
             name = _phrase(self.outer) or self.comment
             mailbox = _address(self.angle, name)
-        else:
+        elif self.outer.count(b" ") < len(self.outer):  # a comment alone names nobody
             mailbox = _address(self.outer, self.comment)
         if mailbox is not None:
             self.found.append(mailbox)

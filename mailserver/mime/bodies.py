@@ -8,6 +8,9 @@ from mailserver.mime.charsets import decode_charset
 _BASE64_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _NOT_BASE64 = bytes(set(range(256)) - set(_BASE64_ALPHABET))
 _CHUNK = 1 << 16
+# White space at the end of an encoded line was added on the way (RFC 2045 §6.7 rule 3). It is
+# looked for from its first octet only: a long run that ends no line costs its length once.
+_PADDING = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)")
 _UU_BEGIN = re.compile(rb"(?m:^)begin [0-7]{3,4} [^\n]*+\n")
 _UU_NAMES = ("x-uuencode", "uuencode", "x-uue", "uue")
 _KNOWN = ("7bit", "8bit", "binary", "base64", "quoted-printable", *_UU_NAMES)
@@ -23,7 +26,7 @@ def decode_body(octets: bytes, encoding: str) -> bytes:
     if encoding == "base64":
         return _base64(octets)
     if encoding == "quoted-printable":
-        return binascii.a2b_qp(octets)
+        return binascii.a2b_qp(_PADDING.sub(b"", octets))
     if encoding in _UU_NAMES:
         return _uu(octets)
     return octets

@@ -7,7 +7,7 @@ from mailserver.errors import MailError
 from mailserver.imap.commands import CODES, COMMANDS, Spec
 from mailserver.imap.commands.capabilities import capability_list
 from mailserver.imap.protocol.cursor import Cursor
-from mailserver.imap.protocol.errors import BadCharset, Garbled, ProtocolError
+from mailserver.imap.protocol.errors import BadCharset, BadName, Garbled, ProtocolError
 from mailserver.imap.protocol.framing import Command, Hopeless, LineTooLong, NoRoom, Outcome
 from mailserver.imap.protocol.responses import status_line
 from mailserver.imap.session import Disconnected, Refused, Session, ShuttingDown, State, TimedOut
@@ -77,6 +77,10 @@ async def _command(session: Session, command: Command) -> bool:
         if session.state not in spec.states:
             cursor.fail("Command is not possible now")
         arguments = spec.parse(cursor)
+    except BadName as error:
+        session.send(status_line(tag, b"NO", str(error).encode("ascii"), b"CANNOT"))
+        _count(session, name, b"NO", 0.0)
+        return True
     except ProtocolError as error:
         session.send(status_line(tag, b"BAD", str(error).encode("ascii", "replace")))
         _count(session, name if name in COMMANDS else b"?", b"BAD", 0.0)

@@ -111,7 +111,7 @@ class Plan:
         return b"* %d FETCH (" + columns + (b" " if columns else b"")
 
 
-async def fetch(session: Session, command: Fetch) -> None:
+async def fetch(session: Session, command: Fetch) -> bytes | None:
     r"""Send data of messages; sections that are not PEEKed set \Seen first (RFC 3501 §6.4.5)."""
     selected = session.open
     if Attribute.MODSEQ in command.items:
@@ -133,8 +133,7 @@ async def fetch(session: Session, command: Fetch) -> None:
                 if session.condstore and Attribute.MODSEQ not in plan.attributes:
                     plan.attributes = (*plan.attributes, Attribute.MODSEQ)
             await _send(session, selected, plan, chunk)
-    if plan.gone:
-        raise EXPUNGE_ISSUED
+    return EXPUNGE_ISSUED if plan.gone else None
 
 
 def _positions(selected: Selected, command: Fetch) -> Sequence[range]:

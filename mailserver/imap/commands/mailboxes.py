@@ -69,6 +69,8 @@ def _list_line(command: List, match: Match) -> bytes:
 
 async def list_subscribed(session: Session, command: Listing) -> None:
     r"""List the subscribed mailboxes; a parent of one that "%" hides is \Noselect (§6.3.9)."""
+    if command.pattern is None:
+        return
     if not command.pattern:
         session.send(responses.list_line(b'""', ["\\Noselect"], b"LSUB"))
         return

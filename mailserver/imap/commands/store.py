@@ -6,7 +6,7 @@ from mailserver.imap.protocol.store import Expunge, Store
 from mailserver.imap.session import Refused, Session
 from mailserver.mail import listings, messages
 
-EXPUNGE_ISSUED = Refused(b"EXPUNGEISSUED", "Some of the messages are gone")
+EXPUNGE_ISSUED = b"EXPUNGEISSUED"  # the client may want to say NOOP (RFC 5530 §3)
 _LINES = 2000  # lines that are put together before the client gets them
 
 
@@ -51,20 +51,22 @@ async def store(session: Session, command: Store) -> bytes | None:
     for start in range(0, len(lines), _LINES):
         session.send(b"".join(lines[start : start + _LINES]))
         await session.relieve()
-    code = _modified(refused, positions, uids, by_uid=command.by_uid) if refused else None
-    if gone:
-        raise Refused(code, "Some of the messages are gone") if code else EXPUNGE_ISSUED
-    return code
-
-
-def _modified(refused: set[int], positions: list[int], uids: list[int], *, by_uid: bool) -> bytes:
-    """Name the messages that UNCHANGEDSINCE kept from being changed."""
+    if not refused:
+        return EXPUNGE_ISSUED if gone else None
     failed = [
-        uid if by_uid else position + 1
+        uid if command.by_uid else position + 1
         for position, uid in zip(positions, uids, strict=True)
         if uid in refused
     ]
-    return b"MODIFIED " + compact(failed)
+    return _modified(failed, gone=gone)
+
+
+def _modified(failed: list[int], *, gone: bool) -> bytes:
+    """Name the messages that UNCHANGEDSINCE kept from being changed (RFC 7162 §3.1.3)."""
+    code = b"MODIFIED " + compact(failed)
+    if gone:  # as in its example 11
+        raise Refused(code, "Some of the messages are gone")
+    return code
 
 
 async def expunge(session: Session, command: Expunge) -> bytes | None:

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from typing import NoReturn, TypeVar
 
 from mailserver.imap.protocol import utf7
-from mailserver.imap.protocol.errors import ProtocolError
+from mailserver.imap.protocol.errors import BadName, ProtocolError
 from mailserver.imap.protocol.sequences import SAVED, STAR, SequenceSet
 
 T = TypeVar("T")
@@ -196,10 +196,14 @@ class Cursor:
             self.fail("Mailbox name is too long")
         return name
 
-    def list_mailbox(self) -> str:
-        """list-mailbox = 1*list-char / string, decoded from modified UTF-7."""
+    def list_mailbox(self) -> str | None:
+        """list-mailbox = 1*list-char / string, decoded; None when it can match no name."""
         found = self._match(_LIST_MAILBOX)
-        pattern = utf7.decode(found[0] if found else self.string())
+        octets = found[0] if found else self.string()
+        try:
+            pattern = utf7.decode(octets)
+        except BadName:
+            return None
         if len(pattern) > MAX_MAILBOX:
             self.fail("Mailbox pattern is too long")
         return pattern

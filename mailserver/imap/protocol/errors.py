@@ -9,6 +9,10 @@ class Garbled(Exception):
     """What the client sent is no compressed data; nothing after it can be read."""
 
 
+class BadName(ProtocolError):
+    """The grammar is kept, but no mailbox has such a name; the text is shown after NO [CANNOT]."""
+
+
 class BadCharset(Exception):
     """SEARCH names a charset that the server does not know (RFC 3501 §6.4.4)."""
 

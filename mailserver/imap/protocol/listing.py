@@ -76,11 +76,12 @@ def parse_list(args: Cursor) -> List:
     args.space()
     if args.peek(b"("):
         extended = True
-        patterns = tuple(args.parenthesized(args.list_mailbox))
-        if len(patterns) > MAX_PATTERNS:
+        found = args.parenthesized(args.list_mailbox)
+        if len(found) > MAX_PATTERNS:
             args.fail("Too many patterns")
     else:
-        patterns = (args.list_mailbox(),)
+        found = [args.list_mailbox()]
+    patterns = tuple(pattern for pattern in found if pattern is not None)
     if not args.take(b" RETURN "):
         args.end()
         return List(reference, patterns, extended, selection)

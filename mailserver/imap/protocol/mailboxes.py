@@ -29,7 +29,7 @@ class Listing:
     """LSUB: a reference and a pattern."""
 
     reference: str
-    pattern: str
+    pattern: str | None  # None matches nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 
-from mailserver.imap.protocol.errors import ProtocolError
+from mailserver.imap.protocol.errors import BadName
 
 _RUN = re.compile(r"[^\x20-\x7e]+")
 _SHIFT = re.compile(rb"&([^-]*)-")
@@ -22,15 +22,15 @@ def _encode_run(run: re.Match[str]) -> str:
 
 
 def decode(octets: bytes) -> str:
-    """Decode a mailbox name; raise ProtocolError for anything that `encode` never makes."""
+    """Decode a mailbox name; raise BadName for anything that `encode` never makes."""
     if not _PRINTABLE.match(octets):
-        raise ProtocolError("Mailbox name has a character that must be encoded")
+        raise BadName("Mailbox name has a character that must be encoded")
     try:
         name = "".join(_pieces(octets))
     except (binascii.Error, UnicodeDecodeError):
-        raise ProtocolError("Mailbox name is not valid modified UTF-7") from None
+        raise BadName("Mailbox name is not valid modified UTF-7") from None
     if encode(name) != octets:  # several spellings of one name would be several mailboxes
-        raise ProtocolError("Mailbox name is not valid modified UTF-7")
+        raise BadName("Mailbox name is not valid modified UTF-7")
     return name
 
 

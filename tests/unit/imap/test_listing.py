@@ -28,6 +28,8 @@ from mailserver.model import ALL_RIGHTS, AccountId, Mailbox, MailboxId, Modseq, 
         (b' "" %/a*]', List("", ("%/a*]",))),
         (b' "" ""', List("", ("",))),
         (b' () a ""', List("a", ("",), True)),
+        (b' "" a&b%', List("", ())),  # not modified UTF-7, so it matches no name
+        (b' "" (a&b c)', List("", ("c",), True)),
         (b' "" (a "b c")', List("", ("a", "b c"), True)),
         (
             b' (recursivematch REMOTE SUBSCRIBED) "" *',

@@ -42,6 +42,7 @@ from mailserver.mime import parameters as parameter_lists
         ("Team: a@x.test, b@x.test;, c@x.test",
          [(None, "a@x.test"), (None, "b@x.test"), (None, "c@x.test")]),
         ("undisclosed-recipients:;", []),
+        ("Nobody: (a comment) ;, (another), a@x.test", [(None, "a@x.test")]),
         ("a@x.test; b@x.test", [(None, "a@x.test"), (None, "b@x.test")]),
         ("", []),
         (",, ,", []),

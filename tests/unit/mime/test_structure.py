@@ -299,6 +299,8 @@ def test_html_text_of_many_slices() -> None:
         (b"YQ==YWJj", "base64", b"a"),
         (b"=", "base64", b""),
         (b"a=E9=\r\nb=zz", "quoted-printable", b"a\xe9b=zz"),
+        # white space before a line end was added on the way, also after the "=" (RFC 2045 §6.7)
+        (b"a \t\r\nb = \t\r\nc=20 \nd\t", "quoted-printable", b"a\r\nb c \nd"),
         (b"x", "8bit", b"x"),
         (b"x=41", "unheard-of", b"x=41"),
         (b"begin 644 f\r\n#86)C\r\n`\r\nend\r\n", "x-uuencode", b"abc"),
@@ -308,6 +310,11 @@ def test_html_text_of_many_slices() -> None:
 )
 def test_decode_body(octets: bytes, encoding: str, expected: bytes) -> None:
     assert decode_body(octets, encoding) == expected
+
+
+def test_a_long_run_of_white_space_is_looked_through_once() -> None:
+    run = b" " * 4_000_000
+    assert decode_body(run + b"x", "quoted-printable") == run + b"x"
 
 
 @pytest.mark.parametrize(
