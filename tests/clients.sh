@@ -2,7 +2,10 @@
 # Install the client programs that some tests drive, where that is possible: Debian, as root.
 set -euo pipefail
 
-declare -A packages=([swaks]=swaks [mbsync]=isync [curl]=curl [npm]=npm)
+declare -A packages=(
+    [curl]=curl [fetchmail]=fetchmail [getmail]=getmail6 [mbsync]=isync [npm]=npm
+    [offlineimap]=offlineimap3 [swaks]=swaks
+)
 
 missing=()
 for program in "${!packages[@]}"; do

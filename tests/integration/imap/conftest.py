@@ -2,11 +2,8 @@
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -17,29 +14,10 @@ from mailserver.imap.server import ImapServer
 from mailserver.mail import delivery
 from mailserver.mail.context import Mail
 from mailserver.model import Account, Flags
-from mailserver.tls import make_development_ca, server_context
+from tests.integration.conftest import Tls
 
 PATIENCE = 30.0  # seconds until an answer that does not come fails the test
 PASSWORD = "correct horse"
-
-
-@dataclass(frozen=True)
-class Tls:
-    server: ssl.SSLContext
-    client: ssl.SSLContext
-    ca: Path
-
-
-@pytest.fixture(scope="session")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    files = make_development_ca(
-        tmp_path_factory.mktemp("tls"), ["localhost", "127.0.0.1"], datetime.now(UTC)
-    )
-    return Tls(
-        server_context(files.certificate, files.key),
-        ssl.create_default_context(cafile=str(files.ca)),
-        files.ca,
-    )
 
 
 @pytest.fixture

@@ -2,13 +2,9 @@
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 
-import pytest
 import pytest_asyncio
 
 from mailserver.auth.credentials import Authenticator
@@ -17,26 +13,7 @@ from mailserver.mail import content, listings, mailboxes, messages
 from mailserver.mail.context import Mail
 from mailserver.model import Account, EmailId
 from mailserver.smtp.server import SmtpServer
-from mailserver.tls import make_development_ca, server_context
-
-
-@dataclass(frozen=True)
-class Tls:
-    server: ssl.SSLContext
-    client: ssl.SSLContext
-    ca: Path
-
-
-@pytest.fixture(scope="session")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    files = make_development_ca(
-        tmp_path_factory.mktemp("tls"), ["localhost", "127.0.0.1"], datetime.now(UTC)
-    )
-    return Tls(
-        server_context(files.certificate, files.key),
-        ssl.create_default_context(cafile=str(files.ca)),
-        files.ca,
-    )
+from tests.integration.conftest import Tls
 
 
 @dataclass
