@@ -278,6 +278,12 @@ class Membership:
     size: int
     modseq: Modseq
     flags: Flags
+    original_id: EmailId | None = None  # of which email this one is a copy
+
+    @property
+    def content_id(self) -> EmailId:
+        """The id that the email shares with all its copies (EMAILID, RFC 8474 §5.1)."""
+        return self.original_id or self.email_id
 
 
 class ChangeKind(IntEnum):

@@ -359,6 +359,8 @@ class Batch:
             self.modseqs[account],
             target.flags.bits,
             " ".join(target.flags.keywords),
+            None,
+            self.now,
         )
         self.messages.append(row)
         self._delivered.setdefault(id(arrival), []).append(row)

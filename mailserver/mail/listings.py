@@ -9,6 +9,7 @@ import weakref
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mailserver.errors import CannotCalculateChanges
@@ -44,6 +45,7 @@ class Listing:
         "mailbox_id",
         "modseq",
         "modseqs",
+        "originals",
         "received",
         "sizes",
         "thread_ids",
@@ -69,6 +71,7 @@ class Listing:
         self.received, self.sizes = packed.received, packed.sizes
         self.modseqs, self.flags = packed.modseqs, packed.flags
         self.keywords = packed.keywords
+        self.originals = packed.originals
 
     def __len__(self) -> int:
         return len(self.uids)
@@ -81,6 +84,13 @@ class Listing:
     def flags_of(self, index: int) -> Flags:
         """Return the flags of a message."""
         return Flags(self.flags[index], self.keywords.get(self.uids[index], ()))
+
+    def content_ids(self, uids: Sequence[int], email_ids: Sequence[int]) -> Sequence[int]:
+        """Return the ids that emails share with their copies (RFC 8474 §5.1)."""
+        if not self.originals:
+            return email_ids
+        pairs = zip(uids, email_ids, strict=True)
+        return [self.originals.get(uid, email_id) for uid, email_id in pairs]
 
     def changed_since(self, modseq: int) -> list[int]:
         """Return the UIDs of messages that came or changed after a modseq, ascending."""
@@ -144,6 +154,9 @@ class Listing:
         self.sizes.append(packed.sizes[position])
         self.modseqs.append(packed.modseqs[position])
         self.flags.append(packed.flags[position])
+        uid = packed.uids[position]
+        if uid in packed.originals:
+            self.originals[uid] = packed.originals[uid]
 
     def _drop(self, gone: set[int]) -> None:
         """Replace the arrays by ones without some messages."""
@@ -162,6 +175,7 @@ class Listing:
                 kept(self.modseqs),
                 kept(self.flags),
                 {uid: words for uid, words in self.keywords.items() if uid not in gone},
+                {uid: email for uid, email in self.originals.items() if uid not in gone},
             )
         )
         self.generation += 1

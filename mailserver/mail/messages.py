@@ -40,6 +40,13 @@ async def emails(
     return await messages.emails(mail.database, account, ids)
 
 
+async def saved(
+    mail: "Mail", account: AccountId, mailbox: MailboxId, uids: Sequence[int]
+) -> dict[int, int]:
+    """Return when messages were saved to a mailbox, in milliseconds since 1970, by UID."""
+    return await messages.saved(mail.database, account, mailbox, uids)
+
+
 async def memberships(
     mail: "Mail", account: AccountId, ids: Sequence[int]
 ) -> dict[EmailId, list[Membership]]:
@@ -273,7 +280,10 @@ async def move_rows(
 async def _add(
     mail: "Mail", change: Change, rows: Sequence[Membership], target: MailboxId
 ) -> Copied:
-    """Put emails in a mailbox; one that is there already gets a twin, with an id of its own."""
+    """Put emails in a mailbox; one that is there already gets a twin, with an id of its own.
+
+    JMAP knows the twin by that id; to IMAP it is the same content (RFC 8474 §5.1).
+    """
     ids = [row.email_id for row in rows]
     there = await messages.present(change.tx, change.account, target, ids)
     twins = {email: EmailId(mail.ids.next()) for email in ids if email in there}
@@ -305,6 +315,8 @@ async def _add(
                 Modseq(change.modseq),
                 row.flags.bits,
                 " ".join(row.flags.keywords),
+                row.content_id if row.email_id in twins else row.original_id,
+                change.now,
             )
             for uid, row in zip(targets, rows, strict=True)
         ],

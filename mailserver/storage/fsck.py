@@ -92,6 +92,24 @@ CHECKS: tuple[Check, ...] = (
         """,
     ),
     Check(
+        "an email is a copy of one other at most, in all its mailboxes",
+        """
+        SELECT format('email %s of account %s', email_id, account_id)
+        FROM msg
+        GROUP BY account_id, email_id
+        HAVING count(DISTINCT coalesce(original_id, 0)) > 1
+        """,
+    ),
+    Check(
+        "an email and its copies are in one thread",
+        """
+        SELECT format('email %s of account %s', coalesce(original_id, email_id), account_id)
+        FROM msg
+        GROUP BY account_id, coalesce(original_id, email_id)
+        HAVING count(DISTINCT thread_id) > 1
+        """,
+    ),
+    Check(
         "blob references equal a count of emails, uploads and queue entries",
         """
         SELECT format('blob %s of account %s: %s references, counted %s',

@@ -51,6 +51,8 @@ class NewMessage(NamedTuple):
     modseq: Modseq
     flags: int
     keywords: str  # joined by blanks: no keyword has one
+    original_id: EmailId | None  # of which email this one is a copy
+    saved_at: datetime
 
 
 async def insert_emails(tx: Executor, emails: Sequence[NewEmail]) -> None:
@@ -71,13 +73,15 @@ async def insert_messages(tx: Executor, messages: Sequence[NewMessage]) -> None:
     await tx.execute(
         """
         INSERT INTO msg (account_id, mailbox_id, uid, email_id, thread_id, received_at, size,
-                         modseq, flags, keywords)
+                         modseq, flags, keywords, original_id, saved_at)
         SELECT account_id, mailbox_id, uid, email_id, thread_id, received_at, size, modseq, flags,
-               CASE WHEN keywords = '' THEN NULL ELSE string_to_array(keywords, ' ') END
+               CASE WHEN keywords = '' THEN NULL ELSE string_to_array(keywords, ' ') END,
+               original_id, saved_at
         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
-                    $6::timestamptz[], $7::bigint[], $8::bigint[], $9::int[], $10::text[])
+                    $6::timestamptz[], $7::bigint[], $8::bigint[], $9::int[], $10::text[],
+                    $11::bigint[], $12::timestamptz[])
              AS d(account_id, mailbox_id, uid, email_id, thread_id, received_at, size, modseq,
-                  flags, keywords)
+                  flags, keywords, original_id, saved_at)
         """,
         *zip(*messages, strict=True),
     )
@@ -134,6 +138,7 @@ class Packed(NamedTuple):
     modseqs: "array[int]"
     flags: "array[int]"
     keywords: dict[int, tuple[str, ...]]  # of the UIDs that have any
+    originals: dict[int, int]  # of the UIDs of copies: the email that was copied
 
     @classmethod
     def empty(cls) -> "Packed":
@@ -149,8 +154,12 @@ def _packed(row: Record | None) -> Packed:
     for line in (row["keywords"] or "").splitlines() if row else ():
         uid, *words = line.split(" ")
         keywords[int(uid)] = tuple(words)
+    originals: dict[int, int] = {}
+    for line in (row["originals"] or "").splitlines() if row else ():
+        copy, _, original = line.partition(" ")
+        originals[int(copy)] = int(original)
     uids, email_ids, thread_ids, received, sizes, modseqs, flags = columns
-    return Packed(uids, email_ids, thread_ids, received, sizes, modseqs, flags, keywords)
+    return Packed(uids, email_ids, thread_ids, received, sizes, modseqs, flags, keywords, originals)
 
 
 async def pack(database: Executor, account: AccountId, mailbox: MailboxId) -> Packed:
@@ -164,9 +173,12 @@ async def pack(database: Executor, account: AccountId, mailbox: MailboxId) -> Pa
                        || int8send(size) || int8send(modseq) || int8send(flags), ''
                    ) AS packed,
                    string_agg(uid || ' ' || array_to_string(keywords, ' '), E'\n')
-                       FILTER (WHERE keywords IS NOT NULL) AS keywords
+                       FILTER (WHERE keywords IS NOT NULL) AS keywords,
+                   string_agg(uid || ' ' || original_id, E'\n')
+                       FILTER (WHERE original_id IS NOT NULL) AS originals
             FROM (
-                SELECT uid, email_id, thread_id, received_at, size, modseq, flags, keywords
+                SELECT uid, email_id, thread_id, received_at, size, modseq, flags, keywords,
+                       original_id
                 FROM msg
                 WHERE account_id = $1 AND mailbox_id = $2
                 ORDER BY uid
@@ -191,9 +203,12 @@ async def pack_some(
                        || int8send(size) || int8send(modseq) || int8send(flags), ''
                    ) AS packed,
                    string_agg(uid || ' ' || array_to_string(keywords, ' '), E'\n')
-                       FILTER (WHERE keywords IS NOT NULL) AS keywords
+                       FILTER (WHERE keywords IS NOT NULL) AS keywords,
+                   string_agg(uid || ' ' || original_id, E'\n')
+                       FILTER (WHERE original_id IS NOT NULL) AS originals
             FROM (
-                SELECT uid, email_id, thread_id, received_at, size, modseq, flags, keywords
+                SELECT uid, email_id, thread_id, received_at, size, modseq, flags, keywords,
+                       original_id
                 FROM msg
                 WHERE account_id = $1 AND mailbox_id = $2 AND uid = ANY($3::bigint[])
                 ORDER BY uid
@@ -204,6 +219,27 @@ async def pack_some(
             uids,
         )
     )
+
+
+async def saved(
+    database: Executor, account: AccountId, mailbox: MailboxId, uids: Sequence[int]
+) -> dict[int, int]:
+    """Return when messages were saved to a mailbox, in milliseconds since 1970, by UID."""
+    packed: bytes | None = await database.fetchval(
+        """
+        SELECT string_agg(
+                   int8send(uid) || int8send((date_part('epoch', saved_at) * 1000)::bigint), ''
+               )
+        FROM msg
+        WHERE account_id = $1 AND mailbox_id = $2 AND uid = ANY($3::bigint[])
+        """,
+        account,
+        mailbox,
+        uids,
+    )
+    values = array("q", packed or b"")
+    values.byteswap()
+    return dict(zip(values[::2], values[1::2], strict=True))
 
 
 async def emails(
@@ -257,7 +293,8 @@ async def memberships(
     """Return in which mailboxes the emails are, and their flags."""
     rows = await database.fetch(
         """
-        SELECT mailbox_id, uid, email_id, thread_id, received_at, size, modseq, flags, keywords
+        SELECT mailbox_id, uid, email_id, thread_id, received_at, size, modseq, flags, keywords,
+               original_id
         FROM msg
         WHERE account_id = $1 AND email_id = ANY($2::bigint[])
         """,
@@ -277,6 +314,7 @@ def _membership(row: Record) -> Membership:
         size=row["size"],
         modseq=Modseq(row["modseq"]),
         flags=Flags(row["flags"], tuple(row["keywords"] or ())),
+        original_id=row["original_id"],
     )
 
 
@@ -306,7 +344,8 @@ async def in_mailbox(
     """Return messages of a mailbox by UID; the account row must be locked."""
     rows = await tx.fetch(
         """
-        SELECT mailbox_id, uid, email_id, thread_id, received_at, size, modseq, flags, keywords
+        SELECT mailbox_id, uid, email_id, thread_id, received_at, size, modseq, flags, keywords,
+               original_id
         FROM msg
         WHERE account_id = $1 AND mailbox_id = $2 AND uid = ANY($3::bigint[])
         ORDER BY uid
@@ -324,7 +363,8 @@ async def deleted(
     """Return the messages with \\Deleted, of these UIDs or of the whole mailbox."""
     rows = await tx.fetch(
         """
-        SELECT mailbox_id, uid, email_id, thread_id, received_at, size, modseq, flags, keywords
+        SELECT mailbox_id, uid, email_id, thread_id, received_at, size, modseq, flags, keywords,
+               original_id
         FROM msg
         WHERE account_id = $1 AND mailbox_id = $2 AND flags & $4 <> 0
               AND ($3::bigint[] IS NULL OR uid = ANY($3::bigint[]))

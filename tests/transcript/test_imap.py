@@ -7,6 +7,7 @@ In `tests/transcript/imap/*.txt`:
     @insecure              connections are not under TLS
     @deliver NAME [FLAGS]  a message of `MESSAGES` arrives in alice's INBOX
     @quota OCTETS          alice has room for that much
+    @now MOMENT            from here on it is that time, as ISO 8601 writes it
     C: a1 NOOP             the client of connection 1 sends a line
     C~ text                the client sends octets without a line end; \\r \\n \\t \\x are escapes
     S: a1 OK ...           the server's next line; "..." is anything, to the end or in the middle
@@ -21,6 +22,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -232,6 +234,9 @@ class Script:
             self.secure = False
         elif words[0] == "quota":
             await accounts.set_quota(self.mail.database, self.account.id, int(words[1]))
+        elif words[0] == "now":
+            moment = datetime.fromisoformat(words[1])
+            self.mail.now = lambda: moment
         else:
             assert words[0] == "deliver"
             await delivery.accept(

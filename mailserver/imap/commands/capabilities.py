@@ -79,6 +79,8 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"CATENATE", _always),
     (b"REPLACE", _always),
     (b"PREVIEW", _always),
+    (b"OBJECTID", _always),
+    (b"SAVEDATE", _always),
 )
 ENABLEABLE = frozenset({b"CONDSTORE", b"QRESYNC"})
 

@@ -29,7 +29,15 @@ from mailserver.mime import (
     is_known,
     section,
 )
-from mailserver.model import SEEN, Email, EmailId, FlagChange, Flags
+from mailserver.model import (
+    SEEN,
+    Email,
+    EmailId,
+    FlagChange,
+    Flags,
+    IdKind,
+    id_text,
+)
 
 FLAG_ROWS = 4096  # messages of a chunk that needs only arrays
 STORED_ROWS = 500  # messages of a chunk that needs what was stored at delivery
@@ -51,6 +59,9 @@ _TEMPLATES = {
     Attribute.BODYSTRUCTURE: b"BODYSTRUCTURE %b",
     Attribute.MODSEQ: b"MODSEQ (%d)",
     Attribute.PREVIEW: b"PREVIEW %b",
+    Attribute.EMAILID: b"EMAILID (%b)",
+    Attribute.THREADID: b"THREADID (%b)",
+    Attribute.SAVEDATE: b'SAVEDATE "%b"',
 }
 
 
@@ -61,8 +72,11 @@ class Chunk:
     numbers: Sequence[int]
     uids: Sequence[int]
     email_ids: Sequence[int]
+    content_ids: Sequence[int]
+    thread_ids: Sequence[int]
     received: Sequence[int]
     sizes: Sequence[int]
+    saved: Sequence[int] = ()
     emails: list[Email] = field(default_factory=list)
     envs: list[Env] = field(default_factory=list)
     contents: dict[bytes, bytes] = field(default_factory=dict)
@@ -82,6 +96,7 @@ class Plan:
     needs_emails: bool
     needs_headers: bool
     needs_contents: bool
+    needs_saved: bool
     gone: bool = False  # some of the messages had left the mailbox
 
     @classmethod
@@ -95,7 +110,13 @@ class Plan:
             needs_emails=bool(sections) or not _STORED.isdisjoint(attributes),
             needs_headers=any(isinstance(item, Section) and item.in_header for item in sections),
             needs_contents=any(item.needs_octets for item in sections),
+            needs_saved=Attribute.SAVEDATE in attributes,
         )
+
+    @property
+    def needs_rows(self) -> bool:
+        """Whether the arrays of the listing are not enough."""
+        return self.needs_emails or self.needs_saved
 
     @property
     def has_binary(self) -> bool:
@@ -200,7 +221,7 @@ async def _chunks(
 ) -> AsyncGenerator[Chunk, None]:
     """Read chunk after chunk, the next one while the caller writes this one."""
     pieces = _pieces(selected, positions, plan)
-    if not plan.needs_emails:
+    if not plan.needs_rows:
         for piece in pieces:
             yield _arrays(selected, piece, plan)
         return
@@ -248,12 +269,17 @@ def _pieces(selected: Selected, positions: Sequence[range], plan: Plan) -> Itera
 def _arrays(selected: Selected, piece: range, plan: Plan) -> Chunk:
     """Take what the listing knows about some positions of the view."""
     listing, view = selected.listing, selected.view
+    uids: Sequence[int]
+    email_ids: Sequence[int]
     if listing.uids is view.uids:
         cut = slice(piece.start, piece.stop)
+        uids, email_ids = listing.uids[cut], listing.email_ids[cut]
         return Chunk(
             range(piece.start + 1, piece.stop + 1),
-            listing.uids[cut],
-            listing.email_ids[cut],
+            uids,
+            email_ids,
+            listing.content_ids(uids, email_ids),
+            listing.thread_ids[cut],
             listing.received[cut],
             listing.sizes[cut],
         )
@@ -261,10 +287,13 @@ def _arrays(selected: Selected, piece: range, plan: Plan) -> Chunk:
     there = [(number, uid, index) for number, uid, index in rows if index is not None]
     plan.gone |= len(there) < len(rows)
     indexes = [index for _, _, index in there]
+    uids, email_ids = [uid for _, uid, _ in there], _picked(listing.email_ids, indexes)
     return Chunk(
         [number for number, _, _ in there],
-        [uid for _, uid, _ in there],
-        _picked(listing.email_ids, indexes),
+        uids,
+        email_ids,
+        listing.content_ids(uids, email_ids),
+        _picked(listing.thread_ids, indexes),
         _picked(listing.received, indexes),
         _picked(listing.sizes, indexes),
     )
@@ -276,11 +305,23 @@ def _picked(column: "array[int]", indexes: Iterable[int]) -> list[int]:
 
 async def _load(session: Session, chunk: Chunk, plan: Plan) -> Chunk:
     """Read what was stored about the messages of a chunk, and their octets when needed."""
-    account = session.open.account
+    selected = session.open
+    if plan.needs_saved:
+        saved = await messages.saved(
+            session.mail, selected.account, selected.mailbox_id, list(chunk.uids)
+        )
+        if len(saved) < len(chunk.uids):
+            plan.gone = True
+            chunk = _kept(chunk, [row for row, uid in enumerate(chunk.uids) if uid in saved])
+        chunk.saved = [saved[uid] for uid in chunk.uids]
+    if not plan.needs_emails:
+        return chunk
+    account = selected.account
     found = await messages.emails(session.mail, account, chunk.email_ids, header=plan.needs_headers)
     if any(email_id not in found for email_id in chunk.email_ids):
         plan.gone = True
-        chunk = _present(chunk, found.keys())
+        present = [row for row, email_id in enumerate(chunk.email_ids) if email_id in found]
+        chunk = _kept(chunk, present)
     chunk.emails = [found[EmailId(email_id)] for email_id in chunk.email_ids]
     if plan.needs_contents or plan.has_binary or not _STORED.isdisjoint(plan.attributes):
         chunk.envs = [Env.unpack(email.env) for email in chunk.emails]
@@ -295,19 +336,21 @@ async def _load(session: Session, chunk: Chunk, plan: Plan) -> Chunk:
     return chunk
 
 
-def _present(chunk: Chunk, email_ids: Iterable[int]) -> Chunk:
-    known = set(email_ids)
-    keep = [row for row, email_id in enumerate(chunk.email_ids) if email_id in known]
+def _kept(chunk: Chunk, rows: Sequence[int]) -> Chunk:
+    """Leave out what has left the mailbox meanwhile."""
 
     def kept(column: Sequence[int]) -> list[int]:
-        return [column[row] for row in keep]
+        return [column[row] for row in rows]
 
     return Chunk(
         kept(chunk.numbers),
         kept(chunk.uids),
         kept(chunk.email_ids),
+        kept(chunk.content_ids),
+        kept(chunk.thread_ids),
         kept(chunk.received),
         kept(chunk.sizes),
+        kept(chunk.saved) if chunk.saved else (),
     )
 
 
@@ -367,6 +410,10 @@ def _modseq_column(session: Session, selected: Selected, chunk: Chunk) -> Iterab
     return [1 if index is None else listing.modseqs[index] for index in indexes]
 
 
+def _ids(kind: IdKind, values: Iterable[int]) -> Iterable[bytes]:
+    return [id_text(kind, value).encode("ascii") for value in values]
+
+
 _Column = Callable[[Session, Selected, Chunk], Iterable[object]]
 _COLUMNS: dict[Attribute, _Column] = {
     Attribute.UID: lambda session, selected, chunk: chunk.uids,
@@ -384,6 +431,9 @@ _COLUMNS: dict[Attribute, _Column] = {
     Attribute.PREVIEW: lambda session, selected, chunk: [
         responses.string(env.preview[:PREVIEW_LIMIT].encode()) for env in chunk.envs
     ],
+    Attribute.EMAILID: lambda session, selected, chunk: _ids(IdKind.EMAIL, chunk.content_ids),
+    Attribute.THREADID: lambda session, selected, chunk: _ids(IdKind.THREAD, chunk.thread_ids),
+    Attribute.SAVEDATE: lambda session, selected, chunk: map(responses.date_time, chunk.saved),
 }
 
 

@@ -104,9 +104,7 @@ async def status(session: Session, command: Status) -> None:
     session.send(responses.status(place.path, numbers))
 
 
-async def _numbers(
-    session: Session, place: Place, items: Iterable[StatusItem]
-) -> list[tuple[bytes, int]]:
+async def _numbers(session: Session, place: Place, items: Iterable[StatusItem]) -> list[bytes]:
     mailbox = place.mailbox
     values = {
         StatusItem.MESSAGES: mailbox.total,
@@ -124,7 +122,12 @@ async def _numbers(
         values[StatusItem.RECENT] = await _count_recent(session, place)
     if StatusItem.DELETED_STORAGE in items:
         values[StatusItem.DELETED_STORAGE] = await _deleted_storage(session, place)
-    return [(item.value, values[item]) for item in items]
+    return [
+        responses.mailbox_id(mailbox.id)
+        if item is StatusItem.MAILBOXID
+        else b"%b %d" % (item.value, values[item])
+        for item in items
+    ]
 
 
 async def _deleted_storage(session: Session, place: Place) -> int:
@@ -144,8 +147,11 @@ async def _count_recent(session: Session, place: Place) -> int:
     return sum(uid >= first for uid in listing.uids[-(mailbox.uidnext - first) :])
 
 
-async def create(session: Session, command: Create) -> None:
-    """Make a mailbox and its missing parents (RFC 3501 §6.3.3), with a special use (RFC 6154)."""
+async def create(session: Session, command: Create) -> bytes:
+    """Make a mailbox and its missing parents (RFC 3501 §6.3.3), with a special use (RFC 6154).
+
+    Its id is told (RFC 8474 §4.1).
+    """
     role = None
     if command.uses:
         role = ASSIGNABLE.get(command.uses[0].lower())
@@ -153,11 +159,12 @@ async def create(session: Session, command: Create) -> None:
             raise Refused(b"USEATTR", "Special use is not supported")
     account, path = await access.new(session.mail, session.user, command.mailbox)
     try:
-        await mailboxes.create(session.mail, account, path, role)
+        made = await mailboxes.create(session.mail, account, path, role)
     except AlreadyExists:
         if role is not None and not await _exists(session, command.mailbox):
             raise Refused(b"USEATTR", "Another mailbox has that special use") from None
         raise
+    return responses.mailbox_id(made[-1].id)
 
 
 async def _exists(session: Session, path: str) -> bool:

@@ -9,7 +9,8 @@ from mailserver.imap.commands.search import Corpus, Seeker, saving, tell_extende
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.filters import Filter, Scope
 from mailserver.imap.protocol.multisearch import MultiSearch, correlator
-from mailserver.imap.protocol.search import IsRecent, Modified, Returns, Wanted, mentions
+from mailserver.imap.protocol.search import Returns, Wanted, mentions
+from mailserver.imap.protocol.search_keys import IsRecent, Modified
 from mailserver.imap.protocol.view import View
 from mailserver.imap.session import Session
 from mailserver.mail import access, listings, mailboxes

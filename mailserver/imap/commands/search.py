@@ -3,7 +3,7 @@
 import asyncio
 import operator
 from array import array
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -12,10 +12,21 @@ from typing import Any
 from mailserver.imap.commands.condstore import make_aware
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.search import (
+    Returns,
+    Search,
+    Wanted,
+    esearch,
+    mentions,
+    modseq_shown,
+    to_save,
+)
+from mailserver.imap.protocol.search_keys import (
     And,
     Everything,
+    HasEmailId,
     HasFlag,
     HasKeyword,
+    HasThreadId,
     InBody,
     InHeader,
     InText,
@@ -29,16 +40,10 @@ from mailserver.imap.protocol.search import (
     Or,
     Order,
     Received,
-    Returns,
-    Search,
+    Saved,
     Sent,
     Smaller,
-    Wanted,
     Younger,
-    esearch,
-    mentions,
-    modseq_shown,
-    to_save,
 )
 from mailserver.imap.protocol.sort import Sort
 from mailserver.imap.protocol.view import View
@@ -143,6 +148,8 @@ class Seeker:
         self.received_at = _column(listing.received, rows)
         self.emails = _column(listing.email_ids, rows)
         self.modseqs = _column(listing.modseqs, rows)
+        self._contents = listing.content_ids(self.uids, self.emails)
+        self._threads = _column(listing.thread_ids, rows)
         self._keywords = dict(listing.keywords)
 
     async def narrow(self, key: Key, candidates: list[int]) -> list[int]:
@@ -227,16 +234,23 @@ class Seeker:
 
     def received(self, key: Received, candidates: list[int]) -> list[int]:
         """Keep by INTERNALDATE, whose zone is UTC here."""
-        start, end = (
-            _milliseconds(key.day),
-            _milliseconds(key.day) + _DAY // timedelta(milliseconds=1),
-        )
-        stamps = self.received_at
-        if key.order is Order.BEFORE:
-            return [position for position in candidates if stamps[position] < start]
-        if key.order is Order.SINCE:
-            return [position for position in candidates if stamps[position] >= start]
-        return [position for position in candidates if start <= stamps[position] < end]
+        return _on_days(key.order, key.day, self.received_at, candidates)
+
+    async def saved(self, key: Saved, candidates: list[int]) -> list[int]:
+        """Keep by the day of saving; one that left meanwhile was saved on none (RFC 8514 §4.3)."""
+        session = self._session
+        uids = [self.uids[position] for position in candidates]
+        dates = await messages.saved(session.mail, self._account, self._mailbox, uids)
+        known = {p: dates[uid] for p, uid in zip(candidates, uids, strict=True) if uid in dates}
+        return _on_days(key.order, key.day, known, list(known))
+
+    def of_email(self, key: HasEmailId, candidates: list[int]) -> list[int]:
+        """Keep the messages of one content (RFC 8474 §6)."""
+        return [p for p in candidates if self._contents[p] == key.value]
+
+    def of_thread(self, key: HasThreadId, candidates: list[int]) -> list[int]:
+        """Keep the messages of one thread (RFC 8474 §6)."""
+        return [p for p in candidates if self._threads[p] == key.value]
 
     def older(self, key: Older, candidates: list[int]) -> list[int]:
         """Keep what came so many seconds ago or before."""
@@ -344,6 +358,19 @@ def _column(values: "array[int]", rows: Sequence[int | None]) -> Sequence[int]:
     return [0 if row is None else values[row] for row in rows]
 
 
+def _on_days(
+    order: Order, day: date, stamps: Sequence[int] | Mapping[int, int], candidates: list[int]
+) -> list[int]:
+    """Keep the positions whose stamps are before, on or since a day of UTC."""
+    start = _milliseconds(day)
+    end = start + _DAY // timedelta(milliseconds=1)
+    if order is Order.BEFORE:
+        return [position for position in candidates if stamps[position] < start]
+    if order is Order.SINCE:
+        return [position for position in candidates if stamps[position] >= start]
+    return [position for position in candidates if start <= stamps[position] < end]
+
+
 def _milliseconds(day: date) -> int:
     since = datetime.combine(day, time(), UTC) - datetime(1970, 1, 1, tzinfo=UTC)
     return since // timedelta(milliseconds=1)
@@ -361,7 +388,7 @@ def _cost(key: Key) -> int:
     """How dear a key is: arrays, then headers, then bodies."""
     if isinstance(key, InBody | InText):
         return 3
-    if isinstance(key, InHeader | Sent):
+    if isinstance(key, InHeader | Sent | Saved):
         return 2
     if isinstance(key, Not):
         return _cost(key.key)
@@ -382,6 +409,7 @@ _NARROWERS: dict[type, Callable[[Seeker, Any, list[int]], Awaitable[list[int]]]]
     Not: Seeker.inverse,
     Modified: Seeker.modified,
     Sent: Seeker.sent,
+    Saved: Seeker.saved,
     InHeader: Seeker.in_header,
     InBody: Seeker.in_body,
     InText: Seeker.in_text,
@@ -397,4 +425,6 @@ _TESTS: dict[type, Callable[[Seeker, Any, list[int]], list[int]]] = {
     Received: Seeker.received,
     Older: Seeker.older,
     Younger: Seeker.younger,
+    HasEmailId: Seeker.of_email,
+    HasThreadId: Seeker.of_thread,
 }

@@ -1,7 +1,7 @@
 """SELECT EXAMINE UNSELECT CLOSE."""
 
 from mailserver.imap.commands.condstore import resynchronize
-from mailserver.imap.protocol import flags
+from mailserver.imap.protocol import flags, responses
 from mailserver.imap.protocol.connection import Bare
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.select import Select
@@ -88,6 +88,7 @@ def _describe(session: Session, mailbox: Mailbox) -> int:
     session.untagged(b"OK [UIDVALIDITY %d] UIDs are valid" % mailbox.uidvalidity)
     uidnext = max(mailbox.uidnext, last + 1)
     session.untagged(b"OK [UIDNEXT %d] Predicted next UID" % uidnext)
+    session.untagged(b"OK [%b] Mailbox id" % responses.mailbox_id(mailbox.id))
     if session.condstore:
         session.untagged(b"OK [HIGHESTMODSEQ %d] Highest" % mailbox.modseq)
     return uidnext

@@ -26,6 +26,9 @@ class Attribute(Enum):
     BODYSTRUCTURE = b"BODYSTRUCTURE"
     MODSEQ = b"MODSEQ"
     PREVIEW = b"PREVIEW"  # RFC 8970
+    EMAILID = b"EMAILID"  # RFC 8474 §5.3
+    THREADID = b"THREADID"
+    SAVEDATE = b"SAVEDATE"  # RFC 8514 §4.2
 
 
 @dataclass(frozen=True, slots=True)

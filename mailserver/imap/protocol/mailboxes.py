@@ -22,6 +22,7 @@ class StatusItem(Enum):
     SIZE = b"SIZE"
     DELETED = b"DELETED"
     DELETED_STORAGE = b"DELETED-STORAGE"
+    MAILBOXID = b"MAILBOXID"  # RFC 8474 §4.3
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from mailserver.imap.protocol import utf7
 from mailserver.imap.protocol.cursor import MONTHS
-from mailserver.model import SPECIAL_USES, Role
+from mailserver.model import SPECIAL_USES, IdKind, MailboxId, Role, id_text
 
 CRLF = b"\r\n"
 DELIMITER = "/"
@@ -86,7 +86,12 @@ def mailbox_attributes(role: Role | None, *, has_children: bool) -> list[str]:
     return attributes
 
 
-def status(path: str, items: Sequence[tuple[bytes, int]]) -> bytes:
-    """Write a STATUS response."""
-    shown = b" ".join(b"%b %d" % item for item in items)
+def mailbox_id(mailbox: MailboxId) -> bytes:
+    """Write "MAILBOXID" SP "(" objectid ")": a response code, an item of STATUS (RFC 8474 §4)."""
+    return b"MAILBOXID (%b)" % id_text(IdKind.MAILBOX, mailbox).encode("ascii")
+
+
+def status(path: str, items: Sequence[bytes]) -> bytes:
+    """Write a STATUS response of items with their values."""
+    shown = b" ".join(items)
     return b"* STATUS %b (%b)\r\n" % (mailbox_name(path), shown)

@@ -4,160 +4,54 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from enum import Enum, Flag, auto
+from enum import Flag, auto
 
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.errors import BadCharset
 from mailserver.imap.protocol.modseq import mod_sequence
 from mailserver.imap.protocol.responses import string
+from mailserver.imap.protocol.search_keys import (
+    And,
+    Everything,
+    HasEmailId,
+    HasFlag,
+    HasKeyword,
+    HasThreadId,
+    InBody,
+    InHeader,
+    InText,
+    IsRecent,
+    Key,
+    Larger,
+    Messages,
+    Modified,
+    Not,
+    Older,
+    Or,
+    Order,
+    Received,
+    Saved,
+    Sent,
+    Smaller,
+    Younger,
+)
 from mailserver.imap.protocol.sequences import SequenceSet, compact
 from mailserver.mime import codec_of
-from mailserver.model import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN, flag_bit
+from mailserver.model import (
+    ANSWERED,
+    DELETED,
+    DRAFT,
+    FLAGGED,
+    SEEN,
+    IdKind,
+    flag_bit,
+    id_value,
+)
 
 MAX_DEPTH = 100  # nested NOT, OR and parentheses
 MAX_KEYS = 2000  # in one command
+_OBJECT_ID = re.compile(rb"[A-Za-z0-9_-]{1,255}")  # RFC 8474 §7
 _PARTIAL = re.compile(rb"(-?)([1-9]\d{0,9}):(-?)([1-9]\d{0,9})(?=[ )])")
-
-
-class Order(Enum):
-    """How a date or a size compares with the one given."""
-
-    BEFORE = -1
-    ON = 0
-    SINCE = 1  # on or after
-
-
-@dataclass(frozen=True, slots=True)
-class Everything:
-    """ALL."""
-
-
-@dataclass(frozen=True, slots=True)
-class Messages:
-    """A sequence set, or UID and a sequence set."""
-
-    messages: SequenceSet
-    by_uid: bool
-
-
-@dataclass(frozen=True, slots=True)
-class HasFlag:
-    """A flag with a bit."""
-
-    bit: int
-
-
-@dataclass(frozen=True, slots=True)
-class HasKeyword:
-    """A keyword without a bit, in lower case."""
-
-    keyword: str
-
-
-@dataclass(frozen=True, slots=True)
-class IsRecent:
-    """RECENT."""
-
-
-@dataclass(frozen=True, slots=True)
-class Larger:
-    """More octets than this."""
-
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Smaller:
-    """Fewer octets than this."""
-
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """INTERNALDATE against a day."""
-
-    order: Order
-    day: date
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """The Date field against a day; time and zone are disregarded."""
-
-    order: Order
-    day: date
-
-
-@dataclass(frozen=True, slots=True)
-class Older:
-    """INTERNALDATE at least so many seconds ago (RFC 5032 §2)."""
-
-    seconds: int
-
-
-@dataclass(frozen=True, slots=True)
-class Younger:
-    """INTERNALDATE at most so many seconds ago (RFC 5032 §2)."""
-
-    seconds: int
-
-
-@dataclass(frozen=True, slots=True)
-class Modified:
-    """A mod-sequence of at least this (RFC 7162 §3.1.5)."""
-
-    modseq: int
-
-
-@dataclass(frozen=True, slots=True)
-class InHeader:
-    """A header field that contains a text; an empty text asks only for the field."""
-
-    field: str  # lower case
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class InBody:
-    """A text anywhere in the body."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class InText:
-    """A text anywhere in header or body."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Not:
-    """What the key does not match."""
-
-    key: "Key"
-
-
-@dataclass(frozen=True, slots=True)
-class Or:
-    """What either key matches."""
-
-    left: "Key"
-    right: "Key"
-
-
-@dataclass(frozen=True, slots=True)
-class And:
-    """What all keys match."""
-
-    keys: tuple["Key", ...]
-
-
-Key = (
-    Everything | Messages | HasFlag | HasKeyword | IsRecent | Larger | Smaller | Received | Sent
-    | Older | Younger | Modified | InHeader | InBody | InText | Not | Or | And
-)  # fmt: skip
 
 
 class Wanted(Flag):
@@ -427,6 +321,11 @@ class _Reader:
             self.args.space()
         return Modified(mod_sequence(self.args))
 
+    def object_id(self, kind: IdKind) -> int | None:
+        """SP objectid."""
+        self.args.space()
+        return id_value(kind, self.args.match(_OBJECT_ID, "an object id").decode("ascii"))
+
     def uids(self) -> SequenceSet:
         """SP sequence-set."""
         self.args.space()
@@ -474,6 +373,10 @@ def _sent(order: Order) -> Callable[[_Reader], Key]:
     return lambda reader: Sent(order, reader.day())
 
 
+def _saved(order: Order) -> Callable[[_Reader], Key]:
+    return lambda reader: Saved(order, reader.day())
+
+
 _KEYS: dict[bytes, Callable[[_Reader], Key]] = {
     b"ALL": _always(Everything()),
     b"ANSWERED": _always(HasFlag(ANSWERED)),
@@ -502,6 +405,12 @@ _KEYS: dict[bytes, Callable[[_Reader], Key]] = {
     b"SENTBEFORE": _sent(Order.BEFORE),
     b"SENTON": _sent(Order.ON),
     b"SENTSINCE": _sent(Order.SINCE),
+    b"SAVEDBEFORE": _saved(Order.BEFORE),
+    b"SAVEDON": _saved(Order.ON),
+    b"SAVEDSINCE": _saved(Order.SINCE),
+    b"SAVEDATESUPPORTED": _always(Everything()),
+    b"EMAILID": lambda reader: HasEmailId(reader.object_id(IdKind.EMAIL)),
+    b"THREADID": lambda reader: HasThreadId(reader.object_id(IdKind.THREAD)),
     b"FROM": _in_header("from"),
     b"TO": _in_header("to"),
     b"CC": _in_header("cc"),

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from mailserver.imap.protocol.cursor import Cursor
-from mailserver.imap.protocol.search import Key, Returns, charset, return_options, search_keys
+from mailserver.imap.protocol.search import Returns, charset, return_options, search_keys
+from mailserver.imap.protocol.search_keys import Key
 
 MAX_CRITERIA = 20
 

@@ -9,7 +9,8 @@ from enum import Enum
 from typing import NamedTuple
 
 from mailserver.imap.protocol.cursor import Cursor
-from mailserver.imap.protocol.search import Key, charset, search_keys
+from mailserver.imap.protocol.search import charset, search_keys
+from mailserver.imap.protocol.search_keys import Key
 
 
 class Algorithm(Enum):

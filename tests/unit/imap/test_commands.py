@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mailserver.imap.commands import COMMANDS
 from mailserver.imap.protocol import fetch as fetch_wire
-from mailserver.imap.protocol import search
+from mailserver.imap.protocol import search_keys as search
 from mailserver.imap.protocol.append import (
     Append,
     BadUrl,
@@ -26,7 +26,8 @@ from mailserver.imap.protocol.fetch import Attribute, Fetch, Section
 from mailserver.imap.protocol.framing import Command, Framing
 from mailserver.imap.protocol.listing import List
 from mailserver.imap.protocol.mailboxes import Create, Listing, Rename, Status, StatusItem
-from mailserver.imap.protocol.search import And, HasFlag, InHeader, Messages, Not, Or, Search
+from mailserver.imap.protocol.search import Search
+from mailserver.imap.protocol.search_keys import And, HasFlag, InHeader, Messages, Not, Or
 from mailserver.imap.protocol.select import Select
 from mailserver.imap.protocol.sequences import SequenceSet
 from mailserver.imap.protocol.store import Expunge, Store

@@ -6,7 +6,8 @@ from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.filters import OF_SELECTED, Filter, Scope
 from mailserver.imap.protocol.multisearch import MultiSearch, correlator, parse_esearch
-from mailserver.imap.protocol.search import HasFlag, Returns, Search, Wanted
+from mailserver.imap.protocol.search import Returns, Search, Wanted
+from mailserver.imap.protocol.search_keys import HasFlag
 from mailserver.model import (
     ALL_RIGHTS,
     SEEN,

@@ -52,7 +52,7 @@ def test_dates_come_back(seconds: int) -> None:
 def test_lines() -> None:
     assert responses.status_line(b"a", b"OK", b"done", b"X 1") == b"a OK [X 1] done\r\n"
     assert responses.status_line(b"a", b"OK", b"done") == b"a OK done\r\n"
-    assert responses.status("a b", [(b"MESSAGES", 3)]) == b'* STATUS "a b" (MESSAGES 3)\r\n'
+    assert responses.status("a b", [b"MESSAGES 3"]) == b'* STATUS "a b" (MESSAGES 3)\r\n'
     assert responses.list_line(b"x", ["\\A", "\\B"]) == b'* LIST (\\A \\B) "/" x\r\n'
 
 

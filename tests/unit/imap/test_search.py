@@ -1,5 +1,7 @@
 """Return options, ESEARCH responses, SORT and THREAD as they are read and written."""
 
+from datetime import date
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,22 +9,28 @@ from hypothesis import strategies as st
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.errors import BadCharset, ProtocolError
 from mailserver.imap.protocol.search import (
-    Everything,
-    HasFlag,
-    Messages,
     Partial,
     Returns,
     Wanted,
-    Younger,
     esearch,
     parse_search,
     parse_uid_search,
     to_save,
 )
+from mailserver.imap.protocol.search_keys import (
+    Everything,
+    HasEmailId,
+    HasFlag,
+    HasThreadId,
+    Messages,
+    Order,
+    Saved,
+    Younger,
+)
 from mailserver.imap.protocol.sequences import SAVED
 from mailserver.imap.protocol.sort import Sort, SortKey, parse_sort
 from mailserver.imap.protocol.thread import Algorithm, Thread, parse_thread
-from mailserver.model import SEEN
+from mailserver.model import SEEN, IdKind, id_text
 
 
 def _cursor(text: bytes) -> Cursor:
@@ -39,6 +47,17 @@ def test_return_options() -> None:
     assert parse_search(_cursor(b" YOUNGER 5")).key == Younger(5)
 
 
+def test_object_ids_and_save_dates() -> None:
+    email = id_text(IdKind.EMAIL, 7).encode()
+    assert parse_search(_cursor(b" emailid " + email)).key == HasEmailId(7)
+    assert parse_search(_cursor(b" EMAILID " + email.upper())).key == HasEmailId(None)
+    assert parse_search(_cursor(b" THREADID " + email)).key == HasThreadId(None)
+    assert parse_search(_cursor(b" SAVEDBEFORE 1-Feb-2020")).key == Saved(
+        Order.BEFORE, date(2020, 2, 1)
+    )
+    assert parse_search(_cursor(b" SAVEDATESUPPORTED")).key == Everything()
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -52,6 +71,9 @@ def test_return_options() -> None:
         b" RETURN () ",
         b" OLDER 0",
         b" $1",
+        b" EMAILID a.b",
+        b" THREADID " + b"a" * 256,
+        b" SAVEDON x",
     ],
 )
 def test_what_is_no_search(text: bytes) -> None:
