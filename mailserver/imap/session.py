@@ -9,7 +9,7 @@ from mailserver.auth.credentials import Authenticator
 from mailserver.events import Subscription
 from mailserver.imap.protocol import flags
 from mailserver.imap.protocol.framing import Continuation, Framing, LineTooLong, Outcome
-from mailserver.imap.protocol.responses import status_line
+from mailserver.imap.protocol.responses import mailbox_name, status_line
 from mailserver.imap.protocol.sequences import compact
 from mailserver.imap.protocol.view import View
 from mailserver.mail import listings, mailboxes
@@ -216,6 +216,16 @@ class Session:
         """Whether the client takes VANISHED for EXPUNGE (RFC 7162 §3.2.10)."""
         return b"QRESYNC" in self.enabled
 
+    @property
+    def rev2(self) -> bool:
+        """Whether the client speaks IMAP4rev2; until it says so it is answered as by rev1."""
+        return b"IMAP4rev2" in self.enabled
+
+    @property
+    def utf8(self) -> bool:
+        """Whether names and quoted strings are UTF-8 (RFC 9051 §5.1, RFC 6855 §3)."""
+        return self.rev2 or b"UTF8=ACCEPT" in self.enabled
+
     # who and where ---------------------------------------------------------------------------
 
     @property
@@ -280,6 +290,10 @@ class Session:
         if data:
             self._output.append(data)
             self._pending += len(data)
+
+    def mailbox_name(self, path: str) -> bytes:
+        """Write the name of a mailbox as the client reads it."""
+        return mailbox_name(path, utf8=self.utf8)
 
     def untagged(self, text: bytes) -> None:
         """Queue one line of data."""
@@ -356,7 +370,8 @@ class Session:
             self.send(b"".join([b"* %d EXPUNGE\r\n" % number for number in update.expunged]))
         if update.exists is not None:
             self.untagged(b"%d EXISTS" % update.exists)
-            self.untagged(b"%d RECENT" % len(view.recent_positions()))
+            if not self.rev2:
+                self.untagged(b"%d RECENT" % len(view.recent_positions()))
         if listing.modseq > view.modseq:
             self._announce_flags(selected, known - len(update.expunged))
         if view.uids is listing.uids:
@@ -407,7 +422,7 @@ class Session:
         """Return the flags of one message as the client sees them."""
         bits = selected.listing.flags[index]
         keywords = selected.listing.keywords.get(uid, ())
-        recent = selected.view.is_recent(uid)
+        recent = not self.rev2 and selected.view.is_recent(uid)
         if keywords:
             return flags.render(bits, keywords, recent=recent)
         return (self.recent_flags_table if recent else self.flags_table)[bits]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mailserver.errors import Forbidden, NotFound
+from mailserver.imap.commands.mailboxes import tell_name
 from mailserver.imap.protocol.append import Append, BadUrl, NewMessage, Replace, Url
 from mailserver.imap.protocol.framing import LITERAL_LIMIT
 from mailserver.imap.protocol.sequences import compact, flatten
@@ -19,7 +20,10 @@ async def append(session: Session, command: Append) -> bytes:
     """
     mail = session.mail
     place = await _target(session, command.mailbox)
+    tell_name(session, command.mailbox, place.path, subscribed=place.subscribed)
     account, mailbox = place.account_id, place.mailbox.id
+    # QUIRK(mbsync, offlineimap): copy mail with 8-bit header fields as it is; RFC 6855 §4 wants it
+    # refused, and so lost, without ENABLE UTF8=ACCEPT
     incoming = await _incoming(session, command.messages)
     if len(incoming) > 1:
         stored = await delivery.accept_together(mail, account, mailbox, incoming)

@@ -35,6 +35,7 @@ def _offers_tls(session: Session) -> bool:
 
 CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"IMAP4rev1", _always),
+    (b"IMAP4rev2", _always),
     (b"LITERAL+", _always),
     (b"SASL-IR", _always),
     (b"ID", _always),
@@ -45,6 +46,7 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"AUTH=SCRAM-SHA-256", _may_log_in),
     (b"AUTH=PLAIN", _may_log_in),
     (b"AUTH=LOGIN", _may_log_in),
+    (b"UTF8=ACCEPT", _always),
     (b"COMPRESS=DEFLATE", _after_login),
     (b"IDLE", _always),
     (b"NAMESPACE", _always),
@@ -82,7 +84,7 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"OBJECTID", _always),
     (b"SAVEDATE", _always),
 )
-ENABLEABLE = frozenset({b"CONDSTORE", b"QRESYNC"})
+ENABLEABLE = (b"CONDSTORE", b"QRESYNC", b"IMAP4rev2", b"UTF8=ACCEPT")
 
 
 def capability_list(session: Session) -> bytes:

@@ -73,7 +73,7 @@ async def end_compression(session: Session) -> None:
 
 async def enable(session: Session, command: Enable) -> None:
     """Switch on what the client is ready for and the server has (RFC 5161 §3.1)."""
-    known = [name for name in dict.fromkeys(command.capabilities) if name in ENABLEABLE]
+    known = [name for name in ENABLEABLE if name.upper() in command.capabilities]
     session.untagged(b" ".join([b"ENABLED", *known]))
     if b"CONDSTORE" in known or b"QRESYNC" in known:
         await make_aware(session)

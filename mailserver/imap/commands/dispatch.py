@@ -63,7 +63,7 @@ async def respond(session: Session, event: Outcome) -> bool:
 
 
 async def _command(session: Session, command: Command) -> bool:
-    cursor = Cursor(command.parts)
+    cursor = Cursor(command.parts, utf8=session.utf8)
     tag, name = b"*", b""
     loop = asyncio.get_running_loop()
     started = loop.time()

@@ -386,7 +386,7 @@ def _flags_column(session: Session, selected: Selected, chunk: Chunk) -> Iterabl
     start, stop = chunk.numbers.start - 1, chunk.numbers.stop - 1
     table = session.flags_table
     column = [table[bits] for bits in listing.flags[start:stop]]
-    for span in view.recent_spans():
+    for span in () if session.rev2 else view.recent_spans():
         table = session.recent_flags_table
         for position in range(max(span.start, start), min(span.stop, stop)):
             column[position - start] = table[listing.flags[position]]

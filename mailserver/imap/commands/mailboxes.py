@@ -38,24 +38,24 @@ async def list_mailboxes(session: Session, command: List) -> None:
         names = [name.lower() for name in command.metadata]
         annotations = await metadata.of_all_mailboxes(session.mail, session.account, names)
     for match in choose(command, found):
-        place = match.place
+        place, name = match.place, session.mailbox_name(match.path)
         numbers = b""
         if command.status and match.selected and place is not None:
             try:
                 shown = await _numbers(session, place, command.status)
             except NotFound:  # it was deleted after it was found
                 continue
-            numbers = responses.status(match.path, shown)
-        session.send(_list_line(command, match))
+            numbers = responses.status(name, shown)
+        session.send(_list_line(command, match, name))
         session.send(numbers)
         if command.metadata and match.selected and place is not None:
             values = annotations.get(place.mailbox.id, {})
-            told = [(name, values.get(name.lower())) for name in command.metadata]
-            session.send(metadata_response(match.path, told))
+            told = [(entry, values.get(entry.lower())) for entry in command.metadata]
+            session.send(metadata_response(name, told))
         await session.relieve()
 
 
-def _list_line(command: List, match: Match) -> bytes:
+def _list_line(command: List, match: Match, name: bytes) -> bytes:
     place = match.place
     role = place.role if place is not None else None
     attributes = responses.mailbox_attributes(role, has_children=match.has_children)
@@ -63,7 +63,6 @@ def _list_line(command: List, match: Match) -> bytes:
         attributes += ["\\NonExistent", "\\Noselect"]  # the second for RFC 3501
     elif place.subscribed and command.shows_subscribed:
         attributes.append("\\Subscribed")
-    name = responses.mailbox_name(match.path)
     return responses.list_line(name, attributes, child_info=match.child_info)
 
 
@@ -77,7 +76,7 @@ async def list_subscribed(session: Session, command: Listing) -> None:
     found = await access.visible(session.mail, session.user)
     for path, subscribed in _subscribed(found, command.reference + command.pattern):
         attributes = [] if subscribed else ["\\Noselect"]
-        session.send(responses.list_line(responses.mailbox_name(path), attributes, b"LSUB"))
+        session.send(responses.list_line(session.mailbox_name(path), attributes, b"LSUB"))
 
 
 def _subscribed(found: Iterable[Place], pattern: str) -> list[tuple[str, bool]]:
@@ -101,7 +100,7 @@ async def status(session: Session, command: Status) -> None:
     """Tell numbers about a mailbox without opening it (RFC 3501 §6.3.10)."""
     place = await access.find(session.mail, session.user, command.mailbox, Right.READ)
     numbers = await _numbers(session, place, command.items)
-    session.send(responses.status(place.path, numbers))
+    session.send(responses.status(session.mailbox_name(place.path), numbers))
 
 
 async def _numbers(session: Session, place: Place, items: Iterable[StatusItem]) -> list[bytes]:
@@ -164,6 +163,8 @@ async def create(session: Session, command: Create) -> bytes:
         if role is not None and not await _exists(session, command.mailbox):
             raise Refused(b"USEATTR", "Another mailbox has that special use") from None
         raise
+    target = mailboxes.normal_path(command.mailbox)
+    tell_name(session, command.mailbox, target, subscribed=made[-1].subscribed)
     return responses.mailbox_id(made[-1].id)
 
 
@@ -181,6 +182,8 @@ async def delete(session: Session, command: Named) -> None:
     await mailboxes.delete(session.mail, place.account_id, place.mailbox.path)
     if session.selected is not None and session.selected.mailbox_id == place.mailbox.id:
         session.unselect()
+    if session.rev2 and command.mailbox != place.path:
+        _tell_old_name(session, command.mailbox, place.path, "\\NonExistent")
 
 
 async def rename(session: Session, command: Rename) -> None:
@@ -189,7 +192,28 @@ async def rename(session: Session, command: Rename) -> None:
     account, path = await access.new(session.mail, session.user, command.new)
     if account != place.account_id:
         raise Refused(b"CANNOT", "A mailbox stays with its owner")
-    await mailboxes.rename(session.mail, account, place.mailbox.path, path)
+    renamed = await mailboxes.rename(session.mail, account, place.mailbox.path, path)
+    target = mailboxes.normal_path(command.new)
+    if session.rev2 and (command.mailbox, command.new) != (place.path, target):
+        _tell_old_name(session, command.mailbox, target, *_subscription(renamed.subscribed))
+
+
+def tell_name(session: Session, given: str, path: str, *, subscribed: bool) -> None:
+    """Tell a client of rev2 what a mailbox is called that it called otherwise.
+
+    RFC 9051 §6.3.9.7; a client of rev1 expects no LIST that it did not ask for.
+    """
+    if session.rev2 and given != path:
+        _tell_old_name(session, given, path, *_subscription(subscribed))
+
+
+def _subscription(subscribed: bool) -> tuple[str, ...]:
+    return ("\\Subscribed",) if subscribed else ()
+
+
+def _tell_old_name(session: Session, given: str, path: str, *attributes: str) -> None:
+    name, old_name = session.mailbox_name(path), session.mailbox_name(given)
+    session.send(responses.list_line(name, attributes, old_name=old_name))
 
 
 async def subscribe(session: Session, command: Named) -> None:

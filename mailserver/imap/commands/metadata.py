@@ -20,7 +20,7 @@ async def get_metadata(session: Session, command: GetMetadata) -> bytes | None:
         shown = [(name, value) for name, value in found if value is None or len(value) <= limit]
         longest = max((len(value) for _, value in found if value is not None), default=0)
     if shown:
-        session.send(wire.metadata(path, shown))
+        session.send(wire.metadata(session.mailbox_name(path), shown))
     if limit is not None and longest > limit:
         return b"METADATA LONGENTRIES %d" % longest
     return None

@@ -5,7 +5,13 @@ from dataclasses import replace
 
 from mailserver.errors import Forbidden, Invalid, NotFound
 from mailserver.imap.commands.condstore import make_aware
-from mailserver.imap.commands.search import Corpus, Seeker, saving, tell_extended
+from mailserver.imap.commands.search import (
+    Corpus,
+    Seeker,
+    demand_no_charset,
+    saving,
+    tell_extended,
+)
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.filters import Filter, Scope
 from mailserver.imap.protocol.multisearch import MultiSearch, correlator
@@ -22,6 +28,7 @@ async def esearch(session: Session, command: MultiSearch) -> None:
     if command.needs_selected and session.selected is None:
         raise ProtocolError("No mailbox is selected")
     search = command.search
+    demand_no_charset(session, search)
     returns = search.returns or Returns(Wanted.ALL)
     if mentions(search.key, Modified):
         await make_aware(session)
@@ -31,7 +38,9 @@ async def esearch(session: Session, command: MultiSearch) -> None:
             seeker = Seeker(session, corpus)
             found = await seeker.narrow(search.key, list(range(len(seeker.uids))))
             if found or Wanted.SAVE in returns.wanted:
-                named, where = replace(search, returns=returns), correlator(place)
+                name = session.mailbox_name(place.path)
+                where = correlator(name, place.mailbox.uidvalidity)
+                named = replace(search, returns=returns)
                 tell_extended(session, named, seeker, found, place=where, silent=not found)
             await session.relieve()
 

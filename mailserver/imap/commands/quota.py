@@ -22,7 +22,7 @@ async def get_quota_root(session: Session, command: GetQuotaRoot) -> None:
     path = mailboxes.normal_path(command.mailbox)
     used, limit = await quota.storage(session.mail, session.account)
     if limit is None:
-        session.send(wire.quota_root(path))
+        session.send(wire.quota_root(session.mailbox_name(path)))
         return
-    session.send(wire.quota_root(path, ROOT))
+    session.send(wire.quota_root(session.mailbox_name(path), ROOT))
     session.send(wire.quota(ROOT, used, limit))

@@ -5,7 +5,7 @@ import operator
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -60,12 +60,21 @@ _DAY = timedelta(days=1)
 
 async def search(session: Session, command: Search) -> None:
     """Tell which messages match (RFC 3501 §6.4.4); the response comes also when none does."""
+    demand_no_charset(session, command)
+    if session.rev2 and command.returns is None:
+        command = replace(command, returns=Returns(Wanted.ALL))  # RFC 9051 §6.4.4
     if mentions(command.key, Modified):
         await make_aware(session)
     async with saving(session, command.returns):
         seeker = Seeker(session)
         found = await seeker.narrow(command.key, list(range(len(seeker.uids))))
     tell(session, command, b"SEARCH", seeker, found)
+
+
+def demand_no_charset(session: Session, command: Search) -> None:
+    """Refuse a charset where all strings are UTF-8 (RFC 6855 §3)."""
+    if command.names_charset and b"UTF8=ACCEPT" in session.enabled:
+        raise ProtocolError("Strings are UTF-8, no charset can be named")
 
 
 @asynccontextmanager

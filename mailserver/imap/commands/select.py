@@ -9,7 +9,7 @@ from mailserver.imap.protocol.view import View, first_unseen
 from mailserver.imap.session import Selected, Session
 from mailserver.mail import access, listings, mailboxes, messages
 from mailserver.mail.listings import Listing
-from mailserver.model import SEEN, Mailbox, Right
+from mailserver.model import SEEN, SPECIAL_USES, Mailbox, Place, Right
 
 
 async def select(session: Session, command: Select) -> bytes:
@@ -48,6 +48,8 @@ async def _open(session: Session, command: Select, *, read_only: bool) -> bytes:
     selected.complete = listing.modseq
     session.select(selected)
     uidnext = _describe(session, mailbox)
+    if session.rev2:
+        _name(session, command.mailbox, place)
     resync = command.resync
     if resync is not None and resync.uidvalidity == mailbox.uidvalidity:
         try:
@@ -81,8 +83,9 @@ def _describe(session: Session, mailbox: Mailbox) -> int:
     unseen = first_unseen(listing.flags, SEEN)
     session.untagged(b"FLAGS (%b)" % shown)
     session.untagged(b"%d EXISTS" % view.count)
-    session.untagged(b"%d RECENT" % len(view.recent_positions()))
-    if unseen is not None:
+    if not session.rev2:
+        session.untagged(b"%d RECENT" % len(view.recent_positions()))
+    if unseen is not None and not session.rev2:
         session.untagged(b"OK [UNSEEN %d] First unseen message" % unseen)
     session.untagged(b"OK [PERMANENTFLAGS (%b)] Flags that are kept" % permanent)
     session.untagged(b"OK [UIDVALIDITY %d] UIDs are valid" % mailbox.uidvalidity)
@@ -92,6 +95,16 @@ def _describe(session: Session, mailbox: Mailbox) -> int:
     if session.condstore:
         session.untagged(b"OK [HIGHESTMODSEQ %d] Highest" % mailbox.modseq)
     return uidnext
+
+
+def _name(session: Session, given: str, place: Place) -> None:
+    """Tell how the opened mailbox is called, and what the client called it (RFC 9051 §6.3.2)."""
+    attributes = ["\\Subscribed"] if place.subscribed else []
+    if place.role in SPECIAL_USES:
+        attributes.append(SPECIAL_USES[place.role])
+    old_name = session.mailbox_name(given) if given != place.path else None
+    name = session.mailbox_name(place.path)
+    session.send(responses.list_line(name, attributes, old_name=old_name))
 
 
 async def unselect(session: Session, command: Bare) -> None:

@@ -129,6 +129,8 @@ def _message(args: Cursor) -> NewMessage:
     parts: tuple[Part, ...]
     if args.take(b"CATENATE "):
         parts = tuple(args.parenthesized(lambda: _part(args)))
+    elif args.take(b"UTF8 "):
+        parts = (_utf8(args),)
     else:
         parts = (args.literal(),)
     # QUIRK(several): \Recent among the flags of a copied message is dropped, not refused
@@ -137,14 +139,24 @@ def _message(args: Cursor) -> NewMessage:
 
 
 def _part(args: Cursor) -> Part:
-    """Read cat-part = "TEXT" SP literal / "URL" SP astring."""
+    """Read cat-part = "TEXT" SP literal / "URL" SP astring / utf8-literal."""
     kind = args.word()
     args.space()
     if kind == b"TEXT":
         return args.literal()
+    if kind == b"UTF8":
+        return _utf8(args)
     if kind != b"URL":
         args.fail("Expected TEXT or URL")
     return parse_url(args.astring())
+
+
+def _utf8(args: Cursor) -> bytes:
+    """Read what is in utf8-literal = "UTF8" SP "(" literal8 ")" (RFC 6855 §4)."""
+    args.expect(b"(")
+    octets = args.literal()
+    args.expect(b")")
+    return octets
 
 
 def parse_url(text: bytes) -> Url | BadUrl:

@@ -38,11 +38,16 @@ _DATE_TIME = re.compile(
 
 
 class Cursor:
-    """A position in a command as framing delivers it: text, literal, text, ..."""
+    """A position in a command as framing delivers it: text, literal, text, ...
 
-    __slots__ = ("_part", "_parts", "_position", "_text")
+    With `utf8` mailbox names and quoted strings are UTF-8 (RFC 9051 §5.1, RFC 6855 §3); without it
+    names are modified UTF-7 and strings are octets.
+    """
 
-    def __init__(self, parts: tuple[bytes, ...]) -> None:
+    __slots__ = ("_part", "_parts", "_position", "_text", "_utf8")
+
+    def __init__(self, parts: tuple[bytes, ...], *, utf8: bool = False) -> None:
+        self._utf8 = utf8
         self._parts = parts
         self._part = 0
         self._text = parts[0]
@@ -130,7 +135,15 @@ class Cursor:
         found = self._match(_QUOTED)
         if found is None:
             self.fail("Expected a string")
+        if self._utf8 and not found[1].isascii():
+            self._decoded(found[1])
         return _ESCAPED.sub(rb"\1", found[1])
+
+    def _decoded(self, octets: bytes) -> str:
+        try:
+            return octets.decode("utf-8")
+        except UnicodeDecodeError:
+            self.fail("Text is not UTF-8")
 
     def nstring(self) -> bytes | None:
         """Nstring = string / nil."""
@@ -190,8 +203,11 @@ class Cursor:
         return self.parenthesized(self.flag, allow_empty=True)
 
     def mailbox(self) -> str:
-        """Mailbox = "INBOX" / astring, decoded from modified UTF-7."""
-        name = utf7.decode(self.astring())
+        """Mailbox = "INBOX" / astring, decoded."""
+        return self._name(self.astring())
+
+    def _name(self, octets: bytes) -> str:
+        name = self._decoded(octets) if self._utf8 else utf7.decode(octets)
         if len(name) > MAX_MAILBOX:
             self.fail("Mailbox name is too long")
         return name
@@ -201,12 +217,9 @@ class Cursor:
         found = self._match(_LIST_MAILBOX)
         octets = found[0] if found else self.string()
         try:
-            pattern = utf7.decode(octets)
+            return self._name(octets)
         except BadName:
             return None
-        if len(pattern) > MAX_MAILBOX:
-            self.fail("Mailbox pattern is too long")
-        return pattern
 
     def date(self) -> date:
         """Date = date-text / DQUOTE date-text DQUOTE."""

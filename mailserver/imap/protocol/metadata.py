@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mailserver.imap.protocol.cursor import Cursor
-from mailserver.imap.protocol.responses import astring, literal, mailbox_name, string
+from mailserver.imap.protocol.responses import astring, literal, string
 
 MAX_NAME = 255  # octets of the name of an entry
 MAX_ENTRIES = 100  # in one command
@@ -127,12 +127,12 @@ def chosen(command: GetMetadata, values: Mapping[str, bytes]) -> list[tuple[str,
     return list(found.values())
 
 
-def metadata(path: str, values: Iterable[tuple[str, bytes | None]]) -> bytes:
-    """Write a METADATA response; the empty path is the server."""
+def metadata(name: bytes, values: Iterable[tuple[str, bytes | None]]) -> bytes:
+    """Write a METADATA response for a mailbox; the empty name is the server."""
     shown = b" ".join(
-        b"%b %b" % (astring(name.encode("ascii")), _value(value)) for name, value in values
+        b"%b %b" % (astring(entry.encode("ascii")), _value(value)) for entry, value in values
     )
-    return b"* METADATA %b (%b)\r\n" % (mailbox_name(path), shown)
+    return b"* METADATA %b (%b)\r\n" % (name, shown)
 
 
 def _value(value: bytes | None) -> bytes:

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.filters import Filter, Scope, filter_mailboxes
-from mailserver.imap.protocol.responses import mailbox_name
 from mailserver.imap.protocol.search import Search, Wanted, parse_uid_search
-from mailserver.model import Place
 
 SELECTED_ONLY: tuple[Filter, ...] = (Filter(Scope.SELECTED),)
 _SCOPES = frozenset(Scope) - {Scope.SELECTED_DELAYED}
@@ -43,6 +41,6 @@ def parse_esearch(args: Cursor) -> MultiSearch:
     return MultiSearch(places, search)
 
 
-def correlator(place: Place) -> bytes:
+def correlator(name: bytes, uidvalidity: int) -> bytes:
     """Write what tells in which mailbox something was found, after the TAG."""
-    return b" MAILBOX %b UIDVALIDITY %d" % (mailbox_name(place.path), place.mailbox.uidvalidity)
+    return b" MAILBOX %b UIDVALIDITY %d" % (name, uidvalidity)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mailserver.imap.protocol.cursor import Cursor
-from mailserver.imap.protocol.responses import mailbox_name, string
+from mailserver.imap.protocol.responses import string
 
 UNIT = 1024  # octets, RFC 9208 §5.1
 
@@ -43,6 +43,6 @@ def quota(root: bytes, used: int, limit: int) -> bytes:
     return b"* QUOTA %b (STORAGE %d %d)\r\n" % (string(root), -(-used // UNIT), limit // UNIT)
 
 
-def quota_root(path: str, *roots: bytes) -> bytes:
+def quota_root(name: bytes, *roots: bytes) -> bytes:
     """Write a QUOTAROOT response."""
-    return b"* QUOTAROOT %b\r\n" % b" ".join([mailbox_name(path), *map(string, roots)])
+    return b"* QUOTAROOT %b\r\n" % b" ".join([name, *map(string, roots)])

@@ -39,9 +39,11 @@ def astring(octets: bytes) -> bytes:
     return string(octets)
 
 
-def mailbox_name(path: str) -> bytes:
-    """Write a mailbox name in modified UTF-7."""
-    return astring(utf7.encode(path))
+def mailbox_name(path: str, *, utf8: bool) -> bytes:
+    """Write a mailbox name: in UTF-8 when the client has enabled that, else in modified UTF-7."""
+    if not utf8 or (path.isascii() and "&" not in path):
+        return astring(utf7.encode(path))
+    return b'"%b"' % path.replace("\\", "\\\\").replace('"', '\\"').encode()
 
 
 def status_line(tag: bytes, status: bytes, text: bytes, code: bytes | None = None) -> bytes:
@@ -70,11 +72,22 @@ def date_time(milliseconds: int) -> bytes:
 
 
 def list_line(
-    name: bytes, attributes: Iterable[str], word: bytes = b"LIST", *, child_info: bool = False
+    name: bytes,
+    attributes: Iterable[str],
+    word: bytes = b"LIST",
+    *,
+    child_info: bool = False,
+    old_name: bytes | None = None,
 ) -> bytes:
-    """Write one LIST or LSUB response; with CHILDINFO something below is subscribed (RFC 5258)."""
+    """Write one LIST or LSUB response.
+
+    CHILDINFO: something below is subscribed (RFC 5258); OLDNAME: how the client called it, or how
+    it was called before (RFC 9051 §6.3.9.7).
+    """
     shown = " ".join(attributes).encode("ascii")
     extended = b' ("CHILDINFO" ("SUBSCRIBED"))' if child_info else b""
+    if old_name is not None:
+        extended = b' ("OLDNAME" (%b))' % old_name
     return b'* %b (%b) "/" %b%b\r\n' % (word, shown, name, extended)
 
 
@@ -91,7 +104,7 @@ def mailbox_id(mailbox: MailboxId) -> bytes:
     return b"MAILBOXID (%b)" % id_text(IdKind.MAILBOX, mailbox).encode("ascii")
 
 
-def status(path: str, items: Sequence[bytes]) -> bytes:
+def status(name: bytes, items: Sequence[bytes]) -> bytes:
     """Write a STATUS response of items with their values."""
     shown = b" ".join(items)
-    return b"* STATUS %b (%b)\r\n" % (mailbox_name(path), shown)
+    return b"* STATUS %b (%b)\r\n" % (name, shown)

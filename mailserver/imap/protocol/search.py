@@ -96,6 +96,7 @@ class Search:
     key: Key
     by_uid: bool
     returns: Returns | None = None
+    names_charset: bool = False
 
 
 def parse_search(args: Cursor) -> Search:
@@ -116,10 +117,11 @@ def _search(args: Cursor, *, by_uid: bool) -> Search:
     returns = return_options(args)
     # QUIRK(several): 8-bit text without a charset is UTF-8
     encoding = "utf-8"
-    if args.take(b"CHARSET "):
+    names_charset = args.take(b"CHARSET ")
+    if names_charset:
         encoding = charset(args, returns)
         args.space()
-    return Search(search_keys(args, encoding), by_uid, returns)
+    return Search(search_keys(args, encoding), by_uid, returns, names_charset)
 
 
 def charset(args: Cursor, returns: Returns | None) -> str:

@@ -81,6 +81,11 @@ GOOD = [
         ),
     ),
     (b"APPEND x (\\Recent) {1+}\r\n\0", Append("x", (NewMessage(Flags(), None, (b"\0",)),))),
+    (b"APPEND x UTF8 (~{2+}\r\nab)", Append("x", (NewMessage(Flags(), None, (b"ab",)),))),
+    (
+        b"APPEND x CATENATE (TEXT {1+}\r\na UTF8 (~{1+}\r\nb))",
+        Append("x", (NewMessage(Flags(), None, (b"a", b"b")),)),
+    ),
     (b"APPEND x {0+}\r\n", Append("x", (NewMessage(Flags(), None, (b"",)),))),
     (
         b"APPEND x {1+}\r\na (\\Seen) {1+}\r\nb",
@@ -146,7 +151,7 @@ GOOD = [
     ),
     (
         b"SEARCH CHARSET utf-8 OR (SEEN) SUBJECT {2+}\r\n\xc3\xbc",
-        Search(Or(HasFlag(SEEN), InHeader("subject", "ü")), by_uid=False),
+        Search(Or(HasFlag(SEEN), InHeader("subject", "ü")), by_uid=False, names_charset=True),
     ),
     (
         b'SEARCH SENTON "1-Feb-1994"',
@@ -171,6 +176,9 @@ BAD = [
     b'APPEND x "01-Feb-1994 21:52:25 -2500" {1+}\r\nx',
     b'APPEND x "01-Feb-0000 21:52:25 +0000" {1+}\r\nx',
     b"APPEND x (\\Seen)",
+    b"APPEND x UTF8 {1+}\r\na",
+    b"APPEND x UTF8 (~{1+}\r\na",
+    b'APPEND x UTF8 ("a")',
     b"APPEND x text",
     b"STORE 1 FLAGS",
     b"STORE 1 FLAG (\\Seen)",
@@ -336,3 +344,30 @@ def test_an_imap_url_names_a_part_of_a_message() -> None:
 )
 def test_what_names_no_message_is_a_bad_url(text: bytes) -> None:
     assert parse_url(text) == BadUrl(text)
+
+
+def _utf8(line: bytes) -> Cursor:
+    framing = Framing()
+    framing.feed(line + b"\r\n")
+    event = framing.command()
+    assert isinstance(event, Command)
+    return Cursor(event.parts, utf8=True)
+
+
+def test_names_are_utf8_when_the_client_enabled_it() -> None:
+    for line, name in [
+        ('"Entwürfe"', "Entwürfe"),
+        ('"&"', "&"),
+        ("a&b", "a&b"),
+        ("Entw&APw-rfe", "Entw&APw-rfe"),
+        ('"a\\"ü"', 'a"ü'),
+        ("{3+}\r\naü", "aü"),
+    ]:
+        assert _utf8(line.encode()).mailbox() == name
+        assert _utf8(line.encode()).list_mailbox() == name
+
+
+@pytest.mark.parametrize("line", [b'"\xff"', b'"\xc3"', b"{1+}\r\n\xff", b'"\xed\xa0\x80"'])
+def test_what_is_not_utf8_is_refused(line: bytes) -> None:
+    with pytest.raises(ProtocolError, match="UTF-8"):
+        _utf8(line).mailbox()

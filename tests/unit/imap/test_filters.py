@@ -115,4 +115,4 @@ def test_what_is_no_esearch(text: bytes) -> None:
 
 
 def test_correlator() -> None:
-    assert correlator(_place("a b")) == b' MAILBOX "a b" UIDVALIDITY 503'
+    assert correlator(b'"a b"', 503) == b' MAILBOX "a b" UIDVALIDITY 503'

@@ -83,7 +83,7 @@ def test_depth(wanted: str, depth: int, names: list[str]) -> None:
 
 @given(st.none() | st.binary(max_size=30) | st.just(b"a\0b"))
 def test_values_come_back(value: bytes | None) -> None:
-    said = metadata.metadata("a b", [(COMMENT, value)])
+    said = metadata.metadata(b'"a b"', [(COMMENT, value)])
     assert said.startswith(b'* METADATA "a b" (/shared/comment ')
     framing = Framing()
     framing.feed(re.sub(rb"\{(\d+)\}\r\n", rb"{\1+}\r\n", said, count=1))

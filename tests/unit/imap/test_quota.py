@@ -28,5 +28,5 @@ def test_octets_become_units(used: int, limit: int, shown: bytes) -> None:
 
 
 def test_roots() -> None:
-    assert quota.quota_root("a b", b"", b'x"') == b'* QUOTAROOT "a b" "" "x\\""\r\n'
-    assert quota.quota_root("INBOX") == b"* QUOTAROOT INBOX\r\n"
+    assert quota.quota_root(b'"a b"', b"", b'x"') == b'* QUOTAROOT "a b" "" "x\\""\r\n'
+    assert quota.quota_root(b"INBOX") == b"* QUOTAROOT INBOX\r\n"

@@ -52,8 +52,10 @@ def test_dates_come_back(seconds: int) -> None:
 def test_lines() -> None:
     assert responses.status_line(b"a", b"OK", b"done", b"X 1") == b"a OK [X 1] done\r\n"
     assert responses.status_line(b"a", b"OK", b"done") == b"a OK done\r\n"
-    assert responses.status("a b", [b"MESSAGES 3"]) == b'* STATUS "a b" (MESSAGES 3)\r\n'
+    assert responses.status(b'"a b"', [b"MESSAGES 3"]) == b'* STATUS "a b" (MESSAGES 3)\r\n'
     assert responses.list_line(b"x", ["\\A", "\\B"]) == b'* LIST (\\A \\B) "/" x\r\n'
+    renamed = responses.list_line(b"New", [], old_name=b"Old")
+    assert renamed == b'* LIST () "/" New ("OLDNAME" (Old))\r\n'
 
 
 def test_flags() -> None:
@@ -96,9 +98,34 @@ def test_a_hostile_pattern_costs_little() -> None:
     assert matches("a" * 500)
 
 
+def test_names_in_both_encodings() -> None:
+    for path, old, new in [
+        ("Entwürfe", b"Entw&APw-rfe", '"Entwürfe"'.encode()),
+        ("a&b", b"a&-b", b'"a&b"'),
+        ("plain", b"plain", b"plain"),
+        ("two words", b'"two words"', b'"two words"'),
+        ('ü"\\', b'"&APw-\\"\\\\"', '"ü\\"\\\\"'.encode()),
+    ]:
+        assert responses.mailbox_name(path, utf8=False) == old
+        assert responses.mailbox_name(path, utf8=True) == new
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"])), st.booleans())
+def test_a_name_that_was_told_is_read_as_the_same(path: str, utf8: bool) -> None:
+    told = responses.mailbox_name(path, utf8=utf8)
+    framing = Framing()
+    framing.feed(b"LIST %b\r\n" % re.sub(rb"\A\{(\d+)\}", rb"{\1+}", told))
+    event = framing.command()
+    assert isinstance(event, Command)
+    cursor = Cursor(event.parts, utf8=utf8)
+    cursor.atom()
+    cursor.space()
+    assert cursor.mailbox() == path
+    cursor.end()
+
+
 def test_mailboxes() -> None:
     shown = responses.mailbox_attributes(Role.DRAFTS, has_children=False)
     assert shown == ["\\HasNoChildren", "\\Drafts"]
     assert responses.mailbox_attributes(None, has_children=True) == ["\\HasChildren"]
-    assert responses.mailbox_name("Entwürfe") == b"Entw&APw-rfe"
     assert responses.untagged(b"1 EXISTS") == b"* 1 EXISTS\r\n"
