@@ -53,6 +53,7 @@ class Spec:
     states: State
     may_expunge: bool = True  # EXPUNGE may be announced at its end (RFC 3501 §7.4.1)
     ask: bool = False  # look for changes at its end even without a hint
+    announces: bool = True  # what changed is told at its end; SELECT told how all is already
     then: Callable[[Session], Awaitable[None]] | None = None  # what follows its OK on the wire
 
 
@@ -91,8 +92,8 @@ COMMANDS: dict[bytes, Spec] = {
     b"GETQUOTAROOT": Spec(quota_wire.parse_getquotaroot, quota.get_quota_root, LOGGED_IN),
     b"GETMETADATA": Spec(metadata_wire.parse_getmetadata, metadata.get_metadata, LOGGED_IN),
     b"SETMETADATA": Spec(metadata_wire.parse_setmetadata, metadata.set_metadata, LOGGED_IN),
-    b"SELECT": Spec(select_wire.parse_select, select.select, LOGGED_IN),
-    b"EXAMINE": Spec(select_wire.parse_select, select.examine, LOGGED_IN),
+    b"SELECT": Spec(select_wire.parse_select, select.select, LOGGED_IN, announces=False),
+    b"EXAMINE": Spec(select_wire.parse_select, select.examine, LOGGED_IN, announces=False),
     b"APPEND": Spec(append_wire.parse_append, append.append, LOGGED_IN, ask=True),
     b"REPLACE": Spec(append_wire.parse_replace, append.replace, SELECTED, ask=True),
     b"ESEARCH": Spec(multisearch_wire.parse_esearch, multisearch.esearch, LOGGED_IN),

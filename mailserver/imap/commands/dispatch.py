@@ -94,7 +94,7 @@ async def _command(session: Session, command: Command) -> bool:
         _count(session, name, b"NO", 0.0)
         return True
     status, text, code = await _outcome(session, name, spec, arguments)
-    if session.selected is not None:
+    if session.selected is not None and spec.announces:
         await _synchronize(session, spec)
     session.send(status_line(tag, status, text, code))
     await session.relieve()

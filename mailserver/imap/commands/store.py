@@ -7,6 +7,7 @@ from mailserver.imap.session import Refused, Session
 from mailserver.mail import listings, messages
 
 EXPUNGE_ISSUED = b"EXPUNGEISSUED"  # the client may want to say NOOP (RFC 5530 §3)
+_DELETED = "Some of the messages have been deleted"
 _LINES = 2000  # lines that are put together before the client gets them
 
 
@@ -52,7 +53,7 @@ async def store(session: Session, command: Store) -> bytes | None:
         session.send(b"".join(lines[start : start + _LINES]))
         await session.relieve()
     if not refused:
-        return EXPUNGE_ISSUED if gone else None
+        return _gone(command) if gone else None
     failed = [
         uid if command.by_uid else position + 1
         for position, uid in zip(positions, uids, strict=True)
@@ -61,11 +62,18 @@ async def store(session: Session, command: Store) -> bytes | None:
     return _modified(failed, gone=gone)
 
 
+def _gone(command: Store) -> bytes:
+    """Whoever wants to hear of every message hears that it was not possible (RFC 2180 §4.2)."""
+    if command.silent:
+        return EXPUNGE_ISSUED
+    raise Refused(EXPUNGE_ISSUED, _DELETED)
+
+
 def _modified(failed: list[int], *, gone: bool) -> bytes:
     """Name the messages that UNCHANGEDSINCE kept from being changed (RFC 7162 §3.1.3)."""
     code = b"MODIFIED " + compact(failed)
     if gone:  # as in its example 11
-        raise Refused(code, "Some of the messages are gone")
+        raise Refused(code, _DELETED)
     return code
 
 
