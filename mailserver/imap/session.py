@@ -1,7 +1,7 @@
 """One connection's state: who, which mailbox, what the client was told, what goes out next."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Flag, auto
 
@@ -149,6 +149,20 @@ class Channel(ABC):
             await self.more()
 
 
+class Follower(ABC):
+    """Something that tells the client more about its mailbox when that changes."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def leaving(self, numbers: Mapping[int, int]) -> None:
+        """Say what has to be said before the EXPUNGE of messages, given as UIDs and numbers."""
+
+    @abstractmethod
+    async def changed(self) -> None:
+        """Say what has to be said after EXISTS and FETCH."""
+
+
 @dataclass(slots=True)
 class Selected:
     """The mailbox that a session has open."""
@@ -164,6 +178,7 @@ class Selected:
     keywords: frozenset[str] = frozenset()  # that FLAGS announced, besides the common ones
     own_changes: set[int] = field(default_factory=set)  # modseqs whose flags were told already
     complete: int = 0  # everything up to this modseq was told (RFC 7162 §4)
+    contexts: dict[bytes, Follower] = field(default_factory=dict)  # by tag (RFC 5267 §4.3)
 
 
 class Session:
@@ -339,6 +354,8 @@ class Session:
         if view.uids is listing.uids or may_expunge:
             await self._claim_recent(selected)
         self.announce(may_expunge=may_expunge)
+        for context in list(selected.contexts.values()):
+            await context.changed()
 
     async def _claim_recent(self, selected: Selected) -> None:
         """Make new messages \\Recent in this session, unless it only reads."""
@@ -363,6 +380,10 @@ class Session:
         listing, view = selected.listing, selected.view
         known, told = view.count, view.uids
         update = view.advance(listing.uids, may_expunge=may_expunge)
+        if update.expunged:
+            numbers = {told[number - 1]: number for number in update.expunged}
+            for context in selected.contexts.values():
+                context.leaving(numbers)
         if update.expunged and self.qresync:
             gone = [told[number - 1] for number in reversed(update.expunged)]
             self.untagged(b"VANISHED %b" % compact(gone))

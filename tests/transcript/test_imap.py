@@ -11,6 +11,7 @@ In `tests/transcript/imap/*.txt`:
     C: a1 NOOP             the client of connection 1 sends a line
     C~ text                the client sends octets without a line end; \\r \\n \\t \\x are escapes
     S: a1 OK ...           the server's next line; "..." is anything, to the end or in the middle
+    S* a1 OK ...           the first of the server's lines that is this, after any others
     S- * 1 EXISTS          the same, in any order among neighbouring "S-" lines
     S= 2                   nothing was said (the number of the connection)
     2C: / 2S:              the same on another connection
@@ -40,7 +41,7 @@ from mailserver.storage import accounts
 
 FOLDER = Path(__file__).parent / "imap"
 PATIENCE = 20.0  # seconds until an answer that does not come fails the test
-_LINE = re.compile(r"(?P<who>\d*)(?P<what>[CS])(?P<how>[:~\-=]) ?(?P<text>.*)")
+_LINE = re.compile(r"(?P<who>\d*)(?P<what>[CS])(?P<how>[:~\-=*]) ?(?P<text>.*)")
 
 SIMPLE = (
     b"Date: Mon, 7 Feb 1994 21:52:25 -0800 (PST)\r\n"
@@ -207,6 +208,9 @@ class Script:
                 await self._expect_all(client, wanted, where)
             elif found["how"] == "=":
                 assert not client.wire.said, f"{where}: unexpected {bytes(client.wire.said)!r}"
+            elif found["how"] == "*":
+                while not self._matches(text, await client.line()):
+                    pass
             else:
                 said = await client.line()
                 assert self._matches(text, said), f"{where}\n wanted {text}\n    got {said}"

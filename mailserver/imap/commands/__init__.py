@@ -9,6 +9,7 @@ from mailserver.imap.commands import (
     append,
     auth,
     connection,
+    context,
     copy,
     fetch,
     idle,
@@ -26,6 +27,7 @@ from mailserver.imap.commands.capabilities import CAPABILITIES
 from mailserver.imap.protocol import append as append_wire
 from mailserver.imap.protocol import auth as auth_wire
 from mailserver.imap.protocol import connection as wire
+from mailserver.imap.protocol import context as context_wire
 from mailserver.imap.protocol import copy as copy_wire
 from mailserver.imap.protocol import fetch as fetch_wire
 from mailserver.imap.protocol import listing as listing_wire
@@ -106,6 +108,7 @@ COMMANDS: dict[bytes, Spec] = {
     b"FETCH": Spec(fetch_wire.parse_fetch, fetch.fetch, SELECTED, may_expunge=False),
     b"STORE": Spec(store_wire.parse_store, store.store, SELECTED, may_expunge=False),
     b"SEARCH": Spec(search_wire.parse_search, search.search, SELECTED, may_expunge=False),
+    b"CANCELUPDATE": Spec(context_wire.parse_cancelupdate, context.cancel_update, SELECTED),
     b"SORT": Spec(sort_wire.parse_sort, sort.sort, SELECTED, may_expunge=False),
     b"THREAD": Spec(thread_wire.parse_thread, thread.thread, SELECTED, may_expunge=False),
     b"COPY": Spec(copy_wire.parse_copy, copy.copy, SELECTED),

@@ -72,6 +72,8 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"SORT", _always),
     (b"SORT=DISPLAY", _always),
     (b"ESORT", _always),
+    (b"CONTEXT=SEARCH", _always),
+    (b"CONTEXT=SORT", _always),
     (b"PARTIAL", _always),
     (b"MULTISEARCH", _always),
     (b"THREAD=ORDEREDSUBJECT", _always),

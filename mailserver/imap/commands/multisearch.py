@@ -5,10 +5,12 @@ from dataclasses import replace
 
 from mailserver.errors import Forbidden, Invalid, NotFound
 from mailserver.imap.commands.condstore import make_aware
+from mailserver.imap.commands.context import demand_new_tag, refuse_updates
 from mailserver.imap.commands.search import (
     Corpus,
     Seeker,
     demand_no_charset,
+    follow,
     saving,
     tell_extended,
 )
@@ -32,17 +34,27 @@ async def esearch(session: Session, command: MultiSearch) -> None:
     returns = search.returns or Returns(Wanted.ALL)
     if mentions(search.key, Modified):
         await make_aware(session)
+    updates = Wanted.UPDATE in returns.wanted
+    if updates:
+        if session.selected is None:
+            raise ProtocolError("Updates are for the selected mailbox")
+        demand_new_tag(session)
     async with saving(session, returns):
         for place in await _chosen(session, command):
             corpus = await _corpus(session, place, recent=mentions(search.key, IsRecent))
             seeker = Seeker(session, corpus)
             found = await seeker.narrow(search.key, list(range(len(seeker.uids))))
+            name = session.mailbox_name(place.path)
+            where = correlator(name, place.mailbox.uidvalidity)
             if found or Wanted.SAVE in returns.wanted:
-                name = session.mailbox_name(place.path)
-                where = correlator(name, place.mailbox.uidvalidity)
                 named = replace(search, returns=returns)
                 tell_extended(session, named, seeker, found, place=where, silent=not found)
+            if updates and session.open.listing is corpus.listing:
+                follow(session, search, seeker, found, place=where)
+                updates = False
             await session.relieve()
+    if updates:
+        refuse_updates(session, session.tag, b"The selected mailbox is not searched")
 
 
 async def _chosen(session: Session, command: MultiSearch) -> list[Place]:

@@ -10,6 +10,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from mailserver.imap.commands.condstore import make_aware
+from mailserver.imap.commands.context import Arrange, Question, demand_new_tag, keep_updated
+from mailserver.imap.protocol.context import frozen, names_last
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.search import (
     Returns,
@@ -65,10 +67,40 @@ async def search(session: Session, command: Search) -> None:
         command = replace(command, returns=Returns(Wanted.ALL))  # RFC 9051 §6.4.4
     if mentions(command.key, Modified):
         await make_aware(session)
+    updates = wants_updates(session, command)
     async with saving(session, command.returns):
         seeker = Seeker(session)
         found = await seeker.narrow(command.key, list(range(len(seeker.uids))))
     tell(session, command, b"SEARCH", seeker, found)
+    if updates:
+        follow(session, command, seeker, found)
+
+
+def wants_updates(session: Session, command: Search | Sort) -> bool:
+    """Whether results shall be told again as they change; refuses a tag that is in use."""
+    if command.returns is None or Wanted.UPDATE not in command.returns.wanted:
+        return False
+    demand_new_tag(session)
+    return True
+
+
+def follow(
+    session: Session,
+    command: Search | Sort,
+    seeker: "Seeker",
+    found: Sequence[int],
+    arrange: Arrange | None = None,
+    place: bytes = b"",
+) -> None:
+    """Keep the results of a search of the selected mailbox up to date (RFC 5267 §4.3)."""
+    key = frozen(command.key, session.open.view)
+
+    async def examine(candidates: list[int]) -> Sequence[int]:
+        return await Seeker(session).narrow(key, candidates)
+
+    question = Question(session.tag, command.by_uid, examine, arrange, names_last(key), place)
+    last = seeker.uids[-1] if seeker.uids else 0
+    keep_updated(session, question, seeker.numbers(found, by_uid=True), seeker.modseq, last)
 
 
 def demand_no_charset(session: Session, command: Search) -> None:
@@ -146,6 +178,7 @@ class Seeker:
         listing, view = searched.listing, searched.view
         self._view = view
         self._account, self._mailbox = listing.account, listing.mailbox_id
+        self.modseq = listing.modseq
         self.uids = view.uids[: view.count]
         if listing.uids is view.uids:
             rows: Sequence[int | None] = range(view.count)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
 
-from mailserver.imap.commands.search import Seeker, saving, tell
+from mailserver.imap.commands.search import Seeker, follow, saving, tell, wants_updates
 from mailserver.imap.protocol.sort import Sort, SortKey
 from mailserver.imap.session import Session
 from mailserver.mail.search_headers import SearchHeader
@@ -23,19 +23,33 @@ _OF_HEADER: dict[SortKey, Callable[[SearchHeader], str]] = {
 
 async def sort(session: Session, command: Sort) -> None:
     """Tell what matches in the order that was asked for; equal messages in that of the mailbox."""
+    updates = wants_updates(session, command)
     async with saving(session, command.returns):
         seeker = Seeker(session)
         found = await seeker.narrow(command.key, list(range(len(seeker.uids))))
-        criteria = b" ".join(b"%b %d" % (key.value, reverse) for key, reverse in command.criteria)
-
-        async def work() -> bytes:
-            columns = await _columns(seeker, {key for key, _ in command.criteria}, found)
-            return await asyncio.to_thread(_sorted, command, columns, found)
-
-        # nothing that messages are sorted by ever changes
-        question = (b"SORT", criteria, *seeker.identity(found))
-        order = array("q", await session.mail.search_headers.answer(question, work))
+        order = await _arranged(session, command, seeker, found)
     tell(session, command, b"SORT", seeker, order)
+    if updates:
+
+        async def arrange(positions: list[int]) -> Sequence[int]:
+            return await _arranged(session, command, Seeker(session), positions)
+
+        follow(session, command, seeker, order, arrange)
+
+
+async def _arranged(
+    session: Session, command: Sort, seeker: Seeker, found: list[int]
+) -> "array[int]":
+    """Return positions in the order that was asked for."""
+    criteria = b" ".join(b"%b %d" % (key.value, reverse) for key, reverse in command.criteria)
+
+    async def work() -> bytes:
+        columns = await _columns(seeker, {key for key, _ in command.criteria}, found)
+        return await asyncio.to_thread(_sorted, command, columns, found)
+
+    # nothing that messages are sorted by ever changes
+    question = (b"SORT", criteria, *seeker.identity(found))
+    return array("q", await session.mail.search_headers.answer(question, work))
 
 
 def _sorted(command: Sort, columns: dict[SortKey, Sequence[Any]], found: Sequence[int]) -> bytes:

@@ -55,7 +55,7 @@ _PARTIAL = re.compile(rb"(-?)([1-9]\d{0,9}):(-?)([1-9]\d{0,9})(?=[ )])")
 
 
 class Wanted(Flag):
-    """What an ESEARCH response shall tell, and whether "$" shall keep it."""
+    """What an ESEARCH response shall tell, and what else shall be done with what is found."""
 
     MIN = auto()
     MAX = auto()
@@ -63,6 +63,11 @@ class Wanted(Flag):
     COUNT = auto()
     SAVE = auto()
     PARTIAL = auto()
+    UPDATE = auto()  # tell later changes (RFC 5267 §4.3)
+    CONTEXT = auto()  # a hint that more is asked of the same results (RFC 5267 §4.2)
+
+
+NOT_TOLD = Wanted.SAVE | Wanted.UPDATE | Wanted.CONTEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +207,7 @@ def modseq_shown(returns: Returns, modseqs: Sequence[int]) -> int:
     `modseqs` are those of the found messages, in the order they are told.
     """
     ends = Wanted.MIN | Wanted.MAX
-    if not returns.wanted & ends or returns.wanted & ~ends & ~Wanted.SAVE:
+    if not returns.wanted & ends or returns.wanted & ~ends & ~NOT_TOLD:
         return max(modseqs)
     shown = []
     if Wanted.MIN in returns.wanted:
@@ -238,7 +243,7 @@ def esearch(
     the mailbox, when several are searched.
     """
     wanted, partial = returns.wanted, returns.partial
-    if wanted == Wanted.SAVE:
+    if wanted & ~Wanted.CONTEXT == Wanted.SAVE:
         return None
     parts = [b"ESEARCH (TAG %b%b)" % (string(tag), place)]
     if by_uid:
