@@ -78,6 +78,7 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"MULTISEARCH", _always),
     (b"THREAD=ORDEREDSUBJECT", _always),
     (b"THREAD=REFERENCES", _always),
+    (b"THREAD=REFS", _always),
     (b"BINARY", _always),
     (b"MULTIAPPEND", _always),
     (b"CATENATE", _always),

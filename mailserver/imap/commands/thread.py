@@ -9,6 +9,7 @@ from mailserver.imap.protocol.thread import (
     Member,
     Thread,
     by_references,
+    by_refs,
     by_subject,
 )
 from mailserver.imap.session import Session
@@ -17,6 +18,7 @@ from mailserver.mail.search_headers import SearchHeader
 _ALGORITHMS = {
     Algorithm.ORDEREDSUBJECT: by_subject,
     Algorithm.REFERENCES: by_references,
+    Algorithm.REFS: by_refs,
 }
 
 
@@ -53,6 +55,6 @@ def _render(
 
 def _member(row: SearchHeader | None, arrived: float) -> Member:
     if row is None:  # a message that left and was not announced is alone
-        return Member(None, (), "", False, arrived)
+        return Member(None, (), "", False, arrived, arrived)
     sent = arrived if row.sent is None else row.sent  # RFC 5256 §2.2
-    return Member(row.message_id, row.references, row.base_subject, row.is_reply, sent)
+    return Member(row.message_id, row.references, row.base_subject, row.is_reply, sent, arrived)

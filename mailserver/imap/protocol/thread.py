@@ -1,4 +1,4 @@
-"""THREAD: its arguments, and the two ways to put messages into threads (RFC 5256 §3).
+"""THREAD: its arguments, and the ways to put messages into threads (RFC 5256 §3).
 
 Nothing here is recursive: how deep a thread is, strangers decide.
 """
@@ -18,6 +18,7 @@ class Algorithm(Enum):
 
     ORDEREDSUBJECT = b"ORDEREDSUBJECT"
     REFERENCES = b"REFERENCES"
+    REFS = b"REFS"  # draft-ietf-morg-inthread
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Member(NamedTuple):
     subject: str  # the base subject; the same for subjects that differ in case only
     is_reply: bool  # the subject had the mark of a reply or forward
     sent: float  # when it was sent, or arrived if that is not known
+    arrived: float
 
 
 def parse_thread(args: Cursor) -> Thread:
@@ -111,6 +113,11 @@ def by_references(members: Sequence[Member]) -> Forest:
     return _References(members).forest()
 
 
+def by_refs(members: Sequence[Member]) -> Forest:
+    """REFS: replies below what they reply to; the thread with the latest arrival comes last."""
+    return _References(members).forest_by_arrival()
+
+
 class _References:
     """The six steps of RFC 5256 §3; nodes are numbers, those after the messages are dummies."""
 
@@ -125,16 +132,37 @@ class _References:
 
     def forest(self) -> Forest:
         """Do all steps."""
+        self._tie()
+        self.roots.sort(key=self._order)
+        self._merge_subjects()
+        self._sort_children()
+        self.roots.sort(key=self._order)
+        return Forest(self.count, self.roots, self.children)
+
+    def forest_by_arrival(self) -> Forest:
+        """Do the steps without subjects, and order the threads by their latest messages."""
+        self._tie()
+        self._sort_children()
+        self.roots.sort(key=self._latest)
+        return Forest(self.count, self.roots, self.children)
+
+    def _tie(self) -> None:
+        """Do steps 1 to 3."""
         self._link()
         self._gather()
         self._prune()
-        self.roots.sort(key=self._order)
-        self._merge_subjects()
+
+    def _sort_children(self) -> None:
         for below in self.children:
             if len(below) > 1:
                 below.sort(key=self._order)
-        self.roots.sort(key=self._order)
-        return Forest(self.count, self.roots, self.children)
+
+    def _latest(self, root: int) -> tuple[float, int]:
+        """When the last message of a thread arrived, and its number."""
+        nodes = [root]
+        for node in nodes:  # grows while it is walked
+            nodes += self.children[node]
+        return max((self.members[node].arrived, node) for node in nodes if node < self.count)
 
     # step 1 ----------------------------------------------------------------------------------
 

@@ -1,13 +1,14 @@
 """Threads against the steps of RFC 5256 §3 done literally, one object a message."""
 
 import itertools
+import re
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailserver.imap.protocol.thread import Member, by_references, by_subject
+from mailserver.imap.protocol.thread import Forest, Member, by_references, by_refs, by_subject
 
 
 @dataclass(eq=False)
@@ -146,6 +147,7 @@ _members = st.lists(
         st.sampled_from(["", "X", "Y", "Z"]),
         st.booleans(),
         st.integers(0, 6).map(float),
+        st.integers(0, 6).map(float),
     ),
     max_size=14,
 )
@@ -161,7 +163,7 @@ def test_references_are_what_the_rfc_says(members: list[Member]) -> None:
 @settings(max_examples=150)
 @given(_members)
 def test_every_message_is_in_one_place(members: list[Member]) -> None:
-    for threads in (by_references(members), by_subject(members)):
+    for threads in (by_references(members), by_subject(members), by_refs(members)):
         text = threads.render(range(1, len(members) + 1)).decode()
         numbers = text.replace("(", " ").replace(")", " ").split()
         assert sorted(map(int, numbers)) == list(range(1, len(members) + 1))
@@ -170,15 +172,38 @@ def test_every_message_is_in_one_place(members: list[Member]) -> None:
 
 def test_a_chain_of_ten_thousand_is_no_recursion() -> None:
     members = [
-        Member(str(index), (str(index - 1),) if index else (), "", False, float(index))
+        Member(str(index), (str(index - 1),) if index else (), "", False, float(index), 0.0)
         for index in range(10_000)
     ]
     for order in (members, members[::-1]):
         assert by_references(order).render(range(10_000)).count(b"(") == 1
+        assert by_refs(order).render(range(10_000)).count(b"(") == 1
+
+
+def _threads(forest: Forest, count: int) -> list[str]:
+    """Return each thread as text."""
+    return [
+        Forest(forest.count, [root], forest.children).render(range(count)).decode()
+        for root in forest.roots
+    ]
+
+
+@settings(max_examples=200)
+@given(_members)
+def test_refs_are_references_without_subjects_in_the_order_of_arrival(
+    members: list[Member],
+) -> None:
+    refs = _threads(by_refs(members), len(members))
+    plain = [member._replace(subject="") for member in members]
+    assert sorted(refs) == sorted(_threads(by_references(plain), len(members)))
+    latest = [
+        max(members[int(number)].arrived for number in re.findall(r"\d+", text)) for text in refs
+    ]
+    assert latest == sorted(latest)
 
 
 def _member(subject: str, sent: float, is_reply: bool = False) -> Member:
-    return Member(None, (), subject, is_reply, sent)
+    return Member(None, (), subject, is_reply, sent, sent)
 
 
 @pytest.mark.parametrize(
