@@ -241,6 +241,11 @@ class Session:
         """Whether names and quoted strings are UTF-8 (RFC 9051 §5.1, RFC 6855 §3)."""
         return self.rev2 or b"UTF8=ACCEPT" in self.enabled
 
+    @property
+    def uidonly(self) -> bool:
+        """Whether the client knows messages by UID only (RFC 9586 §3)."""
+        return b"UIDONLY" in self.enabled
+
     # who and where ---------------------------------------------------------------------------
 
     @property
@@ -384,7 +389,7 @@ class Session:
             numbers = {told[number - 1]: number for number in update.expunged}
             for context in selected.contexts.values():
                 context.leaving(numbers)
-        if update.expunged and self.qresync:
+        if update.expunged and (self.qresync or self.uidonly):
             gone = [told[number - 1] for number in reversed(update.expunged)]
             self.untagged(b"VANISHED %b" % compact(gone))
         else:
@@ -422,7 +427,7 @@ class Session:
                 continue
             if listing.modseqs[index] not in selected.own_changes:
                 items = self.changed_items(selected, index, uid, with_uid=True)
-                lines.append(b"* %d FETCH (%b)\r\n" % (position + 1, items))
+                lines.append(self.fetch_line(position, uid, items))
         view.modseq = listing.modseq
         self.send(b"".join(lines))
 
@@ -435,9 +440,15 @@ class Session:
             items.append(b"FLAGS (%b)" % self.flags_text(selected, index, uid))
         if self.condstore:
             items.append(b"MODSEQ (%d)" % selected.listing.modseqs[index])
-        if items and (with_uid or self.qresync):
+        if items and (with_uid or self.qresync) and not self.uidonly:
             items.insert(0, b"UID %d" % uid)
         return b" ".join(items)
+
+    def fetch_line(self, position: int, uid: int, items: bytes) -> bytes:
+        """Write FETCH, or UIDFETCH when the client knows messages by UID only (RFC 9586 §3)."""
+        if self.uidonly:
+            return b"* %d UIDFETCH (%b)\r\n" % (uid, items)
+        return b"* %d FETCH (%b)\r\n" % (position + 1, items)
 
     def flags_text(self, selected: Selected, index: int, uid: int) -> bytes:
         """Return the flags of one message as the client sees them."""

@@ -56,6 +56,7 @@ class Spec:
     may_expunge: bool = True  # EXPUNGE may be announced at its end (RFC 3501 §7.4.1)
     ask: bool = False  # look for changes at its end even without a hint
     announces: bool = True  # what changed is told at its end; SELECT told how all is already
+    numbers: bool = False  # messages are named by sequence numbers
     then: Callable[[Session], Awaitable[None]] | None = None  # what follows its OK on the wire
 
 
@@ -97,7 +98,7 @@ COMMANDS: dict[bytes, Spec] = {
     b"SELECT": Spec(select_wire.parse_select, select.select, LOGGED_IN, announces=False),
     b"EXAMINE": Spec(select_wire.parse_select, select.examine, LOGGED_IN, announces=False),
     b"APPEND": Spec(append_wire.parse_append, append.append, LOGGED_IN, ask=True),
-    b"REPLACE": Spec(append_wire.parse_replace, append.replace, SELECTED, ask=True),
+    b"REPLACE": Spec(append_wire.parse_replace, append.replace, SELECTED, ask=True, numbers=True),
     b"ESEARCH": Spec(multisearch_wire.parse_esearch, multisearch.esearch, LOGGED_IN),
     b"UID ESEARCH": Spec(multisearch_wire.parse_esearch, multisearch.esearch, LOGGED_IN),
     b"IDLE": Spec(wire.parse_bare, idle.idle, LOGGED_IN),
@@ -105,14 +106,18 @@ COMMANDS: dict[bytes, Spec] = {
     b"UNSELECT": Spec(wire.parse_bare, select.unselect, SELECTED),
     b"CLOSE": Spec(wire.parse_bare, select.close, SELECTED),
     b"EXPUNGE": Spec(store_wire.parse_expunge, store.expunge, SELECTED, ask=True),
-    b"FETCH": Spec(fetch_wire.parse_fetch, fetch.fetch, SELECTED, may_expunge=False),
-    b"STORE": Spec(store_wire.parse_store, store.store, SELECTED, may_expunge=False),
-    b"SEARCH": Spec(search_wire.parse_search, search.search, SELECTED, may_expunge=False),
+    b"FETCH": Spec(fetch_wire.parse_fetch, fetch.fetch, SELECTED, may_expunge=False, numbers=True),
+    b"STORE": Spec(store_wire.parse_store, store.store, SELECTED, may_expunge=False, numbers=True),
+    b"SEARCH": Spec(
+        search_wire.parse_search, search.search, SELECTED, may_expunge=False, numbers=True
+    ),
     b"CANCELUPDATE": Spec(context_wire.parse_cancelupdate, context.cancel_update, SELECTED),
-    b"SORT": Spec(sort_wire.parse_sort, sort.sort, SELECTED, may_expunge=False),
-    b"THREAD": Spec(thread_wire.parse_thread, thread.thread, SELECTED, may_expunge=False),
-    b"COPY": Spec(copy_wire.parse_copy, copy.copy, SELECTED),
-    b"MOVE": Spec(copy_wire.parse_copy, copy.move, SELECTED, ask=True),
+    b"SORT": Spec(sort_wire.parse_sort, sort.sort, SELECTED, may_expunge=False, numbers=True),
+    b"THREAD": Spec(
+        thread_wire.parse_thread, thread.thread, SELECTED, may_expunge=False, numbers=True
+    ),
+    b"COPY": Spec(copy_wire.parse_copy, copy.copy, SELECTED, numbers=True),
+    b"MOVE": Spec(copy_wire.parse_copy, copy.move, SELECTED, ask=True, numbers=True),
     b"UID FETCH": Spec(fetch_wire.parse_uid_fetch, fetch.fetch, SELECTED),
     b"UID STORE": Spec(store_wire.parse_uid_store, store.store, SELECTED),
     b"UID SEARCH": Spec(search_wire.parse_uid_search, search.search, SELECTED),

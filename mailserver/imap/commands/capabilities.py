@@ -65,6 +65,7 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"MOVE", _always),
     (b"CONDSTORE", _always),
     (b"QRESYNC", _always),
+    (b"UIDONLY", _always),
     (b"UNAUTHENTICATE", _after_login),
     (b"ESEARCH", _always),
     (b"SEARCHRES", _always),
@@ -87,7 +88,7 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"OBJECTID", _always),
     (b"SAVEDATE", _always),
 )
-ENABLEABLE = (b"CONDSTORE", b"QRESYNC", b"IMAP4rev2", b"UTF8=ACCEPT")
+ENABLEABLE = (b"CONDSTORE", b"QRESYNC", b"UIDONLY", b"IMAP4rev2", b"UTF8=ACCEPT")
 
 
 def capability_list(session: Session) -> bytes:

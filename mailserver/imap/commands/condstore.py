@@ -42,11 +42,8 @@ async def resynchronize(session: Session, resync: Resync, uidnext: int) -> None:
         index, position = listing.index(uid), view.position(uid)
         if index is None or position is None or not _has(spans, uid):
             continue
-        shown = session.flags_text(selected, index, uid)
-        lines.append(
-            b"* %d FETCH (UID %d FLAGS (%b) MODSEQ (%d))\r\n"
-            % (position + 1, uid, shown, listing.modseqs[index])
-        )
+        items = session.changed_items(selected, index, uid, with_uid=True)
+        lines.append(session.fetch_line(position, uid, items))
     for start in range(0, len(lines), _LINES):
         session.send(b"".join(lines[start : start + _LINES]))
         await session.relieve()

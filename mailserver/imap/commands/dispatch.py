@@ -76,13 +76,16 @@ async def _command(session: Session, command: Command) -> bool:
             cursor.fail("Unknown command")
         if session.state not in spec.states:
             cursor.fail("Command is not possible now")
+        if session.uidonly and spec.numbers:
+            cursor.fail("Messages have to be named by UID", b"UIDREQUIRED")
         arguments = spec.parse(cursor)
     except BadName as error:
         session.send(status_line(tag, b"NO", str(error).encode("ascii"), b"CANNOT"))
         _count(session, name, b"NO", 0.0)
         return True
     except ProtocolError as error:
-        session.send(status_line(tag, b"BAD", str(error).encode("ascii", "replace")))
+        text = str(error).encode("ascii", "replace")
+        session.send(status_line(tag, b"BAD", text, error.code))
         _count(session, name if name in COMMANDS else b"?", b"BAD", 0.0)
         return False
     except BadCharset as error:
@@ -120,7 +123,7 @@ async def _outcome(
     try:
         code = await spec.handler(session, arguments)
     except ProtocolError as error:
-        return b"BAD", str(error).encode("ascii", "replace"), None
+        return b"BAD", str(error).encode("ascii", "replace"), error.code
     except Refused as refusal:
         return b"NO", refusal.text.encode("ascii"), refusal.code
     except MailError as error:

@@ -123,13 +123,12 @@ class Plan:
         """Whether a transfer encoding has to be removed."""
         return any(isinstance(item, Binary) for item in self.sections)
 
-    @property
-    def template(self) -> bytes:
-        """The format of a line: its number, then its columns."""
+    def template(self, word: bytes) -> bytes:
+        """Return the format of a line: its number, FETCH or UIDFETCH, then its columns."""
         columns = b" ".join(_TEMPLATES[attribute] for attribute in self.attributes)
         if not self.sections:
-            return b"* %d FETCH (" + columns + b")\r\n"
-        return b"* %d FETCH (" + columns + (b" " if columns else b"")
+            return b"* %d " + word + b" (" + columns + b")\r\n"
+        return b"* %d " + word + b" (" + columns + (b" " if columns else b"")
 
 
 async def fetch(session: Session, command: Fetch) -> bytes | None:
@@ -141,7 +140,8 @@ async def fetch(session: Session, command: Fetch) -> bytes | None:
         await _tell_vanished(session, command)
     positions = _positions(selected, command)
     plan = Plan.of(command.items)
-    if session.qresync and Attribute.UID not in plan.attributes:
+    with_uid = (command.by_uid or session.qresync) and not session.uidonly
+    if with_uid and Attribute.UID not in plan.attributes:
         plan.attributes = (Attribute.UID, *plan.attributes)
     must_see = command.sets_seen and not selected.read_only
     async with aclosing(_chunks(session, selected, positions, plan)) as chunks:
@@ -359,8 +359,10 @@ def _kept(chunk: Chunk, rows: Sequence[int]) -> Chunk:
 
 async def _send(session: Session, selected: Selected, plan: Plan, chunk: Chunk) -> None:
     columns = [_COLUMNS[attribute](session, selected, chunk) for attribute in plan.attributes]
-    template = plan.template
-    rows = [template % row for row in zip(chunk.numbers, *columns, strict=True)]
+    # RFC 9586 §3: the UID stands where the sequence number would
+    word, numbers = (b"UIDFETCH", chunk.uids) if session.uidonly else (b"FETCH", chunk.numbers)
+    template = plan.template(word)
+    rows = [template % row for row in zip(numbers, *columns, strict=True)]
     if not plan.sections:
         session.send(b"".join(rows))
         await session.relieve()

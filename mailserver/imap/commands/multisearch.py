@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from mailserver.errors import Forbidden, Invalid, NotFound
-from mailserver.imap.commands.condstore import make_aware
 from mailserver.imap.commands.context import demand_new_tag, refuse_updates
 from mailserver.imap.commands.search import (
     Corpus,
     Seeker,
     demand_no_charset,
     follow,
+    prepare,
     saving,
     tell_extended,
 )
@@ -18,7 +18,7 @@ from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.filters import Filter, Scope
 from mailserver.imap.protocol.multisearch import MultiSearch, correlator
 from mailserver.imap.protocol.search import Returns, Wanted, mentions
-from mailserver.imap.protocol.search_keys import IsRecent, Modified
+from mailserver.imap.protocol.search_keys import IsRecent
 from mailserver.imap.protocol.view import View
 from mailserver.imap.session import Session
 from mailserver.mail import access, listings, mailboxes
@@ -32,8 +32,7 @@ async def esearch(session: Session, command: MultiSearch) -> None:
     search = command.search
     demand_no_charset(session, search)
     returns = search.returns or Returns(Wanted.ALL)
-    if mentions(search.key, Modified):
-        await make_aware(session)
+    await prepare(session, search.key)
     updates = Wanted.UPDATE in returns.wanted
     if updates:
         if session.selected is None:

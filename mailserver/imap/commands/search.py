@@ -20,6 +20,7 @@ from mailserver.imap.protocol.search import (
     esearch,
     mentions,
     modseq_shown,
+    names_numbers,
     to_save,
 )
 from mailserver.imap.protocol.search_keys import (
@@ -65,8 +66,7 @@ async def search(session: Session, command: Search) -> None:
     demand_no_charset(session, command)
     if session.rev2 and command.returns is None:
         command = replace(command, returns=Returns(Wanted.ALL))  # RFC 9051 §6.4.4
-    if mentions(command.key, Modified):
-        await make_aware(session)
+    await prepare(session, command.key)
     updates = wants_updates(session, command)
     async with saving(session, command.returns):
         seeker = Seeker(session)
@@ -107,6 +107,14 @@ def demand_no_charset(session: Session, command: Search) -> None:
     """Refuse a charset where all strings are UTF-8 (RFC 6855 §3)."""
     if command.names_charset and b"UTF8=ACCEPT" in session.enabled:
         raise ProtocolError("Strings are UTF-8, no charset can be named")
+
+
+async def prepare(session: Session, key: Key) -> None:
+    """Refuse numbers that the client does not know (RFC 9586 §3); note that it knows modseqs."""
+    if session.uidonly and names_numbers(key):
+        raise ProtocolError("Messages have to be named by UID", b"UIDREQUIRED")
+    if mentions(key, Modified):
+        await make_aware(session)
 
 
 @asynccontextmanager

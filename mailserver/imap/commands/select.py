@@ -25,6 +25,8 @@ async def examine(session: Session, command: Select) -> bytes:
 async def _open(session: Session, command: Select, *, read_only: bool) -> bytes:
     if command.resync is not None and not session.qresync:
         raise ProtocolError("QRESYNC needs ENABLE QRESYNC")
+    if command.resync is not None and command.resync.match is not None and session.uidonly:
+        raise ProtocolError("Messages have to be named by UID", b"UIDREQUIRED")
     if command.condstore:
         session.enabled.add(b"CONDSTORE")
     if session.selected is not None:
@@ -85,7 +87,7 @@ def _describe(session: Session, mailbox: Mailbox) -> int:
     session.untagged(b"%d EXISTS" % view.count)
     if not session.rev2:
         session.untagged(b"%d RECENT" % len(view.recent_positions()))
-    if unseen is not None and not session.rev2:
+    if unseen is not None and not session.rev2 and not session.uidonly:
         session.untagged(b"OK [UNSEEN %d] First unseen message" % unseen)
     session.untagged(b"OK [PERMANENTFLAGS (%b)] Flags that are kept" % permanent)
     session.untagged(b"OK [UIDVALIDITY %d] UIDs are valid" % mailbox.uidvalidity)

@@ -6,7 +6,14 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
 
-from mailserver.imap.commands.search import Seeker, follow, saving, tell, wants_updates
+from mailserver.imap.commands.search import (
+    Seeker,
+    follow,
+    prepare,
+    saving,
+    tell,
+    wants_updates,
+)
 from mailserver.imap.protocol.sort import Sort, SortKey
 from mailserver.imap.session import Session
 from mailserver.mail.search_headers import SearchHeader
@@ -23,6 +30,7 @@ _OF_HEADER: dict[SortKey, Callable[[SearchHeader], str]] = {
 
 async def sort(session: Session, command: Sort) -> None:
     """Tell what matches in the order that was asked for; equal messages in that of the mailbox."""
+    await prepare(session, command.key)
     updates = wants_updates(session, command)
     async with saving(session, command.returns):
         seeker = Seeker(session)

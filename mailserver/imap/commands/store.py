@@ -48,7 +48,7 @@ async def store(session: Session, command: Store) -> bytes | None:
                 selected, index, uid, with_uid=command.by_uid, silent=silent
             )
             if items:
-                lines.append(b"* %d FETCH (%b)\r\n" % (position + 1, items))
+                lines.append(session.fetch_line(position, uid, items))
     for start in range(0, len(lines), _LINES):
         session.send(b"".join(lines[start : start + _LINES]))
         await session.relieve()

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from mailserver.imap.commands.search import Seeker
+from mailserver.imap.commands.search import Seeker, prepare
 from mailserver.imap.protocol.thread import (
     Algorithm,
     Member,
@@ -24,6 +24,7 @@ _ALGORITHMS = {
 
 async def thread(session: Session, command: Thread) -> None:
     """Tell what matches, replies below what they reply to."""
+    await prepare(session, command.key)
     seeker = Seeker(session)
     found = await seeker.narrow(command.key, list(range(len(seeker.uids))))
     numbers = seeker.numbers(found, by_uid=command.by_uid)

@@ -69,9 +69,9 @@ class Cursor:
         found = self._match(pattern)
         return found[0] if found else self.fail(f"Expected {what}")
 
-    def fail(self, text: str) -> NoReturn:
+    def fail(self, text: str, code: bytes | None = None) -> NoReturn:
         """Reject the command."""
-        raise ProtocolError(text)
+        raise ProtocolError(text, code)
 
     def at_literal(self) -> bool:
         """Whether a literal comes next."""

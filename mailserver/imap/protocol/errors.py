@@ -2,7 +2,11 @@
 
 
 class ProtocolError(Exception):
-    """The command breaks the grammar; the text is shown to the client after BAD."""
+    """The command breaks the grammar; text and response code are shown to the client after BAD."""
+
+    def __init__(self, text: str, code: bytes | None = None) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class Garbled(Exception):

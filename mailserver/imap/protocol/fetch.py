@@ -130,7 +130,7 @@ def parse_fetch(args: Cursor) -> Fetch:
 
 
 def parse_uid_fetch(args: Cursor) -> Fetch:
-    """Read "UID" SP fetch; UID is always among the answers (RFC 9051 §6.4.9)."""
+    """Read "UID" SP fetch."""
     return _fetch(args, by_uid=True)
 
 
@@ -148,8 +148,6 @@ def _fetch(args: Cursor, *, by_uid: bool) -> Fetch:
     args.end()
     if changed_since is not None:
         items.append(Attribute.MODSEQ)
-    if by_uid and Attribute.UID not in items:
-        items.insert(0, Attribute.UID)
     unique = tuple(dict.fromkeys(items))
     if len(unique) > MAX_ITEMS:
         args.fail("Too many data items")

@@ -1,7 +1,7 @@
 """SEARCH: a tree of keys (RFC 9051 §6.4.4), and what to return of what is found (RFC 4731)."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import Flag, auto
@@ -194,11 +194,29 @@ _WANTED = {name.encode("ascii"): member for name, member in Wanted.__members__.i
 
 def mentions(key: Key, kind: type) -> bool:
     """Whether a key of some kind is among the keys."""
+    return any(isinstance(each, kind) for each in _leaves(key))
+
+
+def names_numbers(key: Key) -> bool:
+    """Whether sequence numbers are among the keys; "$" is none."""
+    return any(
+        isinstance(each, Messages) and not each.by_uid and bool(each.messages.ranges)
+        for each in _leaves(key)
+    )
+
+
+def _leaves(key: Key) -> Iterator[Key]:
+    """Return the keys that have no keys inside."""
     if isinstance(key, And):
-        return any(mentions(each, kind) for each in key.keys)
-    if isinstance(key, Or):
-        return mentions(key.left, kind) or mentions(key.right, kind)
-    return mentions(key.key, kind) if isinstance(key, Not) else isinstance(key, kind)
+        for each in key.keys:
+            yield from _leaves(each)
+    elif isinstance(key, Or):
+        yield from _leaves(key.left)
+        yield from _leaves(key.right)
+    elif isinstance(key, Not):
+        yield from _leaves(key.key)
+    else:
+        yield key
 
 
 def modseq_shown(returns: Returns, modseqs: Sequence[int]) -> int:

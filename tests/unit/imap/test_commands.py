@@ -117,7 +117,7 @@ GOOD = [
     (b"COPY 1 x", Copy(ONE, False, "x")),
     (b"UID MOVE 1 x", Copy(ONE, True, "x")),
     (b"FETCH 1 fast", Fetch(ONE, False, fetch_wire.MACROS[b"FAST"])),
-    (b"UID FETCH 1 FLAGS", Fetch(ONE, True, (Attribute.UID, Attribute.FLAGS))),
+    (b"UID FETCH 1 FLAGS", Fetch(ONE, True, (Attribute.FLAGS,))),
     (
         b'FETCH 1 (BODY[] body.peek[1.2.mime] BODY.PEEK[HEADER.FIELDS (To "x y")])',
         Fetch(

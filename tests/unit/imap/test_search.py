@@ -13,6 +13,7 @@ from mailserver.imap.protocol.search import (
     Returns,
     Wanted,
     esearch,
+    names_numbers,
     parse_search,
     parse_uid_search,
     to_save,
@@ -56,6 +57,19 @@ def test_object_ids_and_save_dates() -> None:
         Order.BEFORE, date(2020, 2, 1)
     )
     assert parse_search(_cursor(b" SAVEDATESUPPORTED")).key == Everything()
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (b" 1", True),
+        (b" UID 1 NOT OR SEEN (SEEN 3)", True),
+        (b" OR 2 SEEN", True),
+        (b" UID 1:* $ NOT $ OR SEEN UID 2", False),
+    ],
+)
+def test_whether_sequence_numbers_are_named(text: bytes, names: bool) -> None:
+    assert names_numbers(parse_search(_cursor(text)).key) is names
 
 
 @pytest.mark.parametrize(
