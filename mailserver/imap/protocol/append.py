@@ -85,6 +85,7 @@ def parse_append(args: Cursor) -> Append:
     messages = [_message(args)]
     parts = len(messages[0].parts)
     while args.take(b" ") and not args.at_end():  # QUIRK(several): a space at the end
+        args.take(b" ")  # QUIRK(IMAPClient): two spaces between the messages of one APPEND
         messages.append(_message(args))
         parts += len(messages[-1].parts)
         if parts > MAX_PARTS:

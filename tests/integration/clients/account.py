@@ -1,14 +1,15 @@
 """What is in the account that clients work on: put there, and looked at, past every protocol."""
 
+import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zlib import crc32
 
 from mailserver.mail import content, delivery, listings, mailboxes, messages
 from mailserver.mail.context import Mail
-from mailserver.model import Account, EmailId, Flags
+from mailserver.model import Account, EmailId, FlagChange, Flags
 
 LOGIN = "alice@example.test"
 PASSWORD = "correct horse"
@@ -23,6 +24,7 @@ FOLDERS = {
     "empty": 0,
 }
 INBOX_COUNT = 12
+ATTACHMENT = bytes(range(256)) * 5
 # what mbsync and offlineimap add to know a message again
 _MARK = re.compile(rb"^X-(?:TUID|OfflineIMAP): .*\n", re.MULTILINE)
 
@@ -59,7 +61,7 @@ def message(subject: str, *, number: int = 0, html: bool = False) -> bytes:
         + b"</p>\r\n--outer\r\nContent-Type: application/octet-stream; name=bytes\r\n"
         + b"Content-Disposition: attachment; filename=bytes\r\n"
         + b"Content-Transfer-Encoding: base64\r\n\r\n"
-        + b"AAECAwQFBgcICQ==\r\n" * 100
+        + base64.encodebytes(ATTACHMENT).replace(b"\n", b"\r\n")
         + b"--outer--\r\n"
     )
 
@@ -96,6 +98,20 @@ async def fill(mail: Mail, account: Account) -> None:
                 BEGINNING + timedelta(hours=number),
             )
             number += 1
+
+
+async def mark(mail: Mail, account: Account, path: str, uids: Sequence[int], flag: str) -> None:
+    """Set a flag of messages."""
+    mailbox = await mailboxes.by_path(mail, account.id, path)
+    flags = Flags.of([flag])
+    await messages.store(mail, account.id, mailbox.id, uids, FlagChange.ADD, flags)
+
+
+async def remove(mail: Mail, account: Account, path: str, uids: Sequence[int]) -> None:
+    """Delete messages."""
+    mailbox = await mailboxes.by_path(mail, account.id, path)
+    await mark(mail, account, path, uids, "\\Deleted")
+    await messages.expunge(mail, account.id, mailbox.id, uids)
 
 
 async def paths(mail: Mail, account: Account) -> set[str]:

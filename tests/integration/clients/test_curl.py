@@ -1,5 +1,6 @@
 """curl lists, reads, searches, appends and marks."""
 
+import base64
 from pathlib import Path
 
 from mailserver.mail.context import Mail
@@ -32,7 +33,7 @@ async def test_curl(server: Served, mail: Mail, filled: Account, tmp_path: Path)
         each for each in await accounts.contents(mail, filled, "INBOX") if b"text/html" in each.raw
     )
     part = await curl(url=f"INBOX;UID={html.uid};SECTION=2")
-    assert part.startswith("AAECAwQFBgcICQ==\r\n")
+    assert base64.b64decode(part) == accounts.ATTACHMENT
     assert await curl(url="INBOX?SUBJECT%20%22message%205%22") == "* SEARCH 6\r\n"
 
     added = tmp_path / "added"

@@ -34,6 +34,7 @@ remoteuser = {login}
 remotepass = {password}
 sslcacertfile = {ca}
 ssl = yes
+usecompression = yes
 """
 FLAGS = {"S": "\\Seen", "R": "\\Answered", "F": "\\Flagged", "D": "\\Draft", "T": "\\Deleted"}
 
@@ -107,4 +108,5 @@ async def test_offlineimap(server: Served, mail: Mail, filled: Account, tmp_path
     before = await accounts.everything(mail, filled)
     await run(command, environment=environment)
     assert await accounts.everything(mail, filled) == before
+    assert server.answered("ok")["COMPRESS"] >= 3
     assert server.answered("no") == {}

@@ -92,6 +92,10 @@ GOOD = [
         Append("x", (NewMessage(Flags(), None, (b"a",)), NewMessage(Flags(SEEN), None, (b"b",)))),
     ),
     (
+        b"APPEND x {1+}\r\na  (\\Seen) {1+}\r\nb",
+        Append("x", (NewMessage(Flags(), None, (b"a",)), NewMessage(Flags(SEEN), None, (b"b",)))),
+    ),
+    (
         b'APPEND x CATENATE (TEXT ~{1+}\r\na URL "/;UID=7")',
         Append(
             "x",

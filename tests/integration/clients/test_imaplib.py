@@ -3,14 +3,14 @@
 import asyncio
 import imaplib
 import ssl
-from typing import Any
 
 import pytest
 
 from mailserver.model import Account
+from tests.integration.clients.account import LOGIN, PASSWORD
+from tests.integration.clients.conftest import Served
+from tests.integration.conftest import Tls
 
-LOGIN = "alice@example.test"
-PASSWORD = "correct horse"
 MESSAGE = b"Subject: appended\r\nFrom: alice@example.test\r\n\r\nline 1\r\n.\r\nline 3\r\n"
 
 
@@ -39,31 +39,30 @@ def _work(client: imaplib.IMAP4) -> None:
     assert client.logout()[0] == "BYE"
 
 
-async def test_imaplib_over_tls(servers: Any, tls: Any, alice: Account) -> None:
-    port = await servers.start(implicit_tls=True)
+async def test_imaplib_over_tls(server: Served, tls: Tls, alice: Account) -> None:
 
     def run() -> None:
-        _work(imaplib.IMAP4_SSL("localhost", port, ssl_context=tls.client, timeout=30))
+        _work(imaplib.IMAP4_SSL("localhost", server.imaps, ssl_context=tls.client, timeout=30))
 
     await asyncio.to_thread(run)
 
 
-async def test_imaplib_over_starttls(servers: Any, tls: Any, alice: Account) -> None:
-    port = await servers.start()
+async def test_imaplib_over_starttls(server: Served, tls: Tls, alice: Account) -> None:
 
     def run() -> None:
-        client = imaplib.IMAP4("localhost", port, timeout=30)
+        client = imaplib.IMAP4("localhost", server.imap, timeout=30)
         assert client.starttls(tls.client)[0] == "OK"
         _work(client)
 
     await asyncio.to_thread(run)
 
 
-async def test_the_certificate_is_checked(servers: Any, alice: Account) -> None:
-    port = await servers.start(implicit_tls=True)
+async def test_the_certificate_is_checked(server: Served, alice: Account) -> None:
 
     def run() -> None:
-        imaplib.IMAP4_SSL("localhost", port, ssl_context=ssl.create_default_context(), timeout=30)
+        imaplib.IMAP4_SSL(
+            "localhost", server.imaps, ssl_context=ssl.create_default_context(), timeout=30
+        )
 
     with pytest.raises(ssl.SSLCertVerificationError):
         await asyncio.to_thread(run)
