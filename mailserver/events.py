@@ -13,13 +13,14 @@ _NEVER = Modseq(0)
 
 
 class Subscription:
-    """One listener's view of one account: the newest modseq it was told, and a way to wait."""
+    """One listener's view of one account: the newest modseq it was told, and ways to wait."""
 
-    __slots__ = ("_changed", "account", "modseq")
+    __slots__ = ("_changed", "account", "modseq", "wake")
 
     def __init__(self, account: AccountId, modseq: Modseq) -> None:
         self.account = account
         self.modseq = modseq
+        self.wake: Callable[[], None] | None = None  # called at every change; must not block
         self._changed = asyncio.Event()
 
     def tell(self, modseq: Modseq) -> None:
@@ -27,6 +28,8 @@ class Subscription:
         if modseq > self.modseq:
             self.modseq = modseq
             self._changed.set()
+            if self.wake is not None:
+                self.wake()
 
     async def wait(self) -> Modseq:
         """Wait until the account changed since the last call and return its newest modseq."""

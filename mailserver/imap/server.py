@@ -44,10 +44,12 @@ class Connection(asyncio.BufferedProtocol, Channel):
         "_inflater",
         "_reading_paused",
         "_server",
+        "_silent_until",
         "_stopping",
         "_task",
         "_transport",
         "_wakeup",
+        "_woken",
         "_writable",
         "framing",
         "memory",
@@ -64,12 +66,14 @@ class Connection(asyncio.BufferedProtocol, Channel):
         self._server = server
         self._transport: asyncio.Transport | None = None
         self._wakeup: asyncio.Future[None] | None = None  # `more` waits for it
+        self._woken = False  # `wake` was called
         self._writable: asyncio.Future[None] | None = None  # `drain` waits for it
         self._closed = False
         self._stopping = False
         self._reading_paused = False
         self._inflater: Inflater | None = None  # after COMPRESS
         self._deadline: float | None = None  # loop time until which the client must log in
+        self._silent_until: float | None = None  # loop time until which it must say something
         self._task: asyncio.Task[None] | None = None
 
     # called by the event loop ----------------------------------------------------------------
@@ -101,6 +105,7 @@ class Connection(asyncio.BufferedProtocol, Channel):
     def buffer_updated(self, nbytes: int) -> None:
         """Take what arrived; stop reading when the client is far ahead."""
         octets = self._server.buffer[:nbytes]
+        self._silent_until = None
         if self._inflater is None:
             self.framing.feed(octets)
         else:
@@ -158,6 +163,11 @@ class Connection(asyncio.BufferedProtocol, Channel):
         if self._closed:
             raise Disconnected
 
+    def wake(self) -> None:
+        """Let `more` return."""
+        self._woken = True
+        _wake(self._wakeup)
+
     async def more(self) -> None:
         """Wait for octets."""
         await self.drain()
@@ -165,20 +175,25 @@ class Connection(asyncio.BufferedProtocol, Channel):
             raise ShuttingDown
         if self._inflate():
             return
+        if self._woken:
+            self._woken = False
+            return
         assert self._transport is not None
         if self._reading_paused:
             self._reading_paused = False
             self._transport.resume_reading()
         loop = asyncio.get_running_loop()
-        until = self._deadline or loop.time() + self._server.mail.config.imap.idle_timeout
+        if self._silent_until is None:
+            self._silent_until = loop.time() + self._server.mail.config.imap.idle_timeout
         self._wakeup = loop.create_future()
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout_at(self._deadline or self._silent_until):
                 await self._wakeup
         except TimeoutError:
             raise TimedOut from None
         finally:
             self._wakeup = None
+            self._woken = False
         if self._closed:
             raise Disconnected
         if self._stopping:

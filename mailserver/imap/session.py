@@ -81,6 +81,10 @@ class Channel(ABC):
         """
 
     @abstractmethod
+    def wake(self) -> None:
+        """Let `more` return although nothing came: now, or at once when it is called next."""
+
+    @abstractmethod
     async def start_tls(self) -> None:
         """Go on under TLS; what was sent in plain text and not read yet is thrown away."""
 
@@ -111,19 +115,23 @@ class Channel(ABC):
     def end_point(self) -> bytes | None:
         """What SCRAM binds a login to: the hash of the certificate (RFC 5929 §4)."""
 
-    async def command(self) -> Outcome:
-        """Return the next command, or how it cannot be one."""
-        self.release()
+    async def command(self) -> Outcome | None:
+        """Return the next command, or how it cannot be one; None when it is not there after a wait.
+
+        Whoever waits can do something else then, and call again.
+        """
+        waited = False
         while True:
             event = self.framing.command()
-            if event is None:
+            if isinstance(event, Continuation):
+                self.write(b"+ OK\r\n")
+            elif event is not None or waited:
+                return event
+            else:
                 await self.more()
+                waited = True
                 if self.framing.held > self.taken + FREE_MEMORY:
                     await self._charge()
-            elif isinstance(event, Continuation):
-                self.write(b"+ OK\r\n")
-            else:
-                return event
 
     async def _charge(self) -> None:
         """Take memory for what arrived of a message; without any the message is forgotten."""
@@ -178,6 +186,7 @@ class Selected:
     keywords: frozenset[str] = frozenset()  # that FLAGS announced, besides the common ones
     own_changes: set[int] = field(default_factory=set)  # modseqs whose flags were told already
     complete: int = 0  # everything up to this modseq was told (RFC 7162 §4)
+    heard: int = 0  # changes up to this modseq were looked at
     contexts: dict[bytes, Follower] = field(default_factory=dict)  # by tag (RFC 5267 §4.3)
 
 
@@ -361,6 +370,13 @@ class Session:
         self.announce(may_expunge=may_expunge)
         for context in list(selected.contexts.values()):
             await context.changed()
+        selected.heard = listing.modseq
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something happened that was not looked at yet."""
+        selected = self.selected
+        return selected is not None and selected.subscription.modseq > selected.heard
 
     async def _claim_recent(self, selected: Selected) -> None:
         """Make new messages \\Recent in this session, unless it only reads."""

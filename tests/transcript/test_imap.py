@@ -108,6 +108,9 @@ class Wire(Channel):
             raise Disconnected
         self.framing.feed(octets)
 
+    def wake(self) -> None:
+        self._incoming.put_nowait(b"")
+
     async def start_tls(self) -> None:
         self.framing.clear()
         self.secure = True

@@ -54,6 +54,9 @@ class Wire(Channel):
             raise Disconnected
         self.framing.feed(octets)
 
+    def wake(self) -> None:
+        self.incoming.put_nowait(b"")
+
     async def start_tls(self) -> None:
         raise AssertionError("nobody asked for TLS")
 

@@ -27,7 +27,7 @@ async def converse(session: Session) -> None:
         while session.state is not State.LOGOUT:
             session.flush()
             await session.channel.drain()  # a client that only talks does not pile up answers
-            answered = await respond(session, await session.channel.command())
+            answered = await respond(session, await _next(session))
             bad = 0 if answered else bad + 1
             if bad >= MAX_ERRORS:
                 session.bye(b"Too many errors")
@@ -43,6 +43,14 @@ async def converse(session: Session) -> None:
         session.unselect()
         session.channel.release()
     session.flush()
+
+
+async def _next(session: Session) -> Outcome:
+    """Wait for the next command."""
+    session.channel.release()
+    while (outcome := await session.channel.command()) is None:
+        pass
+    return outcome
 
 
 async def respond(session: Session, event: Outcome) -> bool:

@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from typing import Any
 
 from mailserver.errors import Unavailable
 from mailserver.imap.protocol.connection import Bare
 from mailserver.imap.protocol.errors import ProtocolError
+from mailserver.imap.protocol.framing import LineTooLong
 from mailserver.imap.session import Session
 
 log = logging.getLogger(__name__)
@@ -19,47 +19,44 @@ async def idle(session: Session, command: Bare) -> None:
     """Tell what changes as it changes, until DONE (RFC 2177)."""
     await session.synchronize(may_expunge=True, ask=True)
     session.send(b"+ idling\r\n")
-    session.flush()
-    done = asyncio.ensure_future(session.channel.line())
-    changed = _watch(session)
-    patience = KEEPALIVE
+    subscription = session.selected.subscription if session.selected is not None else None
+    if subscription is not None:
+        subscription.wake = session.channel.wake
     try:
-        while not done.done():
-            waiting: set[asyncio.Future[Any]] = {done} if changed is None else {done, changed}
-            finished, _ = await asyncio.wait(
-                waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED
-            )
-            if done in finished:
-                break
-            if changed is not None and changed in finished:
-                changed = _watch(session)
-            elif patience == KEEPALIVE:
-                session.untagged(b"OK Still here")
-            patience = KEEPALIVE if await _tell(session) else RETRY
-            session.flush()
-            await session.channel.drain()
+        line = await _until_line(session)
     finally:
-        done.cancel()
-        if changed is not None:
-            changed.cancel()
-    line = done.result()
+        if subscription is not None:
+            subscription.wake = None
     if not isinstance(line, bytes) or line.strip().upper() != b"DONE":
         # QUIRK(iOS): sends its next command inside IDLE; BAD, and the connection stays
         raise ProtocolError("Expected DONE")
 
 
-async def _tell(session: Session) -> bool:
+async def _until_line(session: Session) -> bytes | LineTooLong:
+    """Tell what changes until the client says something; no task and no timer but this one."""
+    channel, loop = session.channel, asyncio.get_running_loop()
+    patience = KEEPALIVE
+    while (line := channel.framing.line()) is None:
+        session.flush()
+        due = loop.time() + patience
+        timer = loop.call_at(due, channel.wake)
+        try:
+            await channel.more()
+        finally:
+            timer.cancel()
+        waited = loop.time() >= due
+        if waited and patience == KEEPALIVE:
+            session.untagged(b"OK Still here")
+        if waited or session.has_news:
+            patience = KEEPALIVE if await _tell(session, ask=waited) else RETRY
+    return line
+
+
+async def _tell(session: Session, *, ask: bool) -> bool:
     """Announce what changed; False when the store cannot be asked now."""
     try:
-        await session.synchronize(may_expunge=True, ask=True)
+        await session.synchronize(may_expunge=True, ask=ask)
     except Unavailable:
         log.warning("cannot look for changes", extra={"session": session.id})
         return False
     return True
-
-
-def _watch(session: Session) -> "asyncio.Future[object] | None":
-    """Wait for the next change of the account, when a mailbox is open."""
-    if session.selected is None:
-        return None
-    return asyncio.ensure_future(session.selected.subscription.wait())
