@@ -7,8 +7,14 @@ the value. Domains, accounts and aliases are not here: they live in PostgreSQL.
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+# With a public key only: who can check a token by a shared secret can make one.
+SIGNATURES = frozenset(
+    f"{family}{size}" for family in ("RS", "PS", "ES") for size in (256, 384, 512)
+) | {"Ed25519"}
 
 
 class Secret(SecretStr):
@@ -28,6 +34,17 @@ class Secret(SecretStr):
         if self.path is None:
             return self.get_secret_value()
         return self.path.read_text(encoding="utf-8").strip()
+
+
+def is_private_url(url: str) -> bool:
+    """Tell whether nobody on the way can read or change what is fetched from a URL."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        return False
+    on_this_machine = host in ("localhost", "127.0.0.1", "::1")
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and on_this_machine))
 
 
 class Section(BaseModel):
@@ -144,6 +161,57 @@ class Imap(Section):
     )
 
 
+class Oauth(Section):
+    """Logins with access tokens of an OpenID Connect issuer."""
+
+    issuer: str = Field(default="", description="URL of the issuer; empty: no tokens are taken")
+    audience: str = Field(
+        default="", description="a word for each `aud` of which a token must have one"
+    )
+    login_claim: str = Field(
+        default="email",
+        min_length=1,
+        description="the claim with the login; `email` counts with a true `email_verified` only",
+    )
+    scope: str = Field(default="", description="a scope that tokens must have; empty: none")
+    algorithms: str = Field(
+        default="RS256 PS256 ES256 Ed25519", description="signatures that are taken"
+    )
+    clock_skew: int = Field(default=30, ge=0, le=600, description="seconds that clocks may differ")
+    jwks_refresh: float = Field(
+        default=3600, gt=0, description="seconds between two looks for new keys"
+    )
+    jwks_retry: float = Field(
+        default=30, gt=0, description="seconds until an unknown key makes another look"
+    )
+    timeout: float = Field(default=5, gt=0, description="seconds the issuer has for an answer")
+    introspection_url: str = Field(
+        default="", description="where opaque tokens are judged, RFC 7662; empty: none are taken"
+    )
+    client_id: str = Field(default="", description="the name of this server at introspection")
+    client_secret: Secret = Field(default=Secret(""), description="its secret there")
+
+    @property
+    def discovery_url(self) -> str:
+        """Where the issuer describes itself (OpenID Connect Discovery §4)."""
+        return self.issuer.rstrip("/") + "/.well-known/openid-configuration"
+
+    @field_validator("issuer", "introspection_url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        if url and not is_private_url(url):
+            raise ValueError("should be an https URL (http on the loopback address only)")
+        return url
+
+    @field_validator("algorithms")
+    @classmethod
+    def _check_algorithms(cls, names: str) -> str:
+        unknown = [name for name in names.split() if name not in SIGNATURES]
+        if unknown or not names.split():
+            raise ValueError(f"should be some of {' '.join(sorted(SIGNATURES))}")
+        return names
+
+
 class Http(Section):
     """JMAP and the web face."""
 
@@ -218,6 +286,7 @@ class Config(Section):
     tls: Tls = Tls()
     smtp: Smtp = Smtp()
     imap: Imap = Imap()
+    oauth: Oauth = Oauth()
     http: Http = Http()
     metrics: Metrics = Metrics()
     log: Log = Log()

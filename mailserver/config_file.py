@@ -15,7 +15,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from mailserver.config import Config, Secret
+from mailserver.config import Config, Oauth, Secret
 from mailserver.errors import ConfigurationError
 
 PREFIX = "MAILSERVER_"
@@ -103,12 +103,22 @@ def problems_for_service(config: Config) -> list[str]:
             missing.append("s3.endpoint: needed, unless embedded.enabled = true")
     if (config.tls.certificate is None) != (config.tls.key is None):
         missing.append("tls.certificate and tls.key: give both or none")
+    missing += _problems_with_tokens(config.oauth)
     needs_tls = [name for name in ("submissions", "imaps", "https") if _listens(config, name)]
     if config.tls.certificate is None and needs_tls:
         missing.append(
             f"tls.certificate: needed by {', '.join(f'listeners.{name}' for name in needs_tls)};"
             " give one, or set their `enabled = false`"
         )
+    return missing
+
+
+def _problems_with_tokens(oauth: Oauth) -> list[str]:
+    missing = []
+    if oauth.issuer and not oauth.audience:
+        missing.append("oauth.audience: needed with oauth.issuer, or tokens for others would count")
+    if oauth.introspection_url and not (oauth.issuer and oauth.client_id):
+        missing.append("oauth.issuer and oauth.client_id: needed by oauth.introspection_url")
     return missing
 
 
@@ -197,8 +207,10 @@ def _take_secret_file(
         return
     try:
         given[setting.name] = (Secret.from_file(Path(value)), f"{name} ({value})")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+    except UnicodeDecodeError:
+        problems.append(f"{source}: {name}: {value} cannot be read: not UTF-8")
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = error.strerror if isinstance(error, OSError) else str(error)
         problems.append(f"{source}: {name}: {value} cannot be read: {reason}")
 
 

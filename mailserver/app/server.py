@@ -13,7 +13,7 @@ from mailserver.app.backends import Backends
 from mailserver.app.background import Background, every, shielded
 from mailserver.app.front import Front
 from mailserver.app.web import WebServer
-from mailserver.auth.credentials import Authenticator
+from mailserver.auth.credentials import Authenticator, Judge
 from mailserver.auth.passwords import Passwords
 from mailserver.config import Config, Listener
 from mailserver.errors import ConfigurationError, MailError, Unavailable
@@ -92,7 +92,9 @@ class Server:
         if prepare is not None:
             await prepare(mail)
         self._work(mail)
-        authenticator = Authenticator(self._database, passwords=self._passwords)
+        authenticator = Authenticator(
+            self._database, passwords=self._passwords, tokens=_tokens(self.config)
+        )
         self._jmap = application(mail=mail, authenticator=authenticator, ready=self.problems)
         self._front.application = self._jmap
         await self._listen(protocol_servers(mail, authenticator, self._tls))
@@ -224,6 +226,16 @@ def protocol_servers(
             memory=memory,
         )
     return servers
+
+
+def _tokens(config: Config) -> Judge | None:
+    """Return who judges access tokens; what that needs is 20 MB, so it is loaded only then."""
+    if not config.oauth.issuer:
+        return None
+    from mailserver.auth.issuer import Issuer
+    from mailserver.auth.tokens import Tokens
+
+    return Tokens(config.oauth, Issuer(config.oauth))
 
 
 def _certificate(config: Config) -> ssl.SSLContext | None:

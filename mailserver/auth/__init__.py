@@ -1,1 +1,1 @@
-"""Who is this: passwords, verified credentials, SASL machines, and the brake on guessing."""
+"""Who is this: passwords, tokens, verified credentials, SASL machines, the brake on guessing."""

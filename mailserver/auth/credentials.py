@@ -15,10 +15,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from mailserver.address import parse_address
+from mailserver.auth.oauth import Bearer, Source
 from mailserver.auth.passwords import Passwords
-from mailserver.auth.sasl import Challenge, Credentials, Mechanism, Scram
+from mailserver.auth.sasl import Challenge, Credentials, Mechanism, Scram, Terms, Token
 from mailserver.auth.scram import ITERATIONS, SALT_LENGTH, Keys, Proven
 from mailserver.auth.throttle import Throttle
 from mailserver.errors import AuthenticationFailed, Invalid
@@ -45,8 +47,21 @@ class _Fresh:
     until: float
 
 
+class Judge(Protocol):
+    """Who knows whom an access token stands for; `tokens.Tokens`, when that is configured."""
+
+    @property
+    def source(self) -> Source:
+        """Where tokens come from."""
+        ...
+
+    async def login(self, token: str) -> str:
+        """Return whom the token stands for; AuthenticationFailed, or Unavailable."""
+        ...
+
+
 class Authenticator:
-    """Turns a login and a password into the account they belong to."""
+    """Turns a login and a password, a proof or a token into the account they belong to."""
 
     def __init__(
         self,
@@ -54,16 +69,27 @@ class Authenticator:
         *,
         passwords: Passwords | None = None,
         throttle: Throttle | None = None,
+        tokens: Judge | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._database = database
         self._passwords = passwords or Passwords()
         self._throttle = throttle or Throttle()
+        self._tokens = tokens
         self._now = monotonic
         self._key = random(32)  # the cache is worth nothing outside this process
         self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
         self._fresh: OrderedDict[bytes, _Fresh] = OrderedDict()
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether there is an issuer whose tokens count."""
+        return self._tokens is not None
+
+    def terms(self, end_point: bytes | None) -> Terms:
+        """Return what a connection with that channel binding can log in by."""
+        return Terms(end_point, self._tokens.source if self._tokens else None)
 
     async def verify(self, login: str, password: str, *, peer: str) -> Principal:
         """Return who logs in; raise AuthenticationFailed, TooMany (throttled) or Unavailable."""
@@ -72,16 +98,53 @@ class Authenticator:
         if fresh is not None and self._now() < fresh.until:
             return fresh.principal
         principal = await self._verify(login, password, peer)
+        self._remember(tag, principal)
+        return principal
+
+    async def verify_token(self, bearer: Bearer, *, peer: str) -> Principal:
+        """Return whom a token lets in; raise what `verify` raises."""
+        tag = self._tag(f"token of {bearer.login}", bearer.token)
+        fresh = self._fresh.get(tag)
+        if fresh is not None and self._now() < fresh.until:
+            return fresh.principal
+        name = _normal(bearer.login) if bearer.login else ""
+        await self._wait(name, peer)
+        try:
+            principal = await self._holder(name, bearer.token)
+        except AuthenticationFailed as failure:
+            log.info("token refused", extra={"peer": peer, "reason": str(failure)})
+            self._throttle.failed(name, peer, self._now())
+            raise
+        self._throttle.succeeded(name, peer, self._now())
+        self._remember(tag, principal)
+        return principal
+
+    async def _holder(self, name: str, token: str) -> Principal:
+        """Return the account of a token, which must be that of `name` if there is one."""
+        if self._tokens is None:
+            raise AuthenticationFailed("no tokens are taken")
+        login = _normal(await self._tokens.login(token))
+        if name and name != login:
+            raise AuthenticationFailed("the token stands for another login")
+        found = await accounts.credentials(self._database, login)
+        if found is None or not found[2]:
+            raise AuthenticationFailed("the token stands for no account, or a disabled one")
+        return Principal(found[0], login)
+
+    def _remember(self, tag: bytes, principal: Principal) -> None:
         self._fresh[tag] = _Fresh(principal, self._now() + FRESH_TIME)
         if len(self._fresh) > CACHE_SIZE:
             self._fresh.popitem(last=False)
-        return principal
 
-    async def _verify(self, login: str, password: str, peer: str) -> Principal:
-        name = _normal(login)
+    async def _wait(self, name: str, peer: str) -> None:
+        """Let somebody who failed often wait; TooMany when too many wait."""
         wait = self._throttle.wait(name, peer, self._now())
         if wait:
             await asyncio.sleep(wait)
+
+    async def _verify(self, login: str, password: str, peer: str) -> Principal:
+        name = _normal(login)
+        await self._wait(name, peer)
         found = await accounts.credentials(self._database, name)
         account, stored, enabled = found or (None, None, False)
         if not await self._matches(name, stored, password) or account is None or not enabled:
@@ -110,7 +173,7 @@ class Authenticator:
     async def proceed(
         self, mechanism: Mechanism, response: bytes | None, *, peer: str
     ) -> Challenge | Credentials | Principal:
-        """Take the next message of a SASL exchange; a proof is checked here, a password is not.
+        """Take the next message of a SASL exchange; a proof or a token is checked here.
 
         Raises Invalid, and what `verify` raises.
         """
@@ -122,6 +185,12 @@ class Authenticator:
             raise
         if isinstance(outcome, Challenge | Credentials):
             return outcome
+        if isinstance(outcome, Bearer):
+            assert isinstance(mechanism, Token)
+            try:
+                return await self.verify_token(outcome, peer=peer)
+            except AuthenticationFailed:
+                return Challenge(mechanism.exchange.refuse())
         name = _normal(outcome.login)
         if isinstance(outcome, Proven):
             return await self._proven(name, peer)
@@ -130,9 +199,7 @@ class Authenticator:
 
     async def _scram_keys(self, name: str, peer: str) -> Keys:
         """Return the keys of a login; of nobody's login keys that look alike and never fit."""
-        wait = self._throttle.wait(name, peer, self._now())
-        if wait:
-            await asyncio.sleep(wait)
+        await self._wait(name, peer)
         found = await accounts.scram_keys(self._database, name)
         if found is not None and found[1] is not None:
             return Keys.read(found[1])

@@ -9,6 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from mailserver.auth.oauth import (
+    Bearer,
+    Source,
+    TokenExchange,
+    read_oauthbearer,
+    read_xoauth2,
+)
 from mailserver.auth.scram import KeysWanted, Proven, ScramSha256
 from mailserver.errors import Invalid
 
@@ -34,7 +41,9 @@ class Credentials:
 class Mechanism(Protocol):
     """One exchange under way."""
 
-    def step(self, response: bytes | None) -> Challenge | Credentials | KeysWanted | Proven:
+    def step(
+        self, response: bytes | None
+    ) -> Challenge | Credentials | KeysWanted | Proven | Bearer:
         """Take the client's next message; raise Invalid when it breaks the mechanism's grammar."""
         ...
 
@@ -86,25 +95,62 @@ class Scram:
         return Challenge(outcome) if isinstance(outcome, bytes) else outcome
 
 
-# each is begun with the channel binding of its connection, if that has one
-MECHANISMS: dict[str, Callable[[bytes | None], Mechanism]] = {
-    "SCRAM-SHA-256-PLUS": lambda end_point: Scram(end_point, plus=True),
-    "SCRAM-SHA-256": Scram,
+class Token:
+    """OAUTHBEARER and XOAUTH2: somebody else has seen to who the client is."""
+
+    def __init__(self, exchange: TokenExchange) -> None:
+        self.exchange = exchange
+
+    def step(self, response: bytes | None) -> Challenge | Bearer:
+        """Ask for the token, or read it; AuthenticationFailed after a refusal."""
+        outcome = self.exchange.step(response)
+        return Challenge(outcome) if isinstance(outcome, bytes) else outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a connection and the configuration allow."""
+
+    end_point: bytes | None = None  # the connection's channel binding
+    source: Source | None = None  # of tokens
+
+
+def _oauthbearer(terms: Terms) -> Mechanism:
+    assert terms.source is not None
+    return Token(TokenExchange(read_oauthbearer, terms.source.refusal("invalid_token")))
+
+
+def _xoauth2(terms: Terms) -> Mechanism:
+    assert terms.source is not None
+    return Token(TokenExchange(read_xoauth2, terms.source.refusal("401")))
+
+
+MECHANISMS: dict[str, Callable[[Terms], Mechanism]] = {
+    "SCRAM-SHA-256-PLUS": lambda terms: Scram(terms.end_point, plus=True),
+    "SCRAM-SHA-256": lambda terms: Scram(terms.end_point),
     "PLAIN": lambda _: Plain(),
     "LOGIN": lambda _: Login(),
+    "OAUTHBEARER": _oauthbearer,
+    "XOAUTH2": _xoauth2,
 }
-BINDING = frozenset({"SCRAM-SHA-256-PLUS"})  # those that need a channel binding
+_NEEDS_BINDING = frozenset({"SCRAM-SHA-256-PLUS"})
+_NEEDS_SOURCE = frozenset({"OAUTHBEARER", "XOAUTH2"})
 
 
-def offered(end_point: bytes | None) -> list[str]:
-    """Return the names of the mechanisms of a connection, the best first."""
-    return [name for name in MECHANISMS if end_point is not None or name not in BINDING]
+def offered(terms: Terms) -> list[str]:
+    """Return the names of the mechanisms that can be had."""
+    missing: frozenset[str] = frozenset()
+    if terms.end_point is None:
+        missing |= _NEEDS_BINDING
+    if terms.source is None:
+        missing |= _NEEDS_SOURCE
+    return [name for name in MECHANISMS if name not in missing]
 
 
-def start(name: str, end_point: bytes | None = None) -> Mechanism | None:
-    """Begin an exchange; None when no mechanism of that name, in whatever case, is offered."""
+def start(name: str, terms: Terms) -> Mechanism | None:
+    """Begin an exchange; None when no mechanism of that name, in whatever case, can be had."""
     name = name.upper()
-    return MECHANISMS[name](end_point) if name in offered(end_point) else None
+    return MECHANISMS[name](terms) if name in offered(terms) else None
 
 
 def _text(part: bytes) -> str:

@@ -41,7 +41,7 @@ class Finding:
 
 
 def doctor(data_dir: DataDir = None, config: ConfigFile = None, json: Json = False) -> None:
-    """Check the configuration, PostgreSQL, S3, certificates, listeners; say what to do."""
+    """Check configuration, PostgreSQL, S3, certificate, issuer, listeners; say what to do."""
 
     async def work(store: Access) -> list[Finding]:
         findings: list[Finding] = []
@@ -142,6 +142,22 @@ def _readable(check: str) -> Iterator[list[Finding]]:
         failed.append(Finding(check, FAIL, reason(error), "give a PEM file that can be read"))
 
 
+async def _issuer(store: Access) -> list[Finding]:
+    oauth = store.config.oauth
+    if not oauth.issuer:
+        return []
+    from mailserver.auth.issuer import Issuer
+
+    try:
+        keys = await Issuer(oauth).fetch_keys()
+    except MailError as error:
+        advice = (
+            "check oauth.issuer; nobody can log in with a token unless keys were fetched before"
+        )
+        return [Finding("issuer", FAIL, reason(error), advice)]
+    return [Finding("issuer", OK, f"{oauth.issuer}: {len(keys)} keys")]
+
+
 async def _directory(store: Access) -> list[Finding]:
     accounts_known = len(await accounts.list_all(store.mail))
     domains = await accounts.list_domains(store.mail)
@@ -183,6 +199,7 @@ CHECKS: tuple[Callable[[Access], Awaitable[list[Finding]]], ...] = (
     _schema,
     _s3,
     _certificate,
+    _issuer,
     _directory,
     _disk,
 )

@@ -1,13 +1,18 @@
 """What the tests of every protocol need."""
 
 import ssl
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
+from mailserver.auth.issuer import Issuer
+from mailserver.auth.tokens import Tokens
 from mailserver.tls import make_development_ca, server_context
+from tests import oidc
 
 
 @dataclass(frozen=True)
@@ -29,3 +34,18 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
         ssl.create_default_context(cafile=str(files.ca)),
         files.ca,
     )
+
+
+@pytest_asyncio.fixture
+async def issuer() -> AsyncIterator[oidc.Issuer]:
+    """An issuer of access tokens that answers."""
+    found = oidc.Issuer()
+    await found.start()
+    yield found
+    await found.stop()
+
+
+@pytest.fixture
+def tokens(issuer: oidc.Issuer) -> Tokens:
+    """Who judges its tokens."""
+    return Tokens(issuer.config(), Issuer(issuer.config()))

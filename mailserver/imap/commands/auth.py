@@ -35,7 +35,8 @@ async def login(session: Session, command: Login) -> bytes:
 async def authenticate(session: Session, command: Authenticate) -> bytes:
     """Log in by a SASL exchange (RFC 3501 §6.2.2, RFC 4959)."""
     _demand_privacy(session)
-    mechanism = sasl.start(command.mechanism, session.channel.end_point)
+    terms = session.authenticator.terms(session.channel.end_point)
+    mechanism = sasl.start(command.mechanism, terms)
     if mechanism is None:
         raise Refused(b"CANNOT", "Unknown authentication mechanism")
     response = None if command.initial is None else _decoded(command.initial)

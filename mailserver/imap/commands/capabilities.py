@@ -25,6 +25,10 @@ def _may_bind(session: Session) -> bool:
     return _may_log_in(session) and session.channel.end_point is not None
 
 
+def _may_use_tokens(session: Session) -> bool:
+    return _may_log_in(session) and session.authenticator.takes_tokens
+
+
 def _needs_tls(session: Session) -> bool:
     return _before_login(session) and not session.login_allowed()
 
@@ -44,6 +48,8 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"LOGINDISABLED", _needs_tls),
     (b"AUTH=SCRAM-SHA-256-PLUS", _may_bind),
     (b"AUTH=SCRAM-SHA-256", _may_log_in),
+    (b"AUTH=OAUTHBEARER", _may_use_tokens),
+    (b"AUTH=XOAUTH2", _may_use_tokens),
     (b"AUTH=PLAIN", _may_log_in),
     (b"AUTH=LOGIN", _may_log_in),
     (b"UTF8=ACCEPT", _always),

@@ -7,15 +7,17 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from mailserver.auth.credentials import Authenticator
-from mailserver.errors import AuthenticationFailed, MailError, TooMany
+from mailserver.auth.oauth import Bearer, bearer_token
+from mailserver.errors import AuthenticationFailed, Invalid, MailError, TooMany
 from mailserver.jmap.protocol.errors import Problem, RequestError
-from mailserver.jmap.server.replies import Receive, Scope, simple_problem
+from mailserver.jmap.server.replies import BASIC, BEARER, Receive, Scope, simple_problem
 from mailserver.metrics import Metrics
 from mailserver.model import AccountId, Principal
 
 WAIT = 10.0  # seconds that a request waits for one of the same account to end
 WAITING = 4  # requests that wait, for each one that may run
-MAX_CREDENTIALS = 2048  # octets of an Authorization header
+MAX_CREDENTIALS = 2048  # octets of Basic credentials
+MAX_TOKEN = 16384  # octets of a token
 
 
 def header_map(scope: Scope) -> dict[bytes, bytes]:
@@ -44,18 +46,33 @@ def basic_credentials(header: bytes | None) -> tuple[str, str]:
     return login, password
 
 
+def bearer_credentials(header: bytes) -> Bearer:
+    """Read `Bearer` credentials (RFC 6750 §2.1); raise AuthenticationFailed."""
+    text = header.partition(b" ")[2].strip()
+    try:
+        return Bearer(bearer_token(text.decode("ascii")))
+    except (Invalid, UnicodeDecodeError):
+        raise AuthenticationFailed("malformed credentials") from None
+
+
 class Access:
     """Turns the credentials of a request into a principal, and counts outcomes."""
 
     def __init__(self, authenticator: Authenticator, metrics: Metrics) -> None:
         self._authenticator = authenticator
         self._attempts = metrics.authentications
+        self.challenges = [BASIC, BEARER] if authenticator.takes_tokens else [BASIC]
 
     async def principal(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Principal:
         """Return who asks; raise AuthenticationFailed, TooMany or Unavailable."""
-        login, password = basic_credentials(headers.get(b"authorization"))
+        header = headers.get(b"authorization")
+        peer = peer_of(scope)
+        if header is not None and header[:7].lower() == b"bearer " and len(header) <= MAX_TOKEN:
+            attempt = self._authenticator.verify_token(bearer_credentials(header), peer=peer)
+        else:
+            attempt = self._authenticator.verify(*basic_credentials(header), peer=peer)
         try:
-            found = await self._authenticator.verify(login, password, peer=peer_of(scope))
+            found = await attempt
         except MailError as error:
             self._attempts.labels("jmap", _OUTCOMES.get(type(error), "unavailable")).inc()
             raise

@@ -132,7 +132,7 @@ class Application:
 
     async def _refuse(self, exchange: Exchange, error: RequestError) -> None:
         if not exchange.started:
-            await reply_problem(exchange.send, error)
+            await reply_problem(exchange.send, error, self._access.challenges)
 
     async def _call_api(self, exchange: Exchange) -> None:
         principal = await self._access.principal(exchange.scope, exchange.headers)

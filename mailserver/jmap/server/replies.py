@@ -33,7 +33,8 @@ PREFLIGHT: tuple[Header, ...] = (
     (b"access-control-allow-headers", b"Authorization, Content-Type, Last-Event-ID"),
     (b"access-control-max-age", b"86400"),
 )
-CHALLENGE: Header = (b"www-authenticate", b'Basic realm="mail", charset="UTF-8"')
+BASIC: Header = (b"www-authenticate", b'Basic realm="mail", charset="UTF-8"')
+BEARER: Header = (b"www-authenticate", b'Bearer realm="mail"')
 JSON: Header = (b"content-type", b"application/json; charset=utf-8")
 PROBLEM: Header = (b"content-type", b"application/problem+json")
 NO_STORE: Header = (b"cache-control", b"no-cache, no-store, must-revalidate")
@@ -63,11 +64,11 @@ async def reply_json(send: Send, value: object, headers: Iterable[Header] = (NO_
     await reply(send, 200, orjson.dumps(value), (JSON, *headers))
 
 
-async def reply_problem(send: Send, error: RequestError) -> None:
-    """Send problem details (RFC 7807)."""
+async def reply_problem(send: Send, error: RequestError, challenges: Iterable[Header]) -> None:
+    """Send problem details (RFC 7807), with the ways to log in when nobody is."""
     headers = [PROBLEM, NO_STORE]
     if error.status == 401:
-        headers.append(CHALLENGE)
+        headers += challenges
     if error.status in (429, 503):
         headers.append((b"retry-after", b"5"))
     await reply(send, error.status, orjson.dumps(error.body()), headers)

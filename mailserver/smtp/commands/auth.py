@@ -93,7 +93,8 @@ async def _identify(session: Session, command: Auth) -> tuple[str, Reply, str]:
 
 async def _exchange(session: Session, command: Auth) -> Credentials | Principal:
     """Run the mechanism to its end."""
-    mechanism = sasl.start(command.mechanism, session.wire.end_point)
+    terms = session.authenticator.terms(session.wire.end_point)
+    mechanism = sasl.start(command.mechanism, terms)
     if mechanism is None:
         raise Refused(NO_MECHANISM)
     response = command.initial

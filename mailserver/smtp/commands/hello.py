@@ -22,7 +22,7 @@ EXTENSIONS: tuple[Callable[[Session], str | None], ...] = (
     lambda session: "ENHANCEDSTATUSCODES",  # RFC 2034
     lambda session: "STARTTLS" if session.wire.can_start_tls else None,  # RFC 3207
     lambda session: (
-        f"AUTH {' '.join(sasl.offered(session.wire.end_point))}"
+        f"AUTH {' '.join(sasl.offered(session.authenticator.terms(session.wire.end_point)))}"
         if session.policy.authentication and session.tls
         else None
     ),  # RFC 4954 §4; not in the clear, where passwords could be read

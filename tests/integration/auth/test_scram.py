@@ -4,7 +4,7 @@ import pytest
 
 from mailserver.auth import sasl
 from mailserver.auth.credentials import Authenticator
-from mailserver.auth.sasl import Challenge
+from mailserver.auth.sasl import Challenge, Terms
 from mailserver.errors import AuthenticationFailed
 from mailserver.mail import accounts
 from mailserver.mail.context import Mail
@@ -17,7 +17,7 @@ PEER = "192.0.2.1"
 
 async def exchange(mail: Mail, login: str, password: str) -> Principal:
     authenticator = Authenticator(mail.database, passwords=mail.passwords)
-    client, mechanism = ScramClient(login, password), sasl.start("SCRAM-SHA-256")
+    client, mechanism = ScramClient(login, password), sasl.start("SCRAM-SHA-256", Terms())
     assert mechanism is not None
     answers = iter((client.final, client.end))
     response = client.first()
@@ -42,7 +42,7 @@ async def test_nobody_is_told_whether_a_login_exists(mail: Mail, alice: Account)
     authenticator = Authenticator(mail.database, passwords=mail.passwords)
 
     async def salt(login: str) -> bytes:
-        mechanism = sasl.start("SCRAM-SHA-256")
+        mechanism = sasl.start("SCRAM-SHA-256", Terms())
         assert mechanism is not None
         first = ScramClient(login, "").first()
         outcome = await authenticator.proceed(mechanism, first, peer=PEER)

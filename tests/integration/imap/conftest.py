@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 import pytest_asyncio
 
-from mailserver.auth.credentials import Authenticator
+from mailserver.auth.credentials import Authenticator, Judge
 from mailserver.config import Config, Listener
 from mailserver.imap.server import ImapServer
 from mailserver.mail import delivery
@@ -38,11 +38,14 @@ class Servers:
     mail: Mail
     tls: Tls
     running: list[ImapServer] = field(default_factory=list)
+    tokens: Judge | None = None
 
     async def start(self, *, implicit_tls: bool = False, write_timeout: float = 60) -> int:
         server = ImapServer(
             mail=self.mail,
-            authenticator=Authenticator(self.mail.database, passwords=self.mail.passwords),
+            authenticator=Authenticator(
+                self.mail.database, passwords=self.mail.passwords, tokens=self.tokens
+            ),
             tls=self.tls.server,
             implicit_tls=implicit_tls,
             write_timeout=write_timeout,

@@ -16,6 +16,7 @@ import pytest_asyncio
 
 from mailserver.app.web import WebServer
 from mailserver.auth.credentials import Authenticator
+from mailserver.auth.tokens import Tokens
 from mailserver.config import Config, Listener
 from mailserver.jmap.methods import changes
 from mailserver.jmap.protocol.errors import RequestError
@@ -30,6 +31,7 @@ from mailserver.mail.delivery import Accepted, Target
 from mailserver.model import Account
 from mailserver.storage import accounts
 from mailserver.storage.database import Database
+from tests import oidc
 
 PASSWORD = "correct horse"
 CORE, MAIL = "urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail"
@@ -72,7 +74,11 @@ class Site:
             sent["Authorization"] = f"Basic {pair}"
         connection.request(method, path, body, {**sent, **(headers or {})})
         answer = connection.getresponse()
-        found = answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+        fields: dict[str, str] = {}
+        for name, value in answer.getheaders():
+            before = fields.get(name.lower())
+            fields[name.lower()] = value if before is None else f"{before}, {value}"
+        found = answer.status, fields, answer.read()
         connection.close()
         return found
 
@@ -98,7 +104,7 @@ def config() -> Config:
 
 
 @pytest_asyncio.fixture
-async def site(mail: Mail) -> AsyncIterator[Site]:
+async def site(mail: Mail, tokens: Tokens) -> AsyncIterator[Site]:
     problems: list[str] = []
 
     async def ready() -> list[str]:
@@ -106,7 +112,7 @@ async def site(mail: Mail) -> AsyncIterator[Site]:
 
     app = application(
         mail=mail,
-        authenticator=Authenticator(mail.database, passwords=mail.passwords),
+        authenticator=Authenticator(mail.database, passwords=mail.passwords, tokens=tokens),
         ready=ready,
     )
     server = WebServer(app, mail.config.http, None)
@@ -119,6 +125,20 @@ async def site(mail: Mail) -> AsyncIterator[Site]:
 @pytest_asyncio.fixture
 async def letter(mail: Mail, alice: Account) -> Accepted:
     return await delivery.accept(mail, RAW, [Target(alice.id)], received_at=NOW)
+
+
+async def test_access_tokens(site: Site, alice: Account, issuer: oidc.Issuer) -> None:
+    async def answer(authorization: str) -> tuple[int, dict[str, str], bytes]:
+        return await site.get("/jmap/api", login=None, headers={"Authorization": authorization})
+
+    status, _, body = await answer(f"Bearer {issuer.token()}")
+    assert status == 200
+    assert json.loads(body)["username"] == alice.login
+    for bad in (issuer.token(aud="other"), "a b", "", "x" * 20_000):
+        status, headers, body = await answer(f"bearer {bad}")
+        assert status == 401
+        assert "Bearer" in headers["www-authenticate"]
+        assert b"aud" not in body
 
 
 async def test_session_object(site: Site, alice: Account) -> None:

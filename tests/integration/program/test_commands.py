@@ -1,8 +1,10 @@
+import asyncio
 import mailbox
 from pathlib import Path
 
 import pytest
 
+from tests import oidc
 from tests.integration.program.conftest import Program, Start, command, start_dev
 
 ALICE = "alice@example.test"
@@ -164,6 +166,21 @@ def test_doctor_fsck_and_migrate_find_nothing(there: tuple[str, ...]) -> None:
     assert (fsck.code, fsck.json) == (0, {"ok": True, "differences": []})
     assert command("migrate", "--plan", *there).json == []
     assert command("migrate", *there).json == []
+
+
+async def test_doctor_asks_the_issuer(there: tuple[str, ...]) -> None:
+    issuer = oidc.Issuer()
+    await issuer.start()
+    values = {"MAILSERVER_OAUTH__ISSUER": issuer.url, "MAILSERVER_OAUTH__AUDIENCE": "mail"}
+
+    async def found() -> tuple[int, str]:
+        doctor = await asyncio.to_thread(lambda: command("doctor", *there, **values))
+        (state,) = [one["state"] for one in doctor.json if one["check"] == "issuer"]
+        return doctor.code, state
+
+    assert await found() == (0, "ok")
+    await issuer.stop()
+    assert await found() == (1, "fail")
 
 
 def test_commands_start_the_services_when_nobody_runs(tmp_path: Path) -> None:

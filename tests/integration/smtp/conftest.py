@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest_asyncio
 
-from mailserver.auth.credentials import Authenticator
+from mailserver.auth.credentials import Authenticator, Judge
 from mailserver.config import Listener
 from mailserver.mail import content, listings, mailboxes, messages
 from mailserver.mail.context import Mail
@@ -23,9 +23,12 @@ class Servers:
     mail: Mail
     tls: Tls
     running: list[SmtpServer]
+    tokens: Judge | None = None
 
     async def start(self, kind: str) -> int:
-        authenticator = Authenticator(self.mail.database, passwords=self.mail.passwords)
+        authenticator = Authenticator(
+            self.mail.database, passwords=self.mail.passwords, tokens=self.tokens
+        )
         server = SmtpServer(
             mail=self.mail, authenticator=authenticator, tls=self.tls.server, kind=kind
         )

@@ -5,26 +5,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailserver.auth import sasl
-from mailserver.auth.sasl import Challenge, Credentials
+from mailserver.auth.sasl import Challenge, Credentials, Terms
 from mailserver.errors import Invalid
 
 
 def machine(name: str) -> sasl.Mechanism:
-    found = sasl.start(name)
+    found = sasl.start(name, Terms())
     assert found is not None
     return found
 
 
 def test_mechanisms_have_names_in_any_case() -> None:
-    assert sasl.start("plain") is not None
-    assert sasl.start("Login") is not None
-    assert sasl.start("CRAM-MD5") is None
+    assert sasl.start("plain", Terms()) is not None
+    assert sasl.start("Login", Terms()) is not None
+    assert sasl.start("CRAM-MD5", Terms()) is None
 
 
 def test_plus_needs_a_channel_to_bind_to() -> None:
-    assert sasl.start("SCRAM-SHA-256-PLUS") is None
-    assert sasl.start("scram-sha-256-plus", b"end point") is not None
-    assert sasl.offered(b"end point") == ["SCRAM-SHA-256-PLUS", *sasl.offered(None)]
+    assert sasl.start("SCRAM-SHA-256-PLUS", Terms()) is None
+    assert sasl.start("scram-sha-256-plus", Terms(b"end point")) is not None
+    assert sasl.offered(Terms(b"end point")) == ["SCRAM-SHA-256-PLUS", *sasl.offered(Terms())]
 
 
 def test_plain_with_and_without_initial_response() -> None:

@@ -94,6 +94,7 @@ def test_every_setting_can_be_set_from_the_environment() -> None:
         ),
         ('[smtp]\ncatch_outbound_file = "/x"', "only secrets are read from files"),
         ('[database]\nurl_file = "/nowhere/url"', "/nowhere/url cannot be read: No such file"),
+        ('[database]\nurl_file = "\\u0000"', "cannot be read: embedded null byte"),
     ],
 )
 def test_mistake_in_a_file_is_named(tmp_path: Path, text: str, expected: str) -> None:
@@ -166,6 +167,32 @@ def test_what_serve_misses() -> None:
         **{f"MAILSERVER_LISTENERS__{n}__ENABLED": "no" for n in ("SUBMISSIONS", "IMAPS", "HTTPS")},
     }
     assert problems_for_service(load(environment=alone).config) == []
+
+
+def test_tokens_need_an_issuer_and_an_audience() -> None:
+    issuer = {"MAILSERVER_OAUTH__ISSUER": "https://login.example.test/realms/mail"}
+    problems = problems_for_service(load(environment=issuer).config)
+    assert any("oauth.audience" in problem for problem in problems)
+    introspection = {"MAILSERVER_OAUTH__INTROSPECTION_URL": "https://login.example.test/i"}
+    problems = problems_for_service(load(environment=introspection).config)
+    assert any("oauth.client_id" in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("ISSUER", "http://login.example.test"),
+        ("ISSUER", "login.example.test"),
+        ("ISSUER", "https://[login"),
+        ("INTROSPECTION_URL", "http://10.0.0.1/"),
+        ("ALGORITHMS", "RS256 HS256"),
+        ("ALGORITHMS", "none"),
+        ("ALGORITHMS", " "),
+    ],
+)
+def test_what_would_let_anybody_in_is_refused(key: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"oauth.{key.lower()}: should be"):
+        load(environment={f"MAILSERVER_OAUTH__{key}": value})
 
 
 NAMES = [setting.name for setting in every_setting(Config())]
