@@ -26,6 +26,7 @@ from mailserver.mime.sections import find, section, section_range
 from mailserver.mime.stored import Digest, Env, digest, part_rows
 from mailserver.mime.structure import body, bodystructure, envelope
 from mailserver.mime.subject import base
+from mailserver.mime.textual import textual
 
 __all__ = [
     "HEADER_LIMIT", "Digest", "Env", "Field", "HeaderBlock", "Message", "Part", "PartRow",
@@ -34,4 +35,5 @@ __all__ = [
     "as_text", "as_urls", "base", "body", "body_lists", "body_structure_jmap", "bodystructure",
     "codec_of", "decode_body", "decode_text", "digest", "envelope", "find", "header_fields",
     "is_known", "parse", "part_headers", "part_rows", "search_text", "section", "section_range",
+    "textual",
 ]  # fmt: skip

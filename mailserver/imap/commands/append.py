@@ -1,5 +1,6 @@
 """APPEND and REPLACE."""
 
+import asyncio
 from collections.abc import Sequence
 
 from mailserver.errors import Forbidden, NotFound
@@ -9,7 +10,7 @@ from mailserver.imap.protocol.framing import LITERAL_LIMIT
 from mailserver.imap.protocol.sequences import compact, flatten
 from mailserver.imap.session import Refused, Session
 from mailserver.mail import access, content, delivery, listings, messages
-from mailserver.mime import Env, section
+from mailserver.mime import Env, section, textual
 from mailserver.model import EmailId, Place, Right
 
 
@@ -74,6 +75,8 @@ async def _incoming(session: Session, new: Sequence[NewMessage]) -> list[deliver
         if not raw:
             raise Refused(b"CANNOT", "A message cannot be empty")
         room -= len(raw)
+        if b"\0" in raw:
+            raw = await asyncio.to_thread(textual, raw)
         incoming.append(delivery.Incoming(raw, message.flags, message.received_at or mail.now()))
     return incoming
 

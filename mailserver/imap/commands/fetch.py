@@ -445,7 +445,8 @@ def _value(wanted: Section, chunk: Chunk, row: int) -> bytes:
         return b"NIL"
     if wanted.offset is not None:
         octets = octets[wanted.offset : wanted.offset + wanted.length]
-    return responses.literal(octets)
+    # as long as it was, and without NUL (RFC 3501 §4.3.1); BINARY shows what it was
+    return responses.literal(octets.replace(b"\0", b"\x80"))
 
 
 def _octets(wanted: Section, chunk: Chunk, row: int) -> bytes | None:
