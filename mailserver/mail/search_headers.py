@@ -5,6 +5,7 @@ decoded in a thread; the mailboxes that were not searched for longest make room 
 """
 
 import asyncio
+import re
 import unicodedata
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -28,6 +29,9 @@ ROOM = 128 * 1024 * 1024  # octets of headers in memory, about
 _ROW_SIZE = 900  # octets of a row besides its texts
 ANSWER_ROOM = 32 * 1024 * 1024  # octets of answers in memory
 FIELDS = ("from", "to", "cc", "bcc", "subject", "message-id")  # that `SearchHeader` has
+_OF_ADDRESSES = frozenset({"from", "to", "cc", "bcc"})
+# comments, quoting and white space by which a field differs from what its ENVELOPE shows
+_DIFFERS = re.compile(rb"[(\\]|\s@|@\s|\"@|\"\s++[^\s<]")
 
 
 def folded(text: str) -> str:
@@ -76,7 +80,21 @@ class SearchHeader:
 def _text(header: HeaderBlock, name: str) -> str | None:
     """Return all fields of a name; NUL, which no argument has, keeps them apart."""
     values = header.all(name)
-    return "\0".join(folded(as_text(value)) for value in values) if values else None
+    if not values:
+        return None
+    texts = [as_text(value) for value in values]
+    if name in _OF_ADDRESSES:  # RFC 9051 §6.4.4 searches the envelope structure
+        texts += [_shown(value) for value in values if _DIFFERS.search(value)]
+    return "\0".join(map(folded, texts))
+
+
+def _shown(value: bytes) -> str:
+    """Return the addresses of a field as its ENVELOPE shows them."""
+    return "\0".join(
+        decode(b"%b <%b@%b>" % (mailbox.name or b"", mailbox.local or b"", mailbox.domain))
+        for mailbox in parse(value)
+        if mailbox.domain is not None
+    )
 
 
 def _day(header: HeaderBlock) -> str | None:

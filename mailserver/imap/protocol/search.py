@@ -77,7 +77,11 @@ class Partial:
     low: int
     high: int
     from_end: bool
-    text: bytes  # as the client wrote it
+
+    @property
+    def text(self) -> bytes:
+        """The range, its smaller number first: 4:2 is the same as 2:4 (RFC 5267 §6)."""
+        return (b"-%d:-%d" if self.from_end else b"%d:%d") % (self.low, self.high)
 
     def of(self, found: Sequence[int]) -> Sequence[int]:
         """Return the part of the results that is in the stretch, in their order."""
@@ -186,7 +190,7 @@ def partial_range(args: Cursor) -> Partial:
     if first.startswith(b"-") != last.startswith(b"-"):
         args.fail("A range of results cannot begin at one end and end at the other")
     low, high = sorted((abs(int(first)), abs(int(last))))
-    return Partial(low, high, first.startswith(b"-"), text)
+    return Partial(low, high, first.startswith(b"-"))
 
 
 _WANTED = {name.encode("ascii"): member for name, member in Wanted.__members__.items()}

@@ -42,7 +42,7 @@ def test_return_options() -> None:
     found = parse_uid_search(_cursor(b" RETURN (MIN save PARTIAL -1:-100) $"))
     assert found.key == Messages(SAVED, by_uid=False)
     assert found.returns == Returns(
-        Wanted.MIN | Wanted.SAVE | Wanted.PARTIAL, Partial(1, 100, True, b"-1:-100")
+        Wanted.MIN | Wanted.SAVE | Wanted.PARTIAL, Partial(1, 100, True)
     )
     assert parse_search(_cursor(b" RETURN () SEEN")).returns == Returns(Wanted.ALL)
     assert parse_search(_cursor(b" YOUNGER 5")).key == Younger(5)
@@ -123,13 +123,13 @@ def test_partial_is_a_stretch_from_either_end(first: int, last: int, count: int)
     found = list(range(100, 100 + count))
     low, high = sorted((first, last))
     forward = [each for place, each in enumerate(found, 1) if low <= place <= high]
-    assert Partial(low, high, False, b"").of(found) == forward
+    assert Partial(low, high, False).of(found) == forward
     backward = [each for place, each in enumerate(found) if low <= count - place <= high]
-    assert Partial(low, high, True, b"").of(found) == backward
+    assert Partial(low, high, True).of(found) == backward
 
 
 _FOUND = [2, 10, 11, 15, 21]
-_PART = Partial(2, 3, False, b"2:3")
+_PART = Partial(2, 3, False)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What is kept in memory for searching, and how much of it."""
 
+import pytest
 import zstandard
 
 from mailserver.mail.search_bodies import Frame, SearchBodies
@@ -35,6 +36,23 @@ def test_a_header_is_decoded_and_folded() -> None:
     assert (header.first_cc, header.base_subject, header.is_reply) == ("", "TWO", False)
     assert (header.message_id, header.references) == ("a.b@x", ("c@x",))
     assert (header.sent, header.sent_day) == (None, "1996-07-17")
+
+
+@pytest.mark.parametrize(
+    ("field", "shown"),
+    [
+        ("<ann (a comment)@ (b) x.example>", "ann@x.example"),
+        ("Ann @ x . example", "ann@x.example"),
+        ('"Ann \\"B\\" C" <ann@x.example>', 'ann "b" c <ann@x.example>'),
+        ('"Ann"\n B <ann@x.example>', "ann b <ann@x.example>"),
+        ('"ann b"@x.example', "ann b@x.example"),
+        ("Friends: (nobody) ;, ann@x.example (Ann)", "\0ann <ann@x.example>"),
+    ],
+)
+def test_addresses_are_searched_as_the_envelope_shows_them(field: str, shown: str) -> None:
+    found = _header(f"To: {field}\n\n").fields[1]
+    assert found is not None
+    assert shown in found
 
 
 def test_an_empty_header() -> None:
