@@ -6,10 +6,10 @@ the value. Domains, accounts and aliases are not here: they live in PostgreSQL.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 # With a public key only: who can check a token by a shared secret can make one.
 SIGNATURES = frozenset(
@@ -156,9 +156,21 @@ class Imap(Section):
     login_timeout: float = Field(default=60, gt=0, description="seconds without authentication")
     idle_timeout: float = Field(default=1800, ge=1, description="seconds, RFC 9051 §5.4")
     max_append_size: int = Field(default=50 * 1024 * 1024, ge=1024, description="bytes, RFC 7889")
+    message_limit: int = Field(
+        default=0, ge=0, description="messages that one command touches, RFC 9738; 0: any number"
+    )
+    save_limit: int = Field(
+        default=0, ge=0, description="as message_limit, of COPY and APPEND; 0: message_limit"
+    )
     allow_plaintext_login: bool = Field(
         default=False, description="passwords without TLS; for tests only"
     )
+
+    @model_validator(mode="after")
+    def _save_limit_is_no_smaller(self) -> Self:
+        if 0 < self.save_limit < self.message_limit:
+            raise ValueError("save_limit cannot be smaller than message_limit")
+        return self
 
 
 class Oauth(Section):

@@ -162,6 +162,11 @@ class Follower(ABC):
 
     __slots__ = ()
 
+    @property
+    @abstractmethod
+    def by_uid(self) -> bool:
+        """Whether it names messages by UID."""
+
     @abstractmethod
     def leaving(self, numbers: Mapping[int, int]) -> None:
         """Say what has to be said before the EXPUNGE of messages, given as UIDs and numbers."""
@@ -202,6 +207,7 @@ class Session:
         "failures",
         "flags_table",
         "id",
+        "limited",
         "mail",
         "principal",
         "recent_flags_table",
@@ -222,6 +228,7 @@ class Session:
         self.selected: Selected | None = None
         self.enabled: set[bytes] = set()
         self.tag = b"*"  # of the command that is done now
+        self.limited: bytes | None = None  # the code that tells what was left out (RFC 9738)
         self.failures = 0  # failed logins
         self.flags_table = flags.RenderedFlags(recent=False)
         self.recent_flags_table = flags.RenderedFlags(recent=True)

@@ -7,6 +7,7 @@ In `tests/transcript/imap/*.txt`:
     @insecure              connections are not under TLS
     @deliver NAME [FLAGS]  a message of `MESSAGES` arrives in alice's INBOX
     @quota OCTETS          alice has room for that much
+    @config NAME=NUMBER    from here on a key of the configuration has that value
     @now MOMENT            from here on it is that time, as ISO 8601 writes it
     C: a1 NOOP             the client of connection 1 sends a line
     C~ text                the client sends octets without a line end; \\r \\n \\t \\x are escapes
@@ -241,6 +242,12 @@ class Script:
             self.secure = False
         elif words[0] == "quota":
             await accounts.set_quota(self.mail.database, self.account.id, int(words[1]))
+        elif words[0] == "config":
+            name, _, value = words[1].partition("=")
+            section, _, key = name.partition(".")
+            config = self.mail.config
+            changed = getattr(config, section).model_copy(update={key: int(value)})
+            self.mail.config = config.model_copy(update={section: changed})
         elif words[0] == "now":
             moment = datetime.fromisoformat(words[1])
             self.mail.now = lambda: moment

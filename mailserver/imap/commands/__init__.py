@@ -22,6 +22,7 @@ from mailserver.imap.commands import (
     sort,
     store,
     thread,
+    uidbatches,
 )
 from mailserver.imap.commands.capabilities import CAPABILITIES
 from mailserver.imap.protocol import append as append_wire
@@ -40,6 +41,7 @@ from mailserver.imap.protocol import select as select_wire
 from mailserver.imap.protocol import sort as sort_wire
 from mailserver.imap.protocol import store as store_wire
 from mailserver.imap.protocol import thread as thread_wire
+from mailserver.imap.protocol import uidbatches as uidbatches_wire
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.session import Session, State
 
@@ -118,6 +120,7 @@ COMMANDS: dict[bytes, Spec] = {
     ),
     b"COPY": Spec(copy_wire.parse_copy, copy.copy, SELECTED, numbers=True),
     b"MOVE": Spec(copy_wire.parse_copy, copy.move, SELECTED, ask=True, numbers=True),
+    b"UIDBATCHES": Spec(uidbatches_wire.parse_uidbatches, uidbatches.uid_batches, SELECTED),
     b"UID FETCH": Spec(fetch_wire.parse_uid_fetch, fetch.fetch, SELECTED),
     b"UID STORE": Spec(store_wire.parse_uid_store, store.store, SELECTED),
     b"UID SEARCH": Spec(search_wire.parse_uid_search, search.search, SELECTED),

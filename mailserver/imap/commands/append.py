@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from mailserver.errors import Forbidden, NotFound
+from mailserver.imap.commands.limits import demand_few_new
 from mailserver.imap.commands.mailboxes import tell_name
 from mailserver.imap.protocol.append import Append, BadUrl, NewMessage, Replace, Url
 from mailserver.imap.protocol.framing import LITERAL_LIMIT
@@ -20,6 +21,7 @@ async def append(session: Session, command: Append) -> bytes:
     Several are stored all or none (RFC 3502 §6.3.11).
     """
     mail = session.mail
+    demand_few_new(session, len(command.messages))
     place = await _target(session, command.mailbox)
     tell_name(session, command.mailbox, place.path, subscribed=place.subscribed)
     account, mailbox = place.account_id, place.mailbox.id

@@ -72,6 +72,7 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"CONDSTORE", _always),
     (b"QRESYNC", _always),
     (b"UIDONLY", _always),
+    (b"UIDBATCHES", _always),
     (b"UNAUTHENTICATE", _after_login),
     (b"ESEARCH", _always),
     (b"SEARCHRES", _always),
@@ -102,4 +103,9 @@ def capability_list(session: Session) -> bytes:
     names = [name for name, offered in CAPABILITIES if offered(session)]
     # the same for all mailboxes (RFC 7889 §3)
     names.append(b"APPENDLIMIT=%d" % session.mail.config.imap.max_append_size)
+    imap = session.mail.config.imap
+    if imap.message_limit:
+        names.append(b"MESSAGELIMIT=%d" % imap.message_limit)
+    if imap.save_limit:
+        names.append(b"SAVELIMIT=%d" % imap.save_limit)
     return b" ".join(names)

@@ -4,6 +4,7 @@ import logging
 
 from mailserver.imap.commands.capabilities import ENABLEABLE, capability_list
 from mailserver.imap.commands.condstore import make_aware
+from mailserver.imap.commands.context import end_numbered
 from mailserver.imap.protocol import responses
 from mailserver.imap.protocol.connection import Bare, Enable, Id
 from mailserver.imap.session import Refused, Session
@@ -77,6 +78,8 @@ async def enable(session: Session, command: Enable) -> None:
     session.untagged(b" ".join([b"ENABLED", *known]))
     if b"CONDSTORE" in known or b"QRESYNC" in known:
         await make_aware(session)
+    if b"UIDONLY" in known:
+        end_numbered(session)
     session.enabled.update(known)
 
 

@@ -49,6 +49,11 @@ class Context(Follower):
         self._modseq = modseq
         self._last = last
 
+    @property
+    def by_uid(self) -> bool:
+        """Whether it names messages by UID."""
+        return self._question.by_uid
+
     def leaving(self, numbers: Mapping[int, int]) -> None:
         """Take out what an EXPUNGE is about to be sent of, while its numbers are valid."""
         gone = {uid for uid in self._uids if uid in numbers}
@@ -150,6 +155,15 @@ def keep_updated(
 def refuse_updates(session: Session, tag: bytes, text: bytes) -> None:
     """Tell that the results of a search are not updated, or not any more (§4.3.1)."""
     session.send(status_line(b"*", b"NO", text, b"NOUPDATE " + string(tag)))
+
+
+def end_numbered(session: Session) -> None:
+    """End the updates that name messages by sequence number (RFC 9586 §3)."""
+    contexts = session.selected.contexts if session.selected is not None else {}
+    for tag, context in list(contexts.items()):
+        if not context.by_uid:
+            del contexts[tag]
+            refuse_updates(session, tag, b"Messages have to be named by UID")
 
 
 async def cancel_update(session: Session, command: CancelUpdate) -> None:

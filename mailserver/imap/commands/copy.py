@@ -1,6 +1,7 @@
 """COPY and MOVE."""
 
 from mailserver.errors import NotFound
+from mailserver.imap.commands.limits import demand_few, newest_uids
 from mailserver.imap.protocol.copy import Copy
 from mailserver.imap.protocol.sequences import compact, flatten
 from mailserver.imap.session import Refused, Session
@@ -15,6 +16,7 @@ async def copy(session: Session, command: Copy) -> bytes | None:
     target = await _target(session, command)
     if not uids:
         return None
+    demand_few(session, uids)
     selected = session.open
     copied = await messages.copy(
         session.mail, selected.account, selected.mailbox_id, uids, target.mailbox.id
@@ -25,7 +27,7 @@ async def copy(session: Session, command: Copy) -> bytes | None:
 async def move(session: Session, command: Copy) -> None:
     """Take messages to another mailbox in one step; EXPUNGE follows the UIDs (RFC 6851 §4.3)."""
     selected = session.writable
-    uids = _uids(session, command)
+    uids = newest_uids(session, _uids(session, command))
     target = await _target(session, command)
     if not uids:
         return

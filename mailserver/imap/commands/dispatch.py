@@ -105,6 +105,7 @@ async def _command(session: Session, command: Command) -> bool:
         _count(session, name, b"NO", 0.0)
         return True
     status, text, code = await _outcome(session, name, spec, arguments)
+    code = _with_limit(session, status, code)
     if session.selected is not None and spec.announces:
         await _synchronize(session, spec)
     session.send(status_line(tag, status, text, code))
@@ -147,6 +148,17 @@ async def _outcome(
         log.exception("command failed", extra={"session": session.id, "command": name.decode()})
         return b"NO", b"Internal error", b"SERVERBUG"
     return b"OK", name + b" completed", code
+
+
+def _with_limit(session: Session, status: bytes, code: bytes | None) -> bytes | None:
+    """Tell with the OK that messages were left out, or before it when that has another code."""
+    limited, session.limited = session.limited, None
+    if limited is None or status != b"OK":
+        return code
+    if code is None:
+        return limited
+    session.send(status_line(b"*", b"OK", b"Older messages were left out", limited))
+    return code
 
 
 async def _synchronize(session: Session, spec: Spec) -> None:

@@ -12,6 +12,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 from mailserver.imap.commands.condstore import make_aware, send_vanished
+from mailserver.imap.commands.limits import newest
 from mailserver.imap.commands.store import EXPUNGE_ISSUED
 from mailserver.imap.protocol import responses
 from mailserver.imap.protocol.errors import ProtocolError
@@ -138,7 +139,7 @@ async def fetch(session: Session, command: Fetch) -> bytes | None:
         await make_aware(session)
     if command.vanished:
         await _tell_vanished(session, command)
-    positions = _positions(selected, command)
+    positions = _positions(session, command)
     plan = Plan.of(command.items)
     with_uid = (command.by_uid or session.qresync) and not session.uidonly
     if with_uid and Attribute.UID not in plan.attributes:
@@ -157,14 +158,15 @@ async def fetch(session: Session, command: Fetch) -> bytes | None:
     return EXPUNGE_ISSUED if plan.gone else None
 
 
-def _positions(selected: Selected, command: Fetch) -> Sequence[range]:
+def _positions(session: Session, command: Fetch) -> Sequence[range]:
     """Return the positions of what is asked for: of a stretch, what changed."""
+    selected = session.open
     positions = selected.view.positions(command.messages, by_uid=command.by_uid)
     if command.partial is not None:
         positions = spans(command.partial.of(flatten(positions)))
     if command.changed_since is not None:
         positions = _changed(selected, positions, command.changed_since)
-    return positions
+    return newest(session, positions)
 
 
 async def _tell_vanished(session: Session, command: Fetch) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from mailserver.imap.commands.condstore import make_aware
 from mailserver.imap.commands.context import Arrange, Question, demand_new_tag, keep_updated
+from mailserver.imap.commands.limits import newest_found
 from mailserver.imap.protocol.context import frozen, names_last
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.search import (
@@ -71,9 +72,10 @@ async def search(session: Session, command: Search) -> None:
     async with saving(session, command.returns):
         seeker = Seeker(session)
         found = await seeker.narrow(command.key, list(range(len(seeker.uids))))
-    tell(session, command, b"SEARCH", seeker, found)
+        told = newest_found(session, command.returns, found, seeker.uids)
+    tell(session, command, b"SEARCH", seeker, told)
     if updates:
-        follow(session, command, seeker, found)
+        follow(session, command, seeker, told)
 
 
 def wants_updates(session: Session, command: Search | Sort) -> bool:

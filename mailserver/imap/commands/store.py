@@ -1,10 +1,14 @@
 """STORE and EXPUNGE."""
 
+from collections.abc import Iterable, Sequence
+
 from mailserver.imap.commands.condstore import highest, make_aware
+from mailserver.imap.commands.limits import newest, newest_uids
 from mailserver.imap.protocol.sequences import compact, flatten
 from mailserver.imap.protocol.store import Expunge, Store
 from mailserver.imap.session import Refused, Session
 from mailserver.mail import listings, messages
+from mailserver.model import DELETED
 
 EXPUNGE_ISSUED = b"EXPUNGEISSUED"  # the client may want to say NOOP (RFC 5530 §3)
 _DELETED = "Some of the messages have been deleted"
@@ -17,7 +21,7 @@ async def store(session: Session, command: Store) -> bytes | None:
     if command.unchanged_since is not None:
         await make_aware(session)
     view, listing = selected.view, selected.listing
-    positions = flatten(view.positions(command.messages, by_uid=command.by_uid))
+    positions = flatten(newest(session, view.positions(command.messages, by_uid=command.by_uid)))
     if not positions:
         return None
     uids = [view.uids[position] for position in positions]
@@ -80,11 +84,13 @@ def _modified(failed: list[int], *, gone: bool) -> bytes:
 async def expunge(session: Session, command: Expunge) -> bytes | None:
     r"""Remove what is \Deleted; the responses follow with what else changed (RFC 3501 §6.4.3)."""
     selected = session.writable
-    uids: list[int] | None = None
+    uids: Sequence[int] | None = None
     if command.uids is not None:
         view = selected.view
         positions = view.positions(command.uids, by_uid=True)
         uids = [view.uids[position] for position in flatten(positions)]
+        if session.mail.config.imap.message_limit:
+            uids = newest_uids(session, await _marked(session, uids))
         if not uids:
             return None
     gone = await messages.expunge(session.mail, selected.account, selected.mailbox_id, uids)
@@ -92,3 +98,11 @@ async def expunge(session: Session, command: Expunge) -> bytes | None:
         return None
     await session.synchronize(may_expunge=True, ask=True)
     return b"HIGHESTMODSEQ %d" % await highest(session)
+
+
+async def _marked(session: Session, uids: Iterable[int]) -> list[int]:
+    r"""Return the UIDs of messages that are \Deleted now; only they count (RFC 9738 §3)."""
+    listing = session.open.listing
+    await listings.refresh(session.mail, listing)
+    indexes = ((uid, listing.index(uid)) for uid in uids)
+    return [uid for uid, index in indexes if index is not None and listing.flags[index] & DELETED]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from enum import Flag, auto
 
-from mailserver.imap.protocol.cursor import Cursor
+from mailserver.imap.protocol.cursor import MAX_NUMBER, Cursor
 from mailserver.imap.protocol.errors import BadCharset
 from mailserver.imap.protocol.modseq import mod_sequence
 from mailserver.imap.protocol.responses import string
@@ -52,6 +52,9 @@ MAX_DEPTH = 100  # nested NOT, OR and parentheses
 MAX_KEYS = 2000  # in one command
 _OBJECT_ID = re.compile(rb"[A-Za-z0-9_-]{1,255}")  # RFC 8474 §7
 _PARTIAL = re.compile(rb"(-?)([1-9]\d{0,9}):(-?)([1-9]\d{0,9})(?=[ )])")
+
+
+NOTHING = Not(Everything())
 
 
 class Wanted(Flag):
@@ -256,6 +259,18 @@ def to_save(returns: Returns, found: Sequence[int]) -> Sequence[int]:
     return sorted(saved)
 
 
+def newest(returns: Returns | None, found: Sequence[int], limit: int) -> Sequence[int]:
+    """Return what was found last, when more would be told or saved than a command may touch."""
+    told = found
+    if returns is not None:
+        wanted = returns.wanted
+        some = wanted & (Wanted.MIN | Wanted.MAX | Wanted.COUNT | Wanted.PARTIAL)
+        saves_all = Wanted.SAVE in wanted and (Wanted.COUNT in wanted or not some)
+        if Wanted.ALL not in wanted and not saves_all:
+            told = returns.partial.of(found) if returns.partial is not None else ()
+    return found if len(told) <= limit else found[-limit:]
+
+
 def esearch(
     tag: bytes, returns: Returns, numbers: Sequence[int], *, by_uid: bool, place: bytes = b""
 ) -> bytes | None:
@@ -360,6 +375,16 @@ class _Reader:
         self.args.space()
         return self.args.sequence_set()
 
+    def uid_after(self) -> Key:
+        """SP uniqueid: the messages with larger UIDs (RFC 9738 §3)."""
+        uid = self.size()
+        return _uids(uid + 1, MAX_NUMBER) if uid < MAX_NUMBER else NOTHING
+
+    def uid_before(self) -> Key:
+        """SP uniqueid: the messages with smaller UIDs (RFC 9738 §3)."""
+        uid = self.size()
+        return _uids(1, uid - 1) if uid > 1 else NOTHING
+
     def keyword(self) -> Key:
         """SP flag-keyword."""
         self.args.space()
@@ -384,6 +409,10 @@ class _Reader:
         """SP search-key."""
         self.args.space()
         return Not(self.key())
+
+
+def _uids(first: int, last: int) -> Key:
+    return Messages(SequenceSet(((first, last),)), by_uid=True)
 
 
 def _always(key: Key) -> Callable[[_Reader], Key]:
@@ -448,6 +477,8 @@ _KEYS: dict[bytes, Callable[[_Reader], Key]] = {
     b"HEADER": _Reader.header,
     b"BODY": lambda reader: InBody(reader.text()),
     b"TEXT": lambda reader: InText(reader.text()),
+    b"UIDAFTER": _Reader.uid_after,
+    b"UIDBEFORE": _Reader.uid_before,
     b"UID": lambda reader: Messages(reader.uids(), by_uid=True),
     b"NOT": _Reader.inverse,
     b"OR": _Reader.either,

@@ -94,6 +94,17 @@ def spans(positions: Iterable[int]) -> list[range]:
     return _merge([(position, position + 1) for position in positions])
 
 
+def last(ranges: Sequence[range], count: int) -> Sequence[range]:
+    """Return the last positions of ascending ranges, no more than `count` of them."""
+    kept: list[range] = []
+    for one in reversed(ranges):
+        if count <= 0:
+            break
+        kept.append(one[-count:])
+        count -= len(kept[-1])
+    return kept[::-1]
+
+
 def flatten(ranges: Iterable[range]) -> list[int]:
     """Return the positions in a list of ranges."""
     return [position for one in ranges for position in one]

@@ -14,6 +14,7 @@ from mailserver.imap.protocol.search import (
     Wanted,
     esearch,
     names_numbers,
+    newest,
     parse_search,
     parse_uid_search,
     to_save,
@@ -24,11 +25,12 @@ from mailserver.imap.protocol.search_keys import (
     HasFlag,
     HasThreadId,
     Messages,
+    Not,
     Order,
     Saved,
     Younger,
 )
-from mailserver.imap.protocol.sequences import SAVED
+from mailserver.imap.protocol.sequences import SAVED, SequenceSet
 from mailserver.imap.protocol.sort import Sort, SortKey, parse_sort
 from mailserver.imap.protocol.thread import Algorithm, Thread, parse_thread
 from mailserver.model import SEEN, IdKind, id_text
@@ -46,6 +48,35 @@ def test_return_options() -> None:
     )
     assert parse_search(_cursor(b" RETURN () SEEN")).returns == Returns(Wanted.ALL)
     assert parse_search(_cursor(b" YOUNGER 5")).key == Younger(5)
+
+
+def test_uids_after_and_before() -> None:
+    nothing = Not(Everything())
+    assert parse_search(_cursor(b" UIDAFTER 5")).key == Messages(
+        SequenceSet(((6, 2**32 - 1),)), by_uid=True
+    )
+    assert parse_search(_cursor(b" UIDAFTER 4294967295")).key == nothing
+    assert parse_search(_cursor(b" UIDBEFORE 5")).key == Messages(
+        SequenceSet(((1, 4),)), by_uid=True
+    )
+    assert parse_search(_cursor(b" UIDBEFORE 1")).key == nothing
+
+
+@pytest.mark.parametrize(
+    ("returns", "kept"),
+    [
+        (None, 3),
+        (Returns(Wanted.ALL | Wanted.COUNT), 3),
+        (Returns(Wanted.SAVE), 3),
+        (Returns(Wanted.SAVE | Wanted.COUNT), 3),
+        (Returns(Wanted.SAVE | Wanted.MIN), 5),
+        (Returns(Wanted.MIN | Wanted.MAX | Wanted.COUNT), 5),
+        (Returns(Wanted.PARTIAL, Partial(1, 3, False)), 5),
+        (Returns(Wanted.PARTIAL, Partial(1, 4, True)), 3),
+    ],
+)
+def test_only_what_is_told_is_limited(returns: Returns | None, kept: int) -> None:
+    assert newest(returns, [1, 2, 4, 8, 9], 3) == [1, 2, 4, 8, 9][-kept:]
 
 
 def test_object_ids_and_save_dates() -> None:

@@ -8,12 +8,18 @@ from hypothesis import strategies as st
 
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.errors import ProtocolError
-from mailserver.imap.protocol.sequences import STAR, SequenceSet, compact, flatten
+from mailserver.imap.protocol.sequences import STAR, SequenceSet, compact, flatten, last, spans
 
 NUMBERS = st.integers(0, 40)  # 0 is "*"
 SETS = st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=6).map(
     lambda ranges: SequenceSet(tuple(ranges))
 )
+
+
+@given(st.sets(st.integers(0, 30)), st.integers(0, 12))
+def test_the_last_positions(positions: set[int], count: int) -> None:
+    ordered = sorted(positions)
+    assert flatten(last(spans(ordered), count)) == ordered[max(0, len(ordered) - count) :]
 
 
 @given(SETS)

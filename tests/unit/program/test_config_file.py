@@ -104,6 +104,15 @@ def test_mistake_in_a_file_is_named(tmp_path: Path, text: str, expected: str) ->
     assert expected in line
 
 
+def test_a_limit_of_copies_below_that_of_other_commands(tmp_path: Path) -> None:
+    file = written(tmp_path, "[imap]\nmessage_limit = 5000\nsave_limit = 4999")
+    (line,) = problems(file)
+    assert "save_limit cannot be smaller than message_limit" in line
+    file = written(tmp_path, "[imap]\nmessage_limit = 5000\nsave_limit = 5000")
+    assert load(file).config.imap.save_limit == 5000
+    assert load(written(tmp_path, "[imap]\nsave_limit = 10")).config.imap.message_limit == 0
+
+
 def test_wrong_value_of_a_secret_is_not_shown(tmp_path: Path) -> None:
     (line,) = problems(written(tmp_path, "[database]\nurl = 12345"))
     assert "12345" not in line
