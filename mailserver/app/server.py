@@ -216,7 +216,9 @@ def protocol_servers(
         name: SmtpServer(mail=mail, authenticator=authenticator, tls=tls, kind=kind, limits=limits)
         for name, kind in smtp.items()
     }
-    memory = Memory(imap_server.MEMORY)
+    # one message always fits
+    memory = Memory(max(imap_server.MEMORY, mail.config.imap.max_append_size))
+    disk = Memory(imap_server.DISK)
     for name in ("imap", "imaps"):
         servers[name] = ImapServer(
             mail=mail,
@@ -224,6 +226,7 @@ def protocol_servers(
             tls=tls,
             implicit_tls=name == "imaps",
             memory=memory,
+            disk=disk,
         )
     return servers
 

@@ -14,10 +14,10 @@ from typing import cast
 
 from mailserver.auth.credentials import Authenticator
 from mailserver.config import Listener
+from mailserver.imap.channel import Channel, Disconnected, ShuttingDown, TimedOut
 from mailserver.imap.commands.dispatch import converse
 from mailserver.imap.protocol.deflate import Deflaters, Inflater
-from mailserver.imap.protocol.framing import Framing
-from mailserver.imap.session import Channel, Disconnected, Session, ShuttingDown, TimedOut
+from mailserver.imap.session import Session
 from mailserver.mail.context import Mail
 from mailserver.mail.memory import Memory
 from mailserver.tls import end_point
@@ -32,7 +32,8 @@ WRITE_TIMEOUT = 60.0  # seconds in which a client must read something
 BACKLOG = 1024
 COMPRESSORS = 64  # of the connections that sent last
 INFLATED = 64 * 1024  # octets that are inflated at once
-MEMORY = 256 * 1024 * 1024  # octets of messages that are appended at the same time
+MEMORY = 256 * 1024 * 1024  # octets of commands that are read or done at the same time
+DISK = 2 * 1024 * 1024 * 1024  # octets of large messages that are received at the same time
 
 
 class Connection(asyncio.BufferedProtocol, Channel):
@@ -51,18 +52,10 @@ class Connection(asyncio.BufferedProtocol, Channel):
         "_wakeup",
         "_woken",
         "_writable",
-        "framing",
-        "memory",
-        "peer",
-        "secure",
     )
 
     def __init__(self, server: "ImapServer") -> None:
-        self.framing = Framing()
-        self.peer = ""
-        self.secure = server.implicit_tls
-        self.memory = server.memory
-        self.taken = 0
+        super().__init__(memory=server.memory, disk=server.disk, secure=server.implicit_tls)
         self._server = server
         self._transport: asyncio.Transport | None = None
         self._wakeup: asyncio.Future[None] | None = None  # `more` waits for it
@@ -313,8 +306,9 @@ class ImapServer:
         session_id: Callable[[], str] = _random_id,
         write_timeout: float = WRITE_TIMEOUT,
         memory: Memory | None = None,
+        disk: Memory | None = None,
     ) -> None:
-        """Listeners of a process share the `memory` for messages that clients append."""
+        """Listeners of a process share `memory` and `disk` for what clients send."""
         if implicit_tls and tls is None:
             raise ValueError("implicit TLS needs a certificate")
         self.mail = mail
@@ -322,6 +316,7 @@ class ImapServer:
         self.implicit_tls = implicit_tls
         self.write_timeout = write_timeout
         self.memory = memory or Memory(MEMORY)
+        self.disk = disk or Memory(DISK)
         self.deflaters = Deflaters(COMPRESSORS)
         self.buffer = memoryview(bytearray(READ_BUFFER))
         self._authenticator = authenticator

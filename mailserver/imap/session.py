@@ -7,20 +7,16 @@ from enum import Flag, auto
 
 from mailserver.auth.credentials import Authenticator
 from mailserver.events import Subscription
+from mailserver.imap.channel import Channel
 from mailserver.imap.protocol import flags
-from mailserver.imap.protocol.framing import Continuation, Framing, LineTooLong, Outcome
 from mailserver.imap.protocol.responses import mailbox_name, status_line
 from mailserver.imap.protocol.sequences import compact
 from mailserver.imap.protocol.view import View
 from mailserver.mail import listings, mailboxes
 from mailserver.mail.context import Mail
 from mailserver.mail.listings import Listing
-from mailserver.mail.memory import Memory
 from mailserver.model import AccountId, MailboxId, Principal, Right
 
-FREE_MEMORY = 128 * 1024  # octets of each command that are not counted: small mail never waits
-MEMORY_STEP = 256 * 1024  # octets
-MEMORY_TIMEOUT = 30.0  # seconds a message waits for memory
 CHUNK = 256 * 1024  # octets that are written before the session waits for the client to read
 
 
@@ -33,18 +29,6 @@ class State(Flag):
     LOGOUT = auto()
 
 
-class Disconnected(Exception):
-    """The client is gone, or was cut off because it did not read."""
-
-
-class TimedOut(Exception):
-    """The client said nothing for too long."""
-
-
-class ShuttingDown(Exception):
-    """The server stops."""
-
-
 class Refused(Exception):
     """A command that is answered with NO and a response code (RFC 5530)."""
 
@@ -52,109 +36,6 @@ class Refused(Exception):
         super().__init__(text)
         self.code = code
         self.text = text
-
-
-class Channel(ABC):
-    """The wire as a session sees it; the server has the real one."""
-
-    __slots__ = ("taken",)
-
-    framing: Framing
-    peer: str
-    secure: bool
-    memory: Memory
-    taken: int  # octets of `memory` for the command under way
-
-    @abstractmethod
-    def write(self, data: bytes | memoryview) -> None:
-        """Send octets; they are buffered without limit until `drain`."""
-
-    @abstractmethod
-    async def drain(self) -> None:
-        """Wait until the client has read most of what was sent; Disconnected when it never does."""
-
-    @abstractmethod
-    async def more(self) -> None:
-        """Wait for octets and feed them to `framing`, perhaps in vain.
-
-        Raises Disconnected, TimedOut, ShuttingDown, Garbled.
-        """
-
-    @abstractmethod
-    def wake(self) -> None:
-        """Let `more` return although nothing came: now, or at once when it is called next."""
-
-    @abstractmethod
-    async def start_tls(self) -> None:
-        """Go on under TLS; what was sent in plain text and not read yet is thrown away."""
-
-    @abstractmethod
-    def logged_in(self) -> None:
-        """From now on only silence, not the time since the start, ends the connection."""
-
-    @property
-    @abstractmethod
-    def compressed(self) -> bool:
-        """Whether what is said is compressed."""
-
-    @abstractmethod
-    def compress(self) -> None:
-        """Compress what is sent, and inflate what arrives, from now on."""
-
-    @abstractmethod
-    def end_compression(self) -> None:
-        """Send and read plain octets again."""
-
-    @property
-    @abstractmethod
-    def can_start_tls(self) -> bool:
-        """Whether there is a certificate and no TLS yet."""
-
-    @property
-    @abstractmethod
-    def end_point(self) -> bytes | None:
-        """What SCRAM binds a login to: the hash of the certificate (RFC 5929 §4)."""
-
-    async def command(self) -> Outcome | None:
-        """Return the next command, or how it cannot be one; None when it is not there after a wait.
-
-        Whoever waits can do something else then, and call again.
-        """
-        waited = False
-        while True:
-            event = self.framing.command()
-            if isinstance(event, Continuation):
-                self.write(b"+ OK\r\n")
-            elif event is not None or waited:
-                return event
-            else:
-                await self.more()
-                waited = True
-                if self.framing.held > self.taken + FREE_MEMORY:
-                    await self._charge()
-
-    async def _charge(self) -> None:
-        """Take memory for what arrived of a message; without any the message is forgotten."""
-        while self.framing.held > self.taken + FREE_MEMORY:
-            if await self.memory.take(MEMORY_STEP, MEMORY_TIMEOUT):
-                self.taken += MEMORY_STEP
-            else:
-                self.framing.give_up()
-                self.release()
-
-    def release(self) -> None:
-        """Give back the memory taken for the last command."""
-        if self.taken:
-            self.memory.give(self.taken)
-            self.taken = 0
-
-    async def line(self) -> bytes | LineTooLong:
-        """Return the next line as it is."""
-        while True:
-            line = self.framing.line()
-            if line is not None:
-                return line
-            await self.more()
 
 
 class Follower(ABC):

@@ -31,9 +31,9 @@ import pytest
 import pytest_asyncio
 
 from mailserver.auth.credentials import Authenticator
+from mailserver.imap.channel import Channel, Disconnected
 from mailserver.imap.commands.dispatch import converse
-from mailserver.imap.protocol.framing import Framing
-from mailserver.imap.session import Channel, Disconnected, Session
+from mailserver.imap.session import Session
 from mailserver.mail import delivery
 from mailserver.mail.context import Mail
 from mailserver.mail.memory import Memory
@@ -86,11 +86,8 @@ class Wire(Channel):
     """A connection in memory."""
 
     def __init__(self, *, secure: bool) -> None:
-        self.framing = Framing()
+        super().__init__(memory=Memory(1024 * 1024), disk=Memory(1024 * 1024), secure=secure)
         self.peer = "192.0.2.1"
-        self.secure = secure
-        self.memory = Memory(1024 * 1024)
-        self.taken = 0
         self.said = bytearray()
         self.spoke = asyncio.Event()
         self._compressed = False

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from mailserver.errors import Forbidden, NotFound
 from mailserver.imap.commands.limits import demand_few_new
 from mailserver.imap.commands.mailboxes import tell_name
-from mailserver.imap.protocol.append import Append, BadUrl, NewMessage, Replace, Url
-from mailserver.imap.protocol.framing import LITERAL_LIMIT
+from mailserver.imap.protocol.append import Append, BadUrl, NewMessage, Part, Replace, Url
+from mailserver.imap.protocol.framing import LITERAL_LIMIT, Spooled
 from mailserver.imap.protocol.sequences import compact, flatten
 from mailserver.imap.session import Refused, Session
 from mailserver.mail import access, content, delivery, listings, messages
@@ -87,7 +87,7 @@ async def _octets(session: Session, message: NewMessage, room: int) -> bytes:
     """Put the parts of a message together (RFC 4469 §3)."""
     pieces = []
     for part in message.parts:
-        piece = part if isinstance(part, bytes) else await _referred(session, part)
+        piece = await _piece(session, part)
         pieces.append(piece)
         room -= len(piece)
         if room < 0:
@@ -96,6 +96,14 @@ async def _octets(session: Session, message: NewMessage, room: int) -> bytes:
     if len(octets) > session.mail.config.imap.max_append_size:
         raise Refused(b"TOOBIG", "Message is too large")
     return octets
+
+
+async def _piece(session: Session, part: Part) -> bytes:
+    if isinstance(part, bytes):
+        return part
+    if isinstance(part, Spooled):
+        return await session.channel.spooled(part)
+    return await _referred(session, part)
 
 
 async def _referred(session: Session, url: Url | BadUrl) -> bytes:

@@ -4,13 +4,14 @@ import asyncio
 import logging
 
 from mailserver.errors import MailError
+from mailserver.imap.channel import Disconnected, ShuttingDown, TimedOut
 from mailserver.imap.commands import CODES, COMMANDS, Spec
 from mailserver.imap.commands.capabilities import capability_list
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.errors import BadCharset, BadName, Garbled, ProtocolError
 from mailserver.imap.protocol.framing import Command, Hopeless, LineTooLong, NoRoom, Outcome
 from mailserver.imap.protocol.responses import status_line
-from mailserver.imap.session import Disconnected, Refused, Session, ShuttingDown, State, TimedOut
+from mailserver.imap.session import Refused, Session, State
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ async def respond(session: Session, event: Outcome) -> bool:
     elif isinstance(event, LineTooLong):
         session.send(status_line(event.tag, b"BAD", b"Command is too long"))
     elif isinstance(event, NoRoom):
-        session.send(status_line(event.tag, b"NO", b"No memory now, try again later", b"LIMIT"))
+        session.send(status_line(event.tag, b"NO", b"No room now, try again later", b"LIMIT"))
     elif event.append:
         session.send(status_line(event.tag, b"NO", b"Message is too large", b"TOOBIG"))
     else:

@@ -7,6 +7,7 @@ from urllib.parse import unquote_to_bytes
 
 from mailserver.imap.protocol import flags
 from mailserver.imap.protocol.cursor import Cursor
+from mailserver.imap.protocol.framing import Spooled
 from mailserver.imap.protocol.sequences import SequenceSet
 from mailserver.model import Flags
 
@@ -33,7 +34,7 @@ class BadUrl:
     text: bytes
 
 
-Part = bytes | Url | BadUrl
+Part = bytes | Spooled | Url | BadUrl
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def _message(args: Cursor) -> NewMessage:
     elif args.take(b"UTF8 "):
         parts = (_utf8(args),)
     else:
-        parts = (args.literal(),)
+        parts = (args.message(),)
     # QUIRK(several): \Recent among the flags of a copied message is dropped, not refused
     kept = flags.read([name for name in names if name.lower() != "\\recent"])
     return NewMessage(kept, received_at, parts)
@@ -144,7 +145,7 @@ def _part(args: Cursor) -> Part:
     kind = args.word()
     args.space()
     if kind == b"TEXT":
-        return args.literal()
+        return args.message()
     if kind == b"UTF8":
         return _utf8(args)
     if kind != b"URL":
@@ -152,10 +153,10 @@ def _part(args: Cursor) -> Part:
     return parse_url(args.astring())
 
 
-def _utf8(args: Cursor) -> bytes:
+def _utf8(args: Cursor) -> bytes | Spooled:
     """Read what is in utf8-literal = "UTF8" SP "(" literal8 ")" (RFC 6855 §4)."""
     args.expect(b"(")
-    octets = args.literal()
+    octets = args.message()
     args.expect(b")")
     return octets
 

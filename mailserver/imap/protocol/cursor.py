@@ -10,7 +10,8 @@ from typing import NoReturn, TypeVar
 
 from mailserver.imap.protocol import utf7
 from mailserver.imap.protocol.errors import BadName, ProtocolError
-from mailserver.imap.protocol.sequences import SAVED, STAR, SequenceSet
+from mailserver.imap.protocol.framing import Spooled
+from mailserver.imap.protocol.sequences import SAVED, STAR, SequenceSet, runs
 
 T = TypeVar("T")
 
@@ -18,6 +19,8 @@ MAX_NUMBER = 0xFFFFFFFF
 MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun",
           b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")  # fmt: skip
 _MONTH = {name.lower(): number for number, name in enumerate(MONTHS, 1)}
+MANY = 1000  # items of a sequence set
+MAX_RANGE = 21  # octets of "4294967295:4294967295"
 MAX_MAILBOX = 1000  # characters of a mailbox name, all levels together
 
 _ATOM_CHAR = rb"[^\x00-\x20\x7f-\xff(){%*\"\\\]]"
@@ -46,11 +49,16 @@ class Cursor:
 
     __slots__ = ("_part", "_parts", "_position", "_text", "_utf8")
 
-    def __init__(self, parts: tuple[bytes, ...], *, utf8: bool = False) -> None:
+    def __init__(self, parts: tuple[bytes | Spooled, ...], *, utf8: bool = False) -> None:
         self._utf8 = utf8
         self._parts = parts
-        self._part = 0
-        self._text = parts[0]
+        self._go_to(0)
+
+    def _go_to(self, part: int) -> None:
+        text = self._parts[part]
+        assert isinstance(text, bytes)
+        self._part = part
+        self._text = text
         self._position = 0
 
     def _match(self, pattern: re.Pattern[bytes]) -> re.Match[bytes] | None:
@@ -151,12 +159,15 @@ class Cursor:
 
     def literal(self) -> bytes:
         """Read a literal as the framing took it from the wire."""
+        literal = self.message()
+        return literal if isinstance(literal, bytes) else self.fail("Literal is too large")
+
+    def message(self) -> bytes | Spooled:
+        """Read a literal, which may be so large that it is not in memory."""
         if not self.at_literal():
             self.fail("Expected a literal")
         literal = self._parts[self._part + 1]
-        self._part += 2
-        self._text = self._parts[self._part]
-        self._position = 0
+        self._go_to(self._part + 2)
         return literal
 
     def number(self) -> int:
@@ -166,17 +177,21 @@ class Cursor:
 
     def sequence_set(self) -> SequenceSet:
         """sequence-set = (seq-number / seq-range) *("," sequence-set) / "$"."""
-        ranges = []
         text = self.match(_SEQUENCE_SET, "a sequence set")
         if text == b"$":
             return SAVED
-        for item in text.split(b","):
-            found = _SEQUENCE_RANGE.match(item)
-            if found is None:
-                self.fail("Malformed sequence set")
-            first = _sequence_number(found[1])
-            ranges.append((first, _sequence_number(found[2]) if found[2] else first))
-        return SequenceSet(tuple(ranges))
+        items = text.split(b",")
+        if len(items) <= MANY:
+            return SequenceSet(tuple(map(_sequence_range, items)))
+        # of a large set neither the order nor what comes twice is worth its memory
+        distinct = set(items)
+        if max(map(len, distinct)) > MAX_RANGE:
+            self.fail("Malformed sequence set")
+        ranges = [_sequence_range(item) for item in distinct if not item.isdigit()]
+        numbers = sorted({int(item) for item in distinct if item.isdigit()})
+        if numbers and not 0 < numbers[0] <= numbers[-1] <= MAX_NUMBER:
+            self.fail("Number in a sequence set is out of range")
+        return SequenceSet((*runs(numbers), *ranges))
 
     def at_sequence_set(self) -> bool:
         """Whether a sequence set comes next: no atom of the grammar begins like one."""
@@ -250,6 +265,14 @@ class Cursor:
             ).astimezone(UTC)  # fmt: skip
         except (ValueError, OverflowError):
             self.fail("There is no such date and time")
+
+
+def _sequence_range(text: bytes) -> tuple[int, int]:
+    found = _SEQUENCE_RANGE.match(text)
+    if found is None:
+        raise ProtocolError("Malformed sequence set")
+    first = _sequence_number(found[1])
+    return first, _sequence_number(found[2]) if found[2] else first
 
 
 def _sequence_number(text: bytes) -> int:

@@ -1,15 +1,20 @@
 """From octets to whole commands: lines and the literals between them (RFC 9051 §4.3, RFC 7888).
 
 `feed` takes what arrived, `command` and `line` hand out what is complete. What they return depends
-on the octets alone, never on how they were cut. A literal is accepted or refused when it is
-announced, so a client never sends what the server would not keep.
+on the octets alone, never on how they were cut; but large messages are handed out as they arrive. A
+literal is accepted or refused when it is announced, so a client never sends what the server would
+not keep.
 """
 
 import re
 from dataclasses import dataclass
 
-LINE_LIMIT = 65536  # octets of one command without its literals; clients send long UID sets
+LINE_LIMIT = 65536  # octets of one command without its literals
+LONG_LINE_LIMIT = 1024 * 1024  # with sequence sets, after the login: clients name UIDs one by one
 LITERAL_LIMIT = 65536  # octets of all literals of one command that is not APPEND
+SPOOL_ABOVE = 262144  # octets of literals that one command may have in memory
+CHUNK = 65536  # octets of a large literal that are handed out at once, or more
+_SET_CHARACTERS = b"0123456789*:,"
 _LITERAL = re.compile(rb"~?\{(\d{1,20})(\+?)\}\Z")
 _TAG = re.compile(rb"([\x21\x23\x24\x26\x27\x2c-\x5b\x5d-\x7a\x7c\x7e]+) ")
 _APPEND = re.compile(rb"[^ ]+ (?:APPEND|REPLACE|UID REPLACE) ", re.IGNORECASE)
@@ -19,7 +24,22 @@ _APPEND = re.compile(rb"[^ ]+ (?:APPEND|REPLACE|UID REPLACE) ", re.IGNORECASE)
 class Command:
     """A whole command: text, literal, text, literal, ..., text; no line ends, no `{n}`."""
 
-    parts: tuple[bytes, ...]
+    parts: "tuple[bytes | Spooled, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """A literal that was handed out in chunks: its place among all chunks of its command."""
+
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Octets of a message that is too large to be kept here."""
+
+    octets: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +64,7 @@ class LiteralTooBig:
 
 @dataclass(frozen=True, slots=True)
 class NoRoom:
-    """A message that the server had no memory for was read and forgotten."""
+    """A command that the server had no room for was read and forgotten."""
 
     tag: bytes
 
@@ -55,7 +75,7 @@ class Hopeless:
 
 
 Outcome = Command | LineTooLong | LiteralTooBig | NoRoom | Hopeless
-Event = Outcome | Continuation
+Event = Outcome | Continuation | Chunk
 
 
 class Framing:
@@ -63,12 +83,16 @@ class Framing:
 
     __slots__ = (
         "_buffer",
+        "_kept",
         "_limit",
         "_octets",
         "_parts",
+        "_plain",
         "_refusal",
         "_scanned",
         "_skipping_line",
+        "_spooled",
+        "_spooling",
         "_text",
         "_wanted",
         "append_limit",
@@ -82,9 +106,13 @@ class Framing:
         self._forget()
 
     def _forget(self) -> None:
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | Spooled] = []
         self._text = 0  # octets of text so far
+        self._plain = 0  # those of them that stand in no sequence set
         self._octets = 0  # octets of literals so far
+        self._kept = 0  # those of them that are in memory
+        self._spooled = 0  # those of them that were handed out
+        self._spooling = False  # whether the literal that is being read is handed out
         self._limit = LITERAL_LIMIT
         self._wanted: int | None = None  # octets of the literal that is being read
         self._refusal: LineTooLong | LiteralTooBig | NoRoom | None = None
@@ -96,15 +124,22 @@ class Framing:
 
     @property
     def held(self) -> int:
-        """Octets of the literals of the command under way, as far as they arrived."""
-        if self._wanted is None or self._refusal is not None:
-            return 0
-        return self._octets - self._wanted + min(self._wanted, len(self._buffer))
+        """Octets of the command under way in memory, when `command` has returned None."""
+        if self._refusal is not None:
+            return len(self._buffer)
+        return self._text + self._kept + len(self._buffer)
 
     def give_up(self) -> None:
-        """Read the rest of the command under way without keeping it, and report NoRoom."""
+        """Read the rest of the command under way without keeping it, and report NoRoom.
+
+        Only after `command` has returned None or a Chunk; more may have arrived since.
+        """
+        if self._wanted is None:
+            end = self._buffer.find(b"\n")
+            self._skip(end if end >= 0 else None)
         self._refusal = NoRoom(self._tag())
         del self._parts[1:]
+        self._kept = 0
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take what arrived."""
@@ -128,9 +163,11 @@ class Framing:
     def command(self) -> Event | None:
         """Return the next event; None when more octets are needed."""
         while True:
-            if self._wanted is not None and not self._take_literal():
-                return None
-            line = self._take_line(LINE_LIMIT - self._text)
+            if self._wanted is not None:
+                taken = self._take_literal()
+                if taken is not True:
+                    return taken or None
+            line = self._take_line(self._line_limit - self._text)
             if line is None:
                 return None
             if isinstance(line, LineTooLong):
@@ -140,6 +177,10 @@ class Framing:
             event = self._take_text(line)
             if event is not None:
                 return event
+
+    @property
+    def _line_limit(self) -> int:
+        return LONG_LINE_LIMIT if self.append_limit else LINE_LIMIT
 
     def _take_line(self, limit: int) -> bytes | LineTooLong | None:
         end = self._buffer.find(b"\n", self._scanned)
@@ -168,8 +209,8 @@ class Framing:
             self._buffer.clear()
             self._scanned = 0
 
-    def _take_literal(self) -> bool:
-        """Move the literal out of the buffer, when it is there whole or is being refused."""
+    def _take_literal(self) -> bool | Chunk:
+        """Move the literal out of the buffer, when it is there whole, or large, or refused."""
         assert self._wanted is not None
         if self._refusal is not None:
             drained = min(self._wanted, len(self._buffer))
@@ -177,28 +218,56 @@ class Framing:
             self._wanted -= drained
             if self._wanted:
                 return False
+        elif self._spooling:
+            if self._wanted:
+                return self._take_chunk()
+            self._spooling = False
         elif len(self._buffer) < self._wanted:
             return False
         else:
-            self._parts.append(bytes(memoryview(self._buffer)[: self._wanted]))
-            del self._buffer[: self._wanted]
+            self._parts.append(self._take(self._wanted))
+            self._kept += self._wanted
         self._wanted = None
         self._scanned = 0
         return True
 
+    def _take_chunk(self) -> bool | Chunk:
+        """Hand out what is there of a large literal, when it is enough or the end."""
+        assert self._wanted is not None
+        there = min(self._wanted, len(self._buffer))
+        if there < min(self._wanted, CHUNK):
+            return False
+        self._wanted -= there
+        return Chunk(self._take(there))
+
+    def _take(self, size: int) -> bytes:
+        octets = bytes(memoryview(self._buffer)[:size])
+        del self._buffer[:size]
+        return octets
+
     def _take_text(self, line: bytes) -> Event | None:
         announced = _LITERAL.search(line)
         if announced is None:
+            self._count(line)
             refusal, parts = self._refusal, self._parts
             self._forget()
             return refusal or Command((*parts, line))
         if not self._parts and self.append_limit and _APPEND.match(line):
             # the mailbox name may be a literal too
             self._limit = self.append_limit + LITERAL_LIMIT
+        self._count(line)
         if self._refusal is None:
             self._parts.append(line[: announced.start()])
-        self._text += len(line)
         return self._announce(int(announced[1]), synchronizing=not announced[2])
+
+    def _count(self, line: bytes) -> None:
+        """Refuse a command that is long, and not only because of its sequence sets."""
+        self._text += len(line)
+        self._plain += len(line.translate(None, _SET_CHARACTERS))
+        if self._plain > LINE_LIMIT and self._refusal is None:
+            if not self._parts:
+                self._parts.append(line[:256])
+            self._refusal = LineTooLong(self._tag())
 
     def _announce(self, size: int, *, synchronizing: bool) -> Event | None:
         """Decide about a literal before it is sent (RFC 7888 §4 for those sent at once)."""
@@ -209,6 +278,10 @@ class Framing:
         self._octets += size
         if self._refusal is None:
             self._wanted = size
+            if append and self._kept + size > SPOOL_ABOVE:
+                self._spooling = True
+                self._parts.append(Spooled(self._spooled, size))
+                self._spooled += size
             return Continuation() if synchronizing else None
         if synchronizing:
             refusal = self._refusal
@@ -220,5 +293,6 @@ class Framing:
         return None
 
     def _tag(self) -> bytes:
-        found = _TAG.match(self._parts[0]) if self._parts else None
+        start = self._parts[0] if self._parts else b""
+        found = _TAG.match(start) if isinstance(start, bytes) else None
         return found[1] if found else b"*"

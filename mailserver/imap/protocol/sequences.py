@@ -15,7 +15,7 @@ STAR = 0  # "*", the largest number in use; 0 is no sequence number and no UID
 
 @dataclass(frozen=True, slots=True)
 class SequenceSet:
-    """Ranges as the client gave them, in its order; either end may be STAR."""
+    """Ranges as the client gave them, in its order unless they are many; an end may be STAR."""
 
     ranges: tuple[tuple[int, int], ...]
 
@@ -61,9 +61,11 @@ class SequenceSet:
         found = []
         for first, last in self.ranges:
             # "n:*" with n beyond the end is the last message (RFC 9051 §6.4.8)
-            low, high = sorted((first or largest, last or largest))
+            low, high = first or largest, last or largest
+            if low > high:
+                low, high = high, low
             start = bisect_left(uids, low, 0, count)
-            end = bisect_right(uids, high, 0, count)
+            end = bisect_right(uids, high, start, min(count, start + high - low + 1))
             if start < end:
                 found.append((start, end))
         return _merge(found)
@@ -110,15 +112,22 @@ def flatten(ranges: Iterable[range]) -> list[int]:
     return [position for one in ranges for position in one]
 
 
-def compact(numbers: Sequence[int]) -> bytes:
-    """Write ascending numbers as the shortest sequence set: `1:3,5`."""
-    parts = []
+def runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Return ascending numbers as the first and the last of those that follow each other."""
+    found = []
     index = 0
     while index < len(numbers):
         end = index
         while end + 1 < len(numbers) and numbers[end + 1] == numbers[end] + 1:
             end += 1
-        first, last = numbers[index], numbers[end]
-        parts.append(b"%d" % first if first == last else b"%d:%d" % (first, last))
+        found.append((numbers[index], numbers[end]))
         index = end + 1
-    return b",".join(parts)
+    return found
+
+
+def compact(numbers: Sequence[int]) -> bytes:
+    """Write ascending numbers as the shortest sequence set: `1:3,5`."""
+    return b",".join(
+        b"%d" % first if first == last else b"%d:%d" % (first, last)
+        for first, last in runs(numbers)
+    )

@@ -23,7 +23,7 @@ from mailserver.imap.protocol.copy import Copy
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.errors import BadCharset, ProtocolError
 from mailserver.imap.protocol.fetch import Attribute, Fetch, Section
-from mailserver.imap.protocol.framing import Command, Framing
+from mailserver.imap.protocol.framing import Command, Framing, Spooled
 from mailserver.imap.protocol.listing import List
 from mailserver.imap.protocol.mailboxes import Create, Listing, Rename, Status, StatusItem
 from mailserver.imap.protocol.search import Search
@@ -375,3 +375,13 @@ def test_names_are_utf8_when_the_client_enabled_it() -> None:
 def test_what_is_not_utf8_is_refused(line: bytes) -> None:
     with pytest.raises(ProtocolError, match="UTF-8"):
         _utf8(line).mailbox()
+
+
+def test_only_a_message_may_be_outside_memory() -> None:
+    large = Spooled(0, 300_000)
+    command = COMMANDS[b"APPEND"].parse(Cursor((b" x ", large, b"")))
+    assert command == Append("x", (NewMessage(Flags(), None, (large,)),))
+    command = COMMANDS[b"APPEND"].parse(Cursor((b" x CATENATE (TEXT ", large, b")")))
+    assert command == Append("x", (NewMessage(Flags(), None, (large,)),))
+    with pytest.raises(ProtocolError, match="too large"):
+        COMMANDS[b"APPEND"].parse(Cursor((b" ", large, b" ", b"x", b"")))

@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 from mailserver.imap.protocol.framing import (
     LINE_LIMIT,
     LITERAL_LIMIT,
+    LONG_LINE_LIMIT,
+    SPOOL_ABOVE,
+    Chunk,
     Command,
     Continuation,
     Event,
@@ -15,9 +18,11 @@ from mailserver.imap.protocol.framing import (
     Hopeless,
     LineTooLong,
     LiteralTooBig,
+    NoRoom,
+    Spooled,
 )
 
-APPEND_LIMIT = 200_000
+APPEND_LIMIT = 400_000
 
 
 def _events(pieces: list[bytes], append_limit: int = APPEND_LIMIT) -> list[Event]:
@@ -27,7 +32,11 @@ def _events(pieces: list[bytes], append_limit: int = APPEND_LIMIT) -> list[Event
     for piece in pieces:
         framing.feed(piece)
         while (event := framing.command()) is not None:
-            found.append(event)
+            last = found[-1] if found else None
+            if isinstance(event, Chunk) and isinstance(last, Chunk):
+                found[-1] = Chunk(last.octets + event.octets)  # where chunks end is no promise
+            else:
+                found.append(event)
             if isinstance(event, Hopeless):
                 return found
     return found
@@ -99,6 +108,88 @@ def test_a_long_line_is_skipped_and_named() -> None:
     assert _events([sent]) == [LineTooLong(b"a"), Command((b"b NOOP",))]
 
 
+def test_after_the_login_a_line_may_be_long_by_its_sequence_sets() -> None:
+    numbers = b"1000001," * 100_000 + b"1"
+    assert _events([b"a UID STORE " + numbers + b" +FLAGS (x)\r\n"]) == [
+        Command((b"a UID STORE " + numbers + b" +FLAGS (x)",))
+    ]
+    assert _events([b"a UID COPY " + numbers + b" {1+}\r\nx\r\n"]) == [
+        Command((b"a UID COPY " + numbers + b" ", b"x", b""))
+    ]
+    long = LineTooLong(b"a")
+    assert _events([b"a UID STORE " + numbers + b" X\r\n"], append_limit=0) == [long]
+    assert _events([b"a FETCH " + b"1," * (LONG_LINE_LIMIT // 2) + b"\r\n"]) == [long]
+    text = b"x" * LINE_LIMIT
+    assert _events([b"a UID STORE 1 " + text + b"\r\nb NOOP\r\n"]) == [
+        long,
+        Command((b"b NOOP",)),
+    ]
+    # what follows is read to its end
+    assert _events([b"a X " + text + b" {3+}\r\nabc {2}\r\nb NOOP\r\n"]) == [
+        long,
+        Command((b"b NOOP",)),
+    ]
+
+
+def test_a_large_message_is_handed_out() -> None:
+    octets = b"m" * (SPOOL_ABOVE + 1)
+    size = len(octets)
+    assert _events([b"a APPEND x {%d}\r\n" % size, octets, b"\r\nb NOOP\r\n"]) == [
+        Continuation(),
+        Chunk(octets),
+        Command((b"a APPEND x ", Spooled(0, size), b"")),
+        Command((b"b NOOP",)),
+    ]
+    # what is large together is too: the second and the fourth of these
+    sent = b"a APPEND x {200000+}\r\n" + b"a" * 200_000 + b" {70000+}\r\n" + b"b" * 70_000
+    sent += b" {3+}\r\nabc {70001+}\r\n" + b"d" * 70_001 + b"\r\n"
+    first, second = Spooled(0, 70_000), Spooled(70_000, 70_001)
+    assert _events([sent]) == [
+        Chunk(b"b" * 70_000 + b"d" * 70_001),
+        Command((b"a APPEND x ", b"a" * 200_000, b" ", first, b" ", b"abc", b" ", second, b"")),
+    ]
+
+
+def test_without_room_the_rest_is_read_and_forgotten() -> None:
+    size = SPOOL_ABOVE + 1
+    framing = Framing()
+    framing.append_limit = APPEND_LIMIT
+    framing.feed(b"a APPEND x {%d+}\r\n" % size + b"m" * 100_000)
+    assert framing.command() == Chunk(b"m" * 100_000)
+    framing.feed(b"m" * 1000)
+    assert framing.command() is None
+    assert framing.held == 1000 + len(b"a APPEND x {%d+}" % size)
+    framing.give_up()
+    framing.feed(b"m" * (size - 101_000) + b"\r\nb NOOP\r\n")
+    assert framing.command() == NoRoom(b"a")
+    assert framing.command() == Command((b"b NOOP",))
+    # in the last chunk, in a literal in memory, and in a line
+    framing.feed(b"c APPEND x {%d+}\r\n" % size + b"m" * size)
+    assert isinstance(framing.command(), Chunk)
+    framing.give_up()
+    framing.feed(b"\r\nd APPEND x {100+}\r\n" + b"m" * 50)
+    assert framing.command() == NoRoom(b"c")
+    assert framing.command() is None
+    assert framing.held == 50 + len(b"d APPEND x {100+}")
+    framing.give_up()
+    assert framing.held == 50
+    framing.feed(b"m" * 50 + b"\r\ne FETCH 1,2")
+    assert framing.command() == NoRoom(b"d")
+    assert framing.command() is None
+    framing.give_up()
+    assert framing.held == 0
+    framing.feed(b",3 FLAGS\r\nf NOOP\r\n")
+    assert framing.command() == NoRoom(b"e")
+    assert framing.command() == Command((b"f NOOP",))
+    # the end came while it was waited for room
+    framing.feed(b"g FETCH 1,2")
+    assert framing.command() is None
+    framing.feed(b",3 FLAGS\r\nh NOOP\r\n")
+    framing.give_up()
+    assert framing.command() == NoRoom(b"g")
+    assert framing.command() == Command((b"h NOOP",))
+
+
 def test_memory_is_bounded() -> None:
     framing = Framing()
     for _ in range(100):
@@ -132,6 +223,8 @@ PIECES = st.sampled_from(
         b"a2 LOGIN {3}\r\nabc {4+}\r\nd\r\ne\r\n",
         b"a3 APPEND x {70000+}\r\n" + b"m" * 70000 + b"\r\n",
         b"a4 APPEND x {200001+}\r\n" + b"m" * 200001 + b"\r\n",
+        b"a4 APPEND x {300001+}\r\n" + b"m" * 300_001 + b"\r\n",
+        b"a4 APPEND x {400001+}\r\n" + b"m" * 400_001 + b"\r\n",
         b"a5 SEARCH {70000}\r\n",
         b"a6 " + b"y" * 70000 + b"\r\n",
         b"{1}\r\n",

@@ -89,5 +89,7 @@ def test_values_come_back(value: bytes | None) -> None:
     framing.feed(re.sub(rb"\{(\d+)\}\r\n", rb"{\1+}\r\n", said, count=1))
     event = framing.command()
     assert isinstance(event, Command)
-    cursor = Cursor((event.parts[0].removeprefix(b"* METADATA"), *event.parts[1:]))
+    start = event.parts[0]
+    assert isinstance(start, bytes)
+    cursor = Cursor((start.removeprefix(b"* METADATA"), *event.parts[1:]))
     assert metadata.parse_setmetadata(cursor).values == {COMMENT: value}

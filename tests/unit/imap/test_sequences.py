@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.imap.protocol.cursor import Cursor
+from mailserver.imap.protocol.cursor import MANY, Cursor
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.sequences import STAR, SequenceSet, compact, flatten, last, spans
 
@@ -25,6 +25,25 @@ def test_the_last_positions(positions: set[int], count: int) -> None:
 @given(SETS)
 def test_render_and_read(messages: SequenceSet) -> None:
     assert Cursor((messages.render(),)).sequence_set() == messages
+
+
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), max_size=30), st.integers(0, 50))
+def test_a_large_set_means_what_it_says(ranges: list[tuple[int, int]], count: int) -> None:
+    singles = [(2 * number + 1, 2 * number + 1) for number in range(MANY)]
+    large = SequenceSet((*singles, *ranges, *singles))
+    uids = array("q", range(1, count + 1))
+    read = Cursor((large.render(),)).sequence_set()
+    assert len(read.ranges) <= MANY + len(ranges)
+    assert read.by_uid(uids, count) == large.by_uid(uids, count)
+
+
+@pytest.mark.parametrize(
+    "item", [b"0", b"4294967296", b"", b"1:", b"1:2:3", b"9" * 14, b"1" * 5000]
+)
+def test_a_large_set_with_a_mistake(item: bytes) -> None:
+    text = b"7," * MANY + item
+    with pytest.raises(ProtocolError):
+        Cursor((text,)).sequence_set()
 
 
 @given(SETS, st.sets(st.integers(1, 50)), st.integers(0, 60))
