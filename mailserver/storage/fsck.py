@@ -218,9 +218,10 @@ SETTINGS = (
 
 async def differences(connection: "Connection") -> AsyncIterator[tuple[str, str]]:
     """Run every check on one snapshot; give (rule, what breaks it)."""
-    async with connection.transaction():
+    raw = connection.raw
+    async with raw.transaction():
         for setting in SETTINGS:
-            await connection.execute(setting)
+            await raw.execute(setting)
         for check in CHECKS:
-            for row in await connection.fetch(check.query, timeout=3600):
+            for row in await raw.fetch(check.query, timeout=3600):
                 yield check.rule, row[0]

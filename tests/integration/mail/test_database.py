@@ -1,0 +1,128 @@
+"""The connections to PostgreSQL: shared in turn, kept with what they have prepared, replaced."""
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from mailserver.errors import NotFound, Unavailable
+from mailserver.model import AccountId
+from mailserver.storage import accounts
+from mailserver.storage.database import Database
+
+PREPARED = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE $1"
+
+
+async def backend(database: Database) -> int:
+    pid: int = await database.fetchval("SELECT pg_backend_pid()")
+    return pid
+
+
+async def terminate(dsn: str, pid: int) -> None:
+    other = await asyncpg.connect(dsn)
+    await other.execute("SELECT pg_terminate_backend($1)", pid)
+    while await other.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", pid):
+        pass
+    await other.close()
+
+
+async def refused(database: Database) -> None:
+    async with database.transaction() as tx:
+        await tx.execute("CREATE TABLE scratch (x int)")
+        raise NotFound("what was asked for")
+
+
+async def divided(database: Database) -> None:
+    async with database.transaction() as tx:
+        await tx.execute("CREATE TABLE scratch (x int)")
+        await tx.fetchval("SELECT 1 / $1::int", 0)
+
+
+async def test_more_askers_than_connections(dsn: str) -> None:
+    database = Database(lambda: dsn, size=2)
+    pids = await asyncio.gather(*(backend(database) for _ in range(50)))
+    assert len(set(pids)) <= 2
+    await database.close()
+
+
+async def test_a_statement_is_prepared_once(dsn: str) -> None:
+    database = Database(lambda: dsn, size=1)
+    for _ in range(3):
+        await accounts.modseq(database, AccountId(1))
+        await accounts.domain_exists(database, "example.test")
+    assert await database.fetchval(PREPARED, "SELECT modseq FROM account%") == 1
+    await database.close()
+
+
+async def test_who_waits_and_is_cut_takes_no_place(dsn: str) -> None:
+    database = Database(lambda: dsn, size=1)
+    async with database.connection():
+        waiting = [asyncio.create_task(backend(database)) for _ in range(3)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+    # this one was given the connection in the same step in which it is cut
+    waiting[1].cancel()
+    assert await asyncio.wait_for(waiting[2], 10)
+    assert await asyncio.wait_for(backend(database), 10)
+    assert waiting[0].cancelled()
+    assert waiting[1].cancelled()
+    await database.close()
+
+
+async def test_a_statement_that_is_cut_leaves_a_connection_that_works(dsn: str) -> None:
+    database = Database(lambda: dsn, size=1)
+    pid = await backend(database)
+    sleeping = asyncio.create_task(database.fetchval("SELECT pg_sleep(60)"))
+    other = await asyncpg.connect(dsn)
+    asleep = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'"
+    while not await other.fetchval(asleep, pid):
+        pass
+    await other.close()
+    sleeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sleeping
+    assert await asyncio.wait_for(backend(database), 10)
+    await database.close()
+
+
+async def test_an_idle_connection_that_died_is_replaced(dsn: str) -> None:
+    database = Database(lambda: dsn, size=1)
+    first = await backend(database)
+    await terminate(dsn, first)
+    try:
+        second = await backend(database)
+    except Unavailable:  # the news had not come yet
+        second = await backend(database)
+    assert second != first
+    await database.close()
+
+
+async def test_a_refusal_keeps_the_connection_and_rolls_back(dsn: str) -> None:
+    database = Database(lambda: dsn, size=1)
+    pid = await backend(database)
+    with pytest.raises(NotFound):
+        await refused(database)
+    assert await backend(database) == pid
+    assert await database.fetchval("SELECT to_regclass('scratch')") is None
+    await database.close()
+
+
+async def test_an_error_in_a_transaction_rolls_back(dsn: str) -> None:
+    database = Database(lambda: dsn, size=1)
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await divided(database)
+    assert await database.fetchval("SELECT to_regclass('scratch')") is None
+    await database.close()
+
+
+async def test_what_a_migration_changes_is_prepared_anew(dsn: str) -> None:
+    database = Database(lambda: dsn, size=1)
+    await database.execute("CREATE TABLE scratch (x int)")
+    query = "SELECT * FROM scratch WHERE x = $1"
+    assert await database.fetch(query, 1) == []
+    await database.execute("ALTER TABLE scratch ADD COLUMN y int")
+    await database.execute("INSERT INTO scratch VALUES ($1, $2)", 1, 2)
+    with pytest.raises(Unavailable):
+        await database.fetch(query, 1)
+    assert [tuple(row) for row in await database.fetch(query, 1)] == [(1, 2)]
+    await database.close()
