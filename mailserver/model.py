@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Flag, IntEnum, StrEnum, auto
-from typing import NewType
+from typing import NamedTuple, NewType
 
 AccountId = NewType("AccountId", int)
 MailboxId = NewType("MailboxId", int)
@@ -264,6 +264,14 @@ class Email:
     sent_at: datetime | None
     env: bytes  # mime.Env, packed
     header: bytes  # the header block with its blank line
+
+
+class Description(NamedTuple):
+    """What lists need of an email; what was not asked for is empty."""
+
+    id: int
+    env: bytes | None
+    header: bytes
 
 
 @dataclass(frozen=True, slots=True)

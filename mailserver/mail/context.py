@@ -15,6 +15,8 @@ from mailserver.storage.blobs import Blobs
 from mailserver.storage.database import Connection, Database
 from mailserver.storage.ids import Ids
 
+FETCH_ROOM = 96 * 1024 * 1024  # octets of what FETCH shows of stored envelopes and headers
+
 
 class Change:
     """One transaction on one account: its next modseq, and what the change log will say."""
@@ -68,6 +70,7 @@ class Mail:
         from mailserver.mail.recipients import Directory
         from mailserver.mail.search_bodies import SearchBodies
         from mailserver.mail.search_headers import SearchHeaders
+        from mailserver.mail.shelves import Shelves
 
         self.database = database
         self.blobs = blobs
@@ -79,6 +82,7 @@ class Mail:
         self.passwords = passwords
         self.committer = Committer(self)
         self.listings = Listings(self)
+        self.fetched: Shelves[bytes] = Shelves(FETCH_ROOM)  # by account, mailbox and items
         self.search_headers = SearchHeaders()
         self.search_bodies = SearchBodies()
         self.directory = Directory(self)

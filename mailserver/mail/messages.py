@@ -12,6 +12,7 @@ from mailserver.model import (
     SEEN,
     AccountId,
     ChangeKind,
+    Description,
     Email,
     EmailId,
     FlagChange,
@@ -45,6 +46,13 @@ async def saved(
 ) -> dict[int, int]:
     """Return when messages were saved to a mailbox, in milliseconds since 1970, by UID."""
     return await messages.saved(mail.database, account, mailbox, uids)
+
+
+async def descriptions(
+    mail: "Mail", account: AccountId, ids: Sequence[int], *, env: bool, header: bool
+) -> list[Description]:
+    """Return only what lists need of emails, those that exist."""
+    return await messages.descriptions(mail.database, account, ids, env=env, header=header)
 
 
 async def memberships(

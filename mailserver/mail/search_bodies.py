@@ -5,12 +5,12 @@ rare word costs a search of octets and nothing for each message.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mailserver.mail import content, messages
 from mailserver.mail.search_headers import folded
+from mailserver.mail.shelves import Shelves
 from mailserver.mime import parse, search_text
 from mailserver.model import AccountId, EmailId, MailboxId
 from mailserver.storage.compression import compressor, decompress_in_thread
@@ -52,46 +52,11 @@ class Frame:
         ]
 
 
-class _Kept:
-    """What is kept of one mailbox."""
-
-    __slots__ = ("forgotten", "frames", "size")
-
-    def __init__(self) -> None:
-        self.frames: dict[int, Frame] = {}  # by email
-        self.size = 0
-        self.forgotten = False
-
-
-class SearchBodies:
+class SearchBodies(Shelves[Frame]):
     """The frames that a process keeps, in the order in which mailboxes were searched."""
 
     def __init__(self, room: int = ROOM) -> None:
-        self._room = room
-        self._kept: OrderedDict[tuple[AccountId, MailboxId], _Kept] = OrderedDict()
-        self.size = 0
-
-    def kept(self, account: AccountId, mailbox: MailboxId) -> _Kept:
-        """Return what is kept of a mailbox, which is now the one searched last."""
-        kept = self._kept.setdefault((account, mailbox), _Kept())
-        self._kept.move_to_end((account, mailbox))
-        return kept
-
-    def keep(self, kept: _Kept, frame: Frame) -> None:
-        """Remember a frame, as far as there is room when other mailboxes are forgotten."""
-        while self.size + frame.size > self._room and self._kept:
-            key, oldest = next(iter(self._kept.items()))
-            if oldest is kept:
-                return  # the rest of a mailbox that is larger than the room is read each time
-            del self._kept[key]
-            oldest.forgotten = True
-            self.size -= oldest.size
-        known = any(email_id in kept.frames for email_id in frame.ids)  # by another session
-        if known or kept.forgotten or self.size + frame.size > self._room:
-            return
-        kept.frames.update(dict.fromkeys(frame.ids, frame))
-        kept.size += frame.size
-        self.size += frame.size
+        super().__init__(room)
 
 
 async def matching(
@@ -109,11 +74,11 @@ async def matching(
     """
     wanted = _octets(text)
     cache = mail.search_bodies
-    kept = cache.kept(account, mailbox)
+    kept = cache.get((account, mailbox))
     known = dict.fromkeys(
-        frame for each, _ in candidates if (frame := kept.frames.get(each)) is not None
+        frame for each, _ in candidates if (frame := kept.rows.get(each)) is not None
     )
-    missing = [each for each in candidates if each[0] and each[0] not in kept.frames]
+    missing = [each for each in candidates if each[0] and each[0] not in kept.rows]
     found: set[int] = set()
     frames = list(known)
     for start in range(0, len(frames), FRAMES):
@@ -126,7 +91,7 @@ async def matching(
         raw = [(email_id, octets[email.blob_id]) for email_id, email in emails.items()]
         made, matches = await asyncio.to_thread(_frame, raw, wanted, everywhere)
         found.update(matches)
-        cache.keep(kept, made)
+        cache.keep(kept, dict.fromkeys(made.ids, made), made.size)
     return found
 
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from mailserver.mail.shelves import Shelves
 from mailserver.mime import HeaderBlock, as_date, as_message_ids, as_text, base
 from mailserver.mime.addresses import Mailbox, parse
 from mailserver.mime.subject import is_reply
@@ -146,50 +147,14 @@ def _normalized(message_id: str) -> str:
     return "".join(result)
 
 
-class _Kept:
-    """What is kept of one mailbox."""
-
-    __slots__ = ("forgotten", "rows", "size")
-
-    def __init__(self) -> None:
-        self.rows: dict[int, SearchHeader] = {}
-        self.size = 0
-        self.forgotten = False
-
-
-class SearchHeaders:
+class SearchHeaders(Shelves[SearchHeader]):
     """The headers and answers that a process keeps, in the order in which they were needed."""
 
     def __init__(self, room: int = ROOM, answer_room: int = ANSWER_ROOM) -> None:
-        self._room = room
+        super().__init__(room)
         self._answer_room = answer_room
-        self._kept: OrderedDict[tuple[AccountId, MailboxId], _Kept] = OrderedDict()
         self._answers: OrderedDict[bytes, bytes] = OrderedDict()
-        self.size = 0  # octets of headers, about
         self.answer_size = 0
-
-    def kept(self, account: AccountId, mailbox: MailboxId) -> _Kept:
-        """Return what is kept of a mailbox, which is now the one searched last."""
-        kept = self._kept.setdefault((account, mailbox), _Kept())
-        self._kept.move_to_end((account, mailbox))
-        return kept
-
-    def keep(self, kept: _Kept, rows: dict[int, SearchHeader]) -> None:
-        """Remember headers, as far as there is room when other mailboxes are forgotten."""
-        new = {email_id: row for email_id, row in rows.items() if email_id not in kept.rows}
-        size = sum(row.size for row in new.values())
-        while self.size + size > self._room and self._kept:
-            key, oldest = next(iter(self._kept.items()))
-            if oldest is kept:
-                return  # the rest of a mailbox that is larger than the room is read each time
-            del self._kept[key]
-            oldest.forgotten = True
-            self.size -= oldest.size
-        if kept.forgotten or self.size + size > self._room:
-            return
-        kept.rows.update(new)
-        kept.size += size
-        self.size += size
 
     async def answer(
         self, question: Sequence[bytes], work: Callable[[], Awaitable[bytes]]
@@ -224,7 +189,7 @@ async def read(
     What is in memory comes first. Emails that do not exist any more are left out.
     """
     cache = mail.search_headers
-    kept = cache.kept(account, mailbox)
+    kept = cache.get((account, mailbox))
     rows = kept.rows
     found = list(map(rows.get, ids))
     missing = [place for place, row in enumerate(found) if row is None and ids[place]]
@@ -241,7 +206,7 @@ async def read(
             mail.database, account, [ids[place] for place in chunk]
         )
         made = await asyncio.to_thread(_decoded, stored)
-        cache.keep(kept, made)
+        cache.keep(kept, made, sum(row.size for row in made.values()))
         there = [place for place in chunk if ids[place] in made]
         yield there, [made[ids[place]] for place in there]
 

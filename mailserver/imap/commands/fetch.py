@@ -7,16 +7,18 @@ below the header open a message.
 
 import asyncio
 from array import array
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Container, Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
 
+from mailserver.imap.commands import fetch_texts
 from mailserver.imap.commands.condstore import make_aware, send_vanished
+from mailserver.imap.commands.fetch_plan import TEMPLATES, Chunk, Plan
+from mailserver.imap.commands.fetch_texts import STORED
 from mailserver.imap.commands.limits import newest
 from mailserver.imap.commands.store import EXPUNGE_ISSUED
 from mailserver.imap.protocol import responses
 from mailserver.imap.protocol.errors import ProtocolError
-from mailserver.imap.protocol.fetch import Attribute, Binary, Fetch, Item, Section
+from mailserver.imap.protocol.fetch import Attribute, Binary, Fetch, Section
 from mailserver.imap.protocol.sequences import flatten, spans
 from mailserver.imap.session import Refused, Selected, Session
 from mailserver.mail import content, listings, mailboxes, messages
@@ -32,7 +34,6 @@ from mailserver.mime import (
 )
 from mailserver.model import (
     SEEN,
-    Email,
     EmailId,
     FlagChange,
     Flags,
@@ -43,93 +44,8 @@ from mailserver.model import (
 FLAG_ROWS = 4096  # messages of a chunk that needs only arrays
 STORED_ROWS = 500  # messages of a chunk that needs what was stored at delivery
 CONTENT_ROWS = 50  # messages of a chunk that needs their octets
+STORED_OCTETS = 4096  # that a stored envelope may have, about
 CHUNK_OCTETS = 8 * 1024 * 1024  # of a chunk, as far as one message alone is not larger
-
-PREVIEW_LIMIT = 200  # characters, RFC 8970 §3.1
-
-_STORED = frozenset(
-    {Attribute.ENVELOPE, Attribute.BODY, Attribute.BODYSTRUCTURE, Attribute.PREVIEW}
-)
-_TEMPLATES = {
-    Attribute.UID: b"UID %d",
-    Attribute.FLAGS: b"FLAGS (%b)",
-    Attribute.INTERNALDATE: b'INTERNALDATE "%b"',
-    Attribute.SIZE: b"RFC822.SIZE %d",
-    Attribute.ENVELOPE: b"ENVELOPE %b",
-    Attribute.BODY: b"BODY %b",
-    Attribute.BODYSTRUCTURE: b"BODYSTRUCTURE %b",
-    Attribute.MODSEQ: b"MODSEQ (%d)",
-    Attribute.PREVIEW: b"PREVIEW %b",
-    Attribute.EMAILID: b"EMAILID (%b)",
-    Attribute.THREADID: b"THREADID (%b)",
-    Attribute.SAVEDATE: b'SAVEDATE "%b"',
-}
-
-
-@dataclass(slots=True)
-class Chunk:
-    """Some messages and what is known about them, column by column."""
-
-    numbers: Sequence[int]
-    uids: Sequence[int]
-    email_ids: Sequence[int]
-    content_ids: Sequence[int]
-    thread_ids: Sequence[int]
-    received: Sequence[int]
-    sizes: Sequence[int]
-    saved: Sequence[int] = ()
-    emails: list[Email] = field(default_factory=list)
-    envs: list[Env] = field(default_factory=list)
-    contents: dict[bytes, bytes] = field(default_factory=dict)
-
-    def parts(self, row: int) -> list[PartRow]:
-        """Return the table of parts of one message."""
-        env = self.envs[row] if self.envs else Env.unpack(self.emails[row].env)
-        return env.parts
-
-
-@dataclass(slots=True)
-class Plan:
-    """What one FETCH needs and how its lines are made."""
-
-    attributes: tuple[Attribute, ...]
-    sections: tuple[Section | Binary, ...]
-    needs_emails: bool
-    needs_headers: bool
-    needs_contents: bool
-    needs_saved: bool
-    gone: bool = False  # some of the messages had left the mailbox
-
-    @classmethod
-    def of(cls, items: Iterable[Item]) -> "Plan":
-        """Sort the items by what they need."""
-        attributes = tuple(item for item in items if isinstance(item, Attribute))
-        sections = tuple(item for item in items if not isinstance(item, Attribute))
-        return cls(
-            attributes,
-            sections,
-            needs_emails=bool(sections) or not _STORED.isdisjoint(attributes),
-            needs_headers=any(isinstance(item, Section) and item.in_header for item in sections),
-            needs_contents=any(item.needs_octets for item in sections),
-            needs_saved=Attribute.SAVEDATE in attributes,
-        )
-
-    @property
-    def needs_rows(self) -> bool:
-        """Whether the arrays of the listing are not enough."""
-        return self.needs_emails or self.needs_saved
-
-    @property
-    def has_binary(self) -> bool:
-        """Whether a transfer encoding has to be removed."""
-        return any(isinstance(item, Binary) for item in self.sections)
-
-    def template(self, word: bytes) -> bytes:
-        """Return the format of a line: its number, FETCH or UIDFETCH, then its columns."""
-        columns = b" ".join(_TEMPLATES[attribute] for attribute in self.attributes)
-        if not self.sections:
-            return b"* %d " + word + b" (" + columns + b")\r\n"
-        return b"* %d " + word + b" (" + columns + (b" " if columns else b"")
 
 
 async def fetch(session: Session, command: Fetch) -> bytes | None:
@@ -246,15 +162,23 @@ async def _chunks(
                 await pending
 
 
+def _limits(plan: Plan) -> tuple[int, int | None]:
+    """Return the rows of a chunk, and what of a message is read at most; None: all of it."""
+    if not plan.needs_emails:
+        return FLAG_ROWS, 0
+    if plan.needs_contents:
+        return CONTENT_ROWS, None
+    return STORED_ROWS, HEADER_LIMIT if plan.needs_headers else STORED_OCTETS
+
+
 def _pieces(selected: Selected, positions: Sequence[range], plan: Plan) -> Iterator[range]:
     """Cut positions into chunks of bounded rows and octets."""
-    if not plan.needs_emails:
+    rows, cap = _limits(plan)
+    if cap is not None and cap * rows <= CHUNK_OCTETS:
         for span in positions:
-            for start in range(span.start, span.stop, FLAG_ROWS):
-                yield range(start, min(start + FLAG_ROWS, span.stop))
+            for start in range(span.start, span.stop, rows):
+                yield range(start, min(start + rows, span.stop))
         return
-    rows = CONTENT_ROWS if plan.needs_contents else STORED_ROWS
-    cap = None if plan.needs_contents else HEADER_LIMIT if plan.needs_headers else 4096
     sizes = selected.listing.sizes  # of the present messages: near enough for a limit
     for span in positions:
         start, octets = span.start, 0
@@ -319,13 +243,20 @@ async def _load(session: Session, chunk: Chunk, plan: Plan) -> Chunk:
     if not plan.needs_emails:
         return chunk
     account = selected.account
+    if plan.texts is not None:
+        texts = await fetch_texts.texts(session, selected, plan.texts, chunk.email_ids)
+        if texts is not None:
+            if len(texts) < len(chunk.email_ids):
+                plan.gone = True
+                chunk = _kept(chunk, _present(chunk, texts))
+            chunk.texts = [texts[email_id] for email_id in chunk.email_ids]
+            return chunk
     found = await messages.emails(session.mail, account, chunk.email_ids, header=plan.needs_headers)
     if any(email_id not in found for email_id in chunk.email_ids):
         plan.gone = True
-        present = [row for row, email_id in enumerate(chunk.email_ids) if email_id in found]
-        chunk = _kept(chunk, present)
+        chunk = _kept(chunk, _present(chunk, found))
     chunk.emails = [found[EmailId(email_id)] for email_id in chunk.email_ids]
-    if plan.needs_contents or plan.has_binary or not _STORED.isdisjoint(plan.attributes):
+    if plan.needs_contents or plan.has_binary or not STORED.keys().isdisjoint(plan.attributes):
         chunk.envs = [Env.unpack(email.env) for email in chunk.emails]
     blobs = [
         email.blob_id
@@ -336,6 +267,10 @@ async def _load(session: Session, chunk: Chunk, plan: Plan) -> Chunk:
         found_contents = await content.contents(session.mail, account, blobs)
         chunk.contents = dict(found_contents.items())
     return chunk
+
+
+def _present(chunk: Chunk, found: Container[int]) -> list[int]:
+    return [row for row, email_id in enumerate(chunk.email_ids) if email_id in found]
 
 
 def _kept(chunk: Chunk, rows: Sequence[int]) -> Chunk:
@@ -360,9 +295,12 @@ def _kept(chunk: Chunk, rows: Sequence[int]) -> Chunk:
 
 
 async def _send(session: Session, selected: Selected, plan: Plan, chunk: Chunk) -> None:
+    if chunk.texts:
+        session.send(b"".join(_lines(session, selected, plan, chunk)))
+        await session.relieve()
+        return
     columns = [_COLUMNS[attribute](session, selected, chunk) for attribute in plan.attributes]
-    # RFC 9586 §3: the UID stands where the sequence number would
-    word, numbers = (b"UIDFETCH", chunk.uids) if session.uidonly else (b"FETCH", chunk.numbers)
+    word, numbers = _numbered(session, chunk)
     template = plan.template(word)
     rows = [template % row for row in zip(numbers, *columns, strict=True)]
     if not plan.sections:
@@ -381,6 +319,22 @@ async def _send(session: Session, selected: Selected, plan: Plan, chunk: Chunk) 
                 session.send(b" " + _value(wanted, chunk, row))
             await session.relieve()
         session.send(b")\r\n")
+
+
+def _numbered(session: Session, chunk: Chunk) -> tuple[bytes, Sequence[int]]:
+    """Return FETCH with sequence numbers or, as RFC 9586 §3 says, UIDFETCH with UIDs."""
+    return (b"UIDFETCH", chunk.uids) if session.uidonly else (b"FETCH", chunk.numbers)
+
+
+def _lines(session: Session, selected: Selected, plan: Plan, chunk: Chunk) -> Iterable[bytes]:
+    """Return whole lines: what the listing knows, then the text of what is stored."""
+    listed = plan.listed
+    columns = [_COLUMNS[attribute](session, selected, chunk) for attribute in listed]
+    shown = b" ".join([*(TEMPLATES[attribute] for attribute in listed), b"%b"])
+    word, numbers = _numbered(session, chunk)
+    template = b"* %d " + word + b" (" + shown + b")\r\n"
+    rows = zip(numbers, *columns, chunk.texts, strict=True)
+    return [template % row for row in rows]
 
 
 def _flags_column(session: Session, selected: Selected, chunk: Chunk) -> Iterable[bytes]:
@@ -419,6 +373,12 @@ def _ids(kind: IdKind, values: Iterable[int]) -> Iterable[bytes]:
 
 
 _Column = Callable[[Session, Selected, Chunk], Iterable[object]]
+
+
+def _stored_column(text: Callable[[Env], bytes]) -> _Column:
+    return lambda session, selected, chunk: map(text, chunk.envs)
+
+
 _COLUMNS: dict[Attribute, _Column] = {
     Attribute.UID: lambda session, selected, chunk: chunk.uids,
     Attribute.FLAGS: _flags_column,
@@ -426,18 +386,11 @@ _COLUMNS: dict[Attribute, _Column] = {
         responses.date_time, chunk.received
     ),
     Attribute.SIZE: lambda session, selected, chunk: chunk.sizes,
-    Attribute.ENVELOPE: lambda session, selected, chunk: [env.envelope for env in chunk.envs],
-    Attribute.BODY: lambda session, selected, chunk: [env.body for env in chunk.envs],
-    Attribute.BODYSTRUCTURE: lambda session, selected, chunk: [
-        env.bodystructure for env in chunk.envs
-    ],
     Attribute.MODSEQ: _modseq_column,
-    Attribute.PREVIEW: lambda session, selected, chunk: [
-        responses.string(env.preview[:PREVIEW_LIMIT].encode()) for env in chunk.envs
-    ],
     Attribute.EMAILID: lambda session, selected, chunk: _ids(IdKind.EMAIL, chunk.content_ids),
     Attribute.THREADID: lambda session, selected, chunk: _ids(IdKind.THREAD, chunk.thread_ids),
     Attribute.SAVEDATE: lambda session, selected, chunk: map(responses.date_time, chunk.saved),
+    **{attribute: _stored_column(text) for attribute, text in fetch_texts.STORED.items()},
 }
 
 

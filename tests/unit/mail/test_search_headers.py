@@ -3,7 +3,7 @@
 import pytest
 import zstandard
 
-from mailserver.mail.search_bodies import Frame, SearchBodies
+from mailserver.mail.search_bodies import Frame
 from mailserver.mail.search_headers import SearchHeader, SearchHeaders
 from mailserver.mime.subject import is_reply
 from mailserver.model import AccountId, MailboxId
@@ -68,23 +68,6 @@ def test_what_is_a_reply() -> None:
     assert [is_reply(each) for each in replies + others] == [True] * 7 + [False] * 7
 
 
-def test_mailboxes_that_were_searched_long_ago_make_room() -> None:
-    row = _header("Subject: x\n\n")
-    cache = SearchHeaders(room=3 * row.size)
-    inbox = cache.kept(ALICE, INBOX)
-    cache.keep(inbox, {1: row, 2: row})
-    cache.keep(inbox, {1: row, 2: row})  # by another session at the same time
-    assert (set(inbox.rows), cache.size) == ({1, 2}, 2 * row.size)
-    work = cache.kept(ALICE, WORK)
-    cache.keep(work, {3: row, 4: row})
-    assert (set(work.rows), cache.size) == ({3, 4}, 2 * row.size)
-    cache.keep(inbox, {5: row})  # forgotten while it was being read
-    assert cache.size == 2 * row.size
-    cache.keep(work, {6: row, 7: row})  # larger than the room
-    assert (set(work.rows), cache.size) == ({3, 4}, 2 * row.size)
-    assert cache.kept(ALICE, INBOX).rows == {}
-
-
 async def test_a_question_is_answered_once() -> None:
     cache = SearchHeaders(answer_room=25)
     asked = []
@@ -118,19 +101,3 @@ def test_a_frame_knows_whose_text_it_is() -> None:
     assert frame.matching(b"head\0two", everywhere=True) == []
     assert frame.matching(b"", everywhere=False) == [7, 8]
     assert _frame((), b"").matching(b"", everywhere=True) == []
-
-
-def test_frames_have_their_limit() -> None:
-    frame, other = _frame((1, 2), b"\0\0\0"), _frame((3,), b"\0")
-    cache = SearchBodies(room=frame.size + other.size)
-    inbox = cache.kept(ALICE, INBOX)
-    cache.keep(inbox, frame)
-    cache.keep(inbox, _frame((2, 9), b"\0\0\0"))
-    cache.keep(inbox, other)
-    cache.keep(inbox, _frame((4,), b"\0"))
-    assert set(inbox.frames) == {1, 2, 3}
-    work = cache.kept(ALICE, WORK)
-    cache.keep(work, _frame((5,), b"\0"))
-    assert cache.size == work.size == other.size
-    cache.keep(inbox, frame)
-    assert cache.size == work.size

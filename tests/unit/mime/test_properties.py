@@ -149,7 +149,7 @@ def test_fields_and_the_others_make_the_header(raw: bytes, names: set[str]) -> N
     others = header_fields(octets, names, exclude=True)
     counted = [name for name, _ in block.pairs() if name]
     wanted = [name for name in counted if name.decode().lower() in names]
-    assert len(parse(chosen).header) == len(wanted)
+    assert len([n for n, _ in parse(chosen).header.pairs() if n]) == len(wanted)
     assert len([n for n, _ in parse(others).header.pairs() if n]) == len(counted) - len(wanted)
 
 

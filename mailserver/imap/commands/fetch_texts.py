@@ -1,0 +1,83 @@
+"""What FETCH shows of stored structures and headers: put together once and kept by the process.
+
+These texts never change, so FETCH 1:* (ENVELOPE BODYSTRUCTURE) or of a list of header fields, which
+a client sends again and again, is a look-up for each message and no query.
+"""
+
+from collections.abc import Callable, Sequence
+
+from mailserver.imap.protocol import responses
+from mailserver.imap.protocol.fetch import Attribute, Binary, Item, Section
+from mailserver.imap.session import Selected, Session
+from mailserver.mail import messages
+from mailserver.mime import HEADER_LIMIT, Env, header_fields
+from mailserver.model import Description
+
+PREVIEW_LIMIT = 200  # characters, RFC 8970 §3.1
+_ROW_SIZE = 150  # octets of memory that a text costs besides itself
+
+STORED: dict[Attribute, Callable[[Env], bytes]] = {
+    Attribute.ENVELOPE: lambda env: env.envelope,
+    Attribute.BODY: lambda env: env.body,
+    Attribute.BODYSTRUCTURE: lambda env: env.bodystructure,
+    Attribute.PREVIEW: lambda env: responses.string(env.preview[:PREVIEW_LIMIT].encode()),
+}
+
+
+def of(items: Sequence[Item]) -> tuple[Attribute | Section, ...] | None:
+    """Return those of the items that such a text shows; None when there is one it cannot show."""
+    found: list[Attribute | Section] = []
+    for item in items:
+        if isinstance(item, Binary):
+            return None
+        if isinstance(item, Section):
+            if not item.fields or not item.in_header or item.offset is not None:
+                return None
+            found.append(item)
+        elif item in STORED:
+            found.append(item)
+    return tuple(found) or None
+
+
+async def texts(
+    session: Session,
+    selected: Selected,
+    items: tuple[Attribute | Section, ...],
+    email_ids: Sequence[int],
+) -> dict[int, bytes] | None:
+    """Return the texts of emails that exist; None when a header is too long to be stored whole."""
+    mail = session.mail
+    shelf = mail.fetched.get((selected.account, selected.mailbox_id, items))
+    kept = shelf.rows
+    found = {each: kept[each] for each in email_ids if each in kept}
+    if len(found) == len(email_ids):
+        return found
+    missing = [email_id for email_id in email_ids if email_id not in found]
+    wants_header = any(isinstance(item, Section) for item in items)
+    wants_env = any(item in STORED for item in items if isinstance(item, Attribute))
+    made: dict[int, bytes] = {}
+    size = 0
+    for row in await messages.descriptions(
+        mail, selected.account, missing, env=wants_env, header=wants_header
+    ):
+        if wants_header and len(row.header) >= HEADER_LIMIT:
+            return None
+        text = made[row.id] = _text(items, row)
+        size += _ROW_SIZE + len(text)
+    mail.fetched.keep(shelf, made, size)
+    found.update(made)
+    return found
+
+
+def _text(items: tuple[Attribute | Section, ...], row: Description) -> bytes:
+    shown: list[bytes] = []
+    env = Env.unpack(row.env) if row.env is not None else None
+    for item in items:
+        if isinstance(item, Section):
+            names = [name.decode("ascii", "replace") for name in item.fields]
+            block = header_fields(row.header, names, exclude=item.text.endswith("NOT"))
+            shown += (item.label, responses.literal(block))
+        else:
+            assert env is not None
+            shown += (item.value, STORED[item](env))
+    return b" ".join(shown)
