@@ -165,6 +165,10 @@ class Imap(Section):
     allow_plaintext_login: bool = Field(
         default=False, description="passwords without TLS; for tests only"
     )
+    share_with_anyone: bool = Field(
+        default=True,
+        description="whether users may give rights to anyone; those given stay, RFC 4314 §2",
+    )
 
     @model_validator(mode="after")
     def _save_limit_is_no_smaller(self) -> Self:

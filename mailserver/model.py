@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Flag, IntEnum, StrEnum, auto
+from enum import Enum, Flag, IntEnum, StrEnum, auto
 from typing import NamedTuple, NewType
 
 AccountId = NewType("AccountId", int)
@@ -198,6 +198,40 @@ SPECIAL_USES: dict[Role, str] = {
 }
 
 
+class Right(Flag):
+    """What somebody may do with a mailbox (RFC 4314 §2.1)."""
+
+    LOOKUP = auto()  # l: see that it is there
+    READ = auto()  # r: open it
+    SEEN = auto()  # s: change \\Seen
+    WRITE = auto()  # w: change every flag but \\Seen and \\Deleted
+    INSERT = auto()  # i: add messages
+    POST = auto()  # p: send mail to its address
+    CREATE = auto()  # k: make mailboxes below it
+    DELETE_MAILBOX = auto()  # x: delete or rename it
+    DELETE = auto()  # t: change \\Deleted
+    EXPUNGE = auto()  # e: remove messages
+    ADMINISTER = auto()  # a: say who may do what
+
+
+NO_RIGHTS = Right(0)
+ALL_RIGHTS = ~NO_RIGHTS
+RIGHT_LETTERS: dict[str, Right] = dict(zip("lrswipkxtea", Right, strict=True))
+
+
+def rights_text(rights: Right) -> str:
+    """Return rights as their letters, the form that is stored."""
+    return "".join(letter for letter, right in RIGHT_LETTERS.items() if right in rights)
+
+
+def rights_of(letters: str) -> Right:
+    """Read the letters of rights."""
+    rights = NO_RIGHTS
+    for letter in letters:
+        rights |= RIGHT_LETTERS[letter]
+    return rights
+
+
 @dataclass(frozen=True, slots=True)
 class Mailbox:
     """One mailbox of one account, as of `modseq`."""
@@ -216,25 +250,32 @@ class Mailbox:
     unseen: int
     deleted: int
     size: int  # bytes of all its messages
+    owner_rights: Right = ALL_RIGHTS  # what the account it belongs to may do with it
 
 
-class Right(Flag):
-    """What somebody may do with a mailbox (RFC 4314 §2.1)."""
-
-    LOOKUP = auto()  # l: see that it is there
-    READ = auto()  # r: open it
-    SEEN = auto()  # s: keep \\Seen
-    WRITE = auto()  # w: change all other flags but \\Deleted
-    INSERT = auto()  # i: add messages
-    POST = auto()  # p: send mail to its address
-    CREATE = auto()  # k: make mailboxes below it
-    DELETE_MAILBOX = auto()  # x: delete or rename it
-    DELETE = auto()  # t: change \\Deleted
-    EXPUNGE = auto()  # e: remove messages
-    ADMINISTER = auto()  # a: say who may do what
+def flag_mask(rights: Right) -> int:
+    """Return the bits of the flags that may be changed; keywords go with WRITE (RFC 4314 §4)."""
+    mask = SEEN if Right.SEEN in rights else 0
+    mask |= DELETED if Right.DELETE in rights else 0
+    return mask | (~(SEEN | DELETED) if Right.WRITE in rights else 0)
 
 
-ALL_RIGHTS = ~Right(0)
+class RightsChange(Enum):
+    """How SETACL combines given rights with those an entry has (RFC 4314 §3.1)."""
+
+    REPLACE = auto()
+    ADD = auto()
+    REMOVE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One entry of an access control list (RFC 4314 §2)."""
+
+    grantee: AccountId | None  # None: anyone
+    negative: bool  # its rights are taken away from what other entries give
+    rights: Right
+    login: str | None = None  # of the grantee
 
 
 @dataclass(frozen=True, slots=True)

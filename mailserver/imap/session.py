@@ -6,17 +6,20 @@ from dataclasses import dataclass, field
 from enum import Flag, auto
 
 from mailserver.auth.credentials import Authenticator
+from mailserver.errors import NotFound
 from mailserver.events import Subscription
 from mailserver.imap.channel import Channel
 from mailserver.imap.protocol import flags
 from mailserver.imap.protocol.responses import mailbox_name, status_line
 from mailserver.imap.protocol.sequences import compact
 from mailserver.imap.protocol.view import View
-from mailserver.mail import listings, mailboxes
+from mailserver.mail import access, listings, mailboxes
 from mailserver.mail.context import Mail
 from mailserver.mail.listings import Listing
 from mailserver.model import AccountId, MailboxId, Principal, Right
 
+# one of these makes a mailbox more than readable, as flags are shared (RFC 4314 §5.2)
+CHANGING = Right.INSERT | Right.EXPUNGE | Right.SEEN | Right.WRITE | Right.DELETE
 CHUNK = 256 * 1024  # octets that are written before the session waits for the client to read
 
 
@@ -67,13 +70,24 @@ class Selected:
     listing: Listing
     view: View
     rights: Right
-    read_only: bool
+    examined: bool  # opened for reading only
     subscription: Subscription
     keywords: frozenset[str] = frozenset()  # that FLAGS announced, besides the common ones
     own_changes: set[int] = field(default_factory=set)  # modseqs whose flags were told already
     complete: int = 0  # everything up to this modseq was told (RFC 7162 §4)
     heard: int = 0  # changes up to this modseq were looked at
     contexts: dict[bytes, Follower] = field(default_factory=dict)  # by tag (RFC 5267 §4.3)
+    rights_at: int = 0  # the modseq of the listing at which the rights were looked up
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing may be changed here (RFC 4314 §5.2)."""
+        return self.examined or not self.rights & CHANGING
+
+    def require(self, right: Right) -> None:
+        """Refuse a command for which the user has no right."""
+        if right not in self.rights:
+            raise Refused(b"NOPERM", "Not permitted")
 
 
 class Session:
@@ -240,6 +254,40 @@ class Session:
         self.send(status_line(b"*", b"BYE", text, code))
         self.state = State.LOGOUT
 
+    # what may be done ------------------------------------------------------------------------
+
+    async def check_rights(self) -> None:
+        """Look up what the user may do with the selected mailbox, and tell when that changed.
+
+        Without the right to read it the conversation ends (RFC 4314 §5.1.1).
+        """
+        selected = self.open
+        selected.rights_at = selected.listing.modseq
+        account, mailbox = selected.account, selected.mailbox_id
+        try:
+            rights = await access.rights(self.mail, self.user, account, mailbox)
+        except NotFound:  # one's own, deleted: its messages are told to be gone
+            return
+        if rights == selected.rights:
+            return
+        if Right.READ not in rights:
+            self.unselect()
+            self.bye(b"The mailbox is no longer shared with you", b"NOPERM")
+            return
+        was_read_only, selected.rights = selected.read_only, rights
+        self.tell_permanent_flags()
+        if selected.read_only is not was_read_only:
+            code = b"READ-ONLY" if selected.read_only else b"READ-WRITE"
+            self.untagged(b"OK [%b] Your rights have changed" % code)
+
+    def tell_permanent_flags(self) -> None:
+        """Send PERMANENTFLAGS."""
+        selected = self.open
+        shown = b""
+        if not selected.read_only:
+            shown = flags.permanent(selected.keywords, selected.rights)
+        self.untagged(b"OK [PERMANENTFLAGS (%b)] Flags that are kept" % shown)
+
     # what changed ----------------------------------------------------------------------------
 
     async def synchronize(self, *, may_expunge: bool, ask: bool) -> None:
@@ -253,6 +301,10 @@ class Session:
         listing, view = selected.listing, selected.view
         if ask or selected.subscription.modseq > listing.modseq:
             await listings.refresh(self.mail, listing)
+        if listing.renewed > selected.rights_at:
+            await self.check_rights()
+            if self.selected is None:
+                return
         if view.uids is listing.uids or may_expunge:
             await self._claim_recent(selected)
         self.announce(may_expunge=may_expunge)

@@ -24,7 +24,7 @@ from mailserver.mail.delivery import (
     seal,
 )
 from mailserver.mail.messages import remove_rows
-from mailserver.mail.threads import oldest, thread_hashes
+from mailserver.mail.threads import join, thread_hashes
 from mailserver.model import (
     DELETED,
     SEEN,
@@ -170,19 +170,23 @@ class Committer:
         batch = await self._begin(arrivals)
         account = arrivals[0].targets[0].account_id
         async with self._mail.database.transaction() as tx:
-            locked = await delivery.lock_accounts(tx, [account])
-            leaving = await _leaving(tx, account, replaced) if replaced else []
-            freed = sum(row.size for row in leaving)
+            others = [replaced.account_id] if replaced else []
+            locked = await delivery.lock_accounts(tx, [account, *others])
+            leaving = await _leaving(tx, replaced) if replaced else []
+            freed = sum(row.size for row in leaving) if account in others else 0
             batch.sizes[account] -= freed  # only the net counts (RFC 8508 §3.4)
             for arrival in arrivals:
                 self._admit(batch, arrival, locked)
                 if arrival.done.done():
                     arrival.done.result()  # raises why, and nothing is written
             batch.sizes[account] += freed
+            for other in others:
+                batch.modseqs[other] = Modseq(locked[other].modseq + 1)
             await self._place(tx, batch)
             await batch.write(tx)
             if replaced:
-                change = Change(tx, account, batch.modseqs[account], batch.now)
+                owner = replaced.account_id
+                change = Change(tx, owner, batch.modseqs[owner], batch.now)
                 await remove_rows(change, replaced.mailbox_id, leaving)
                 await change.write()
         self._answer(batch)
@@ -263,7 +267,8 @@ class Committer:
                     self._inboxes.pop(target.account_id, None)
                     raise NotFound("mailbox")
                 email = EmailId(self._mail.ids.next())
-                thread = ThreadId(batch.join(target.account_id, keys[id(arrival)], threads, email))
+                account = target.account_id
+                thread = join(batch.refs, threads, account, keys[id(arrival)], email)
                 batch.add(arrival, target, mailbox, email, thread, next_uid[place])
                 batch.uidvalidity[place] = places[place].uidvalidity
                 next_uid[place] += 1
@@ -305,23 +310,6 @@ class Batch:
     recipients: list[NewRecipient] = field(default_factory=list)
     _delivered: dict[int, list[NewMessage]] = field(default_factory=dict)
     _queue_ids: dict[int, QueueId] = field(default_factory=dict)
-
-    def join(
-        self,
-        account: AccountId,
-        keys: Sequence[int],
-        known: dict[tuple[AccountId, int], ThreadId],
-        email: EmailId,
-    ) -> int:
-        """Choose the thread of a message and let its keys lead there; a new one takes its id."""
-        found = [self.refs.get((account, key)) or known.get((account, key)) for key in keys]
-        thread = oldest(thread for thread in found if thread is not None)
-        if thread is None:
-            thread = email
-        for key in keys:
-            if (account, key) not in known:
-                self.refs.setdefault((account, key), ThreadId(thread))
-        return thread
 
     def add(
         self,
@@ -450,8 +438,8 @@ class Batch:
         )
 
 
-async def _leaving(tx: Connection, account: AccountId, replaced: Replaced) -> list[Membership]:
-    rows = await messages.in_mailbox(tx, account, replaced.mailbox_id, [replaced.uid])
+async def _leaving(tx: Connection, replaced: Replaced) -> list[Membership]:
+    rows = await messages.in_mailbox(tx, replaced.account_id, replaced.mailbox_id, [replaced.uid])
     if not rows:
         raise NotFound("message to replace")
     return rows

@@ -74,6 +74,7 @@ class Incoming:
 class Replaced:
     """A message that leaves its mailbox when another one is stored."""
 
+    account_id: AccountId
     mailbox_id: MailboxId
     uid: int
 

@@ -47,6 +47,7 @@ class Listing:
         "modseqs",
         "originals",
         "received",
+        "renewed",
         "sizes",
         "thread_ids",
         "uids",
@@ -57,6 +58,7 @@ class Listing:
         self.mailbox_id = mailbox_id
         self.modseq = -1  # not loaded
         self.generation = 0
+        self.renewed = -1  # the modseq at which the mailbox itself, or its rights, last changed
         self.lock = asyncio.Lock()
         self._log: list[tuple[int, bool, int]] = []  # (modseq, left, uid), oldest first
         self._log_start = 0  # the log has every change after this modseq
@@ -115,7 +117,7 @@ class Listing:
     def load(self, packed: Packed, modseq: int) -> None:
         """Take over a whole mailbox."""
         self._set(packed)
-        self.modseq = self._log_start = modseq
+        self.modseq = self._log_start = self.renewed = modseq
         self._log.clear()
         self.generation += 1
 
@@ -237,7 +239,10 @@ async def _advance(mail: "Mail", listing: Listing, now: int) -> None:
     seen: set[int] = set()
     for entry in entries:
         now = max(now, entry.modseq)
-        if entry.mailbox_id != listing.mailbox_id or entry.kind not in EMAIL_KINDS:
+        if entry.mailbox_id != listing.mailbox_id:
+            continue
+        if entry.kind not in EMAIL_KINDS:
+            listing.renewed = entry.modseq
             continue
         if entry.kind in GONE_KINDS:
             gone.extend((entry.modseq, uid) for uid in entry.uids)

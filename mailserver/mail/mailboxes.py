@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mailserver.errors import AlreadyExists, Forbidden, InUse, Invalid, NotFound
 from mailserver.mail.context import Change
 from mailserver.model import AccountId, ChangeKind, Mailbox, MailboxId, Role
-from mailserver.storage import mailboxes, messages, metadata
+from mailserver.storage import acl, mailboxes, messages, metadata
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SEPARATOR = "/"
 INBOX = "INBOX"
+OTHERS = "Other Users"  # where others' mailboxes are seen: nobody has one of that name
 MAX_NAME = 255  # bytes of one part of a path
 MAX_DEPTH = 20
 
@@ -44,6 +45,12 @@ def _with_id(found: list[Mailbox], mailbox: MailboxId) -> Mailbox:
         if each.id == mailbox:
             return each
     raise NotFound("mailbox")
+
+
+def _check_new(path: str) -> None:
+    """Refuse a path where others' mailboxes are seen."""
+    if path.split(SEPARATOR, 1)[0] == OTHERS:
+        raise Invalid("the name is reserved")
 
 
 def normal_path(path: str) -> str:
@@ -80,6 +87,7 @@ async def create(
 ) -> list[Mailbox]:
     """Make a mailbox and its missing parents; return what was made, parents first."""
     path = normal_path(path)
+    _check_new(path)
     async with mail.change(account) as change:
         known = {found.path: found for found in await mailboxes.of_account(change.tx, account)}
         if path in known:
@@ -111,6 +119,8 @@ async def _make(
             role if prefix == path else None,
             change.modseq,
         )
+        if parent is not None:
+            await acl.inherit(change.tx, change.account, parent, mailbox)  # RFC 4314 §4
         change.report(ChangeKind.MAILBOX_CREATED, mailbox)
         made.append(prefix)
         parent = mailbox
@@ -124,6 +134,7 @@ async def rename(mail: "Mail", account: AccountId, path: str, target: str) -> Ma
     Renaming INBOX moves its messages to a new mailbox and leaves it empty (RFC 9051 §6.3.6).
     """
     target = normal_path(target)
+    _check_new(target)
     async with mail.change(account) as change:
         known = {found.path: found for found in await mailboxes.of_account(change.tx, account)}
         source = _find(list(known.values()), path)

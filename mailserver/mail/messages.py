@@ -1,13 +1,15 @@
 """Messages: read many at once, flagged, copied, moved, expunged."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mailserver.errors import NotFound
 from mailserver.mail import changes as change_log
 from mailserver.mail.context import Change
+from mailserver.mail.rights import limited
 from mailserver.model import (
+    ALL_RIGHTS,
     DELETED,
     SEEN,
     AccountId,
@@ -20,10 +22,11 @@ from mailserver.model import (
     MailboxId,
     Membership,
     Modseq,
+    Right,
     ThreadId,
 )
 from mailserver.storage import bodies, delivery, mailboxes, messages
-from mailserver.storage.mailboxes import Growth
+from mailserver.storage.mailboxes import Growth, growth_of
 from mailserver.storage.messages import NewMessage, combined
 
 if TYPE_CHECKING:
@@ -95,12 +98,13 @@ async def store(
     mode: FlagChange,
     flags: Flags,
     *,
+    rights: Right = ALL_RIGHTS,
     unchanged_since: int | None = None,
 ) -> Stored:
     """Change flags of messages of a mailbox.
 
     Flags belong to the email, so they change in all its mailboxes; \\Deleted belongs to this
-    mailbox alone.
+    mailbox alone. What the rights do not let change stays as it is.
     """
     changed: list[int] = []
     refused: list[int] = []
@@ -112,7 +116,7 @@ async def store(
             if unchanged_since is not None and row.modseq > unchanged_since:
                 refused.append(row.uid)
                 continue
-            new = combined(row.flags, mode, flags)
+            new = limited(row.flags, combined(row.flags, mode, flags), rights)
             if new != row.flags:
                 updates.append((row, new))
         if updates:
@@ -254,11 +258,16 @@ async def copy(
     source: MailboxId,
     uids: Sequence[int],
     target: MailboxId,
+    *,
+    rights: Right = ALL_RIGHTS,
 ) -> Copied:
-    """Put messages also into another mailbox: the same email, with a UID of its own there."""
+    """Put messages also into another mailbox: the same email, with a UID of its own there.
+
+    The rights are those on the target: flags that they do not let set are not copied.
+    """
     async with mail.change(account) as change:
         rows = await messages.in_mailbox(change.tx, account, source, uids)
-        copied = await _add(mail, change, rows, target) if rows else Copied(0, [], [])
+        copied = await _add(mail, change, rows, target, rights) if rows else Copied(0, [], [])
     return copied
 
 
@@ -268,43 +277,56 @@ async def move(
     source: MailboxId,
     uids: Sequence[int],
     target: MailboxId,
+    *,
+    rights: Right = ALL_RIGHTS,
 ) -> Copied:
-    """Take messages from one mailbox to another in one step (RFC 6851)."""
+    """Take messages from one mailbox to another in one step (RFC 6851); rights as for `copy`."""
     async with mail.change(account) as change:
         rows = await messages.in_mailbox(change.tx, account, source, uids)
-        moved = await move_rows(mail, change, rows, source, target) if rows else Copied(0, [], [])
+        if rows:
+            moved = await move_rows(mail, change, rows, source, target, rights)
+        else:
+            moved = Copied(0, [], [])
     return moved
 
 
 async def move_rows(
-    mail: "Mail", change: Change, rows: Sequence[Membership], source: MailboxId, target: MailboxId
+    mail: "Mail",
+    change: Change,
+    rows: Sequence[Membership],
+    source: MailboxId,
+    target: MailboxId,
+    rights: Right = ALL_RIGHTS,
 ) -> Copied:
     """Add messages to the target, then remove them from the source."""
-    moved = await _add(mail, change, rows, target)
+    moved = await _add(mail, change, rows, target, rights)
     await remove_rows(change, source, rows)
     return moved
 
 
 async def _add(
-    mail: "Mail", change: Change, rows: Sequence[Membership], target: MailboxId
+    mail: "Mail", change: Change, rows: Sequence[Membership], target: MailboxId, rights: Right
 ) -> Copied:
-    """Put emails in a mailbox; one that is there already gets a twin, with an id of its own.
+    """Put emails in a mailbox.
+
+    One that is there already gets a twin, with an id of its own; so does one that may not keep
+    its flags, as flags belong to the email.
 
     JMAP knows the twin by that id; to IMAP it is the same content (RFC 8474 §5.1).
     """
     ids = [row.email_id for row in rows]
-    there = await messages.present(change.tx, change.account, target, ids)
-    twins = {email: EmailId(mail.ids.next()) for email in ids if email in there}
-    growth = Growth(
-        change.account,
-        target,
-        uids=len(rows),
-        total=len(rows),
-        unseen=sum(not row.flags.bits & SEEN for row in rows),
-        deleted=sum(bool(row.flags.bits & DELETED) for row in rows),
-        size=sum(row.size for row in rows),
-        modseq=change.modseq,
-    )
+    twinned = await messages.present(change.tx, change.account, target, ids)
+    if rights != ALL_RIGHTS:
+        kept = [replace(row, flags=limited(Flags(), row.flags, rights)) for row in rows]
+        twinned |= {
+            row.email_id
+            for row, new in zip(rows, kept, strict=True)
+            if Flags(row.flags.bits & ~DELETED, row.flags.keywords)
+            != Flags(new.flags.bits & ~DELETED, new.flags.keywords)
+        }
+        rows = kept
+    twins = {email: EmailId(mail.ids.next()) for email in ids if email in twinned}
+    growth = growth_of(change.account, target, rows, change.modseq)
     place = (await mailboxes.grow(change.tx, [growth])).get((change.account, target))
     if place is None:
         raise NotFound("mailbox")

@@ -1,39 +1,45 @@
 """Annotations of mailboxes and accounts: small values that clients keep here (RFC 5464).
 
-An account sees only its own mailboxes, so what is shared and what is private differ in name only.
+What is shared belongs to the mailbox; what is private, to whoever made it (RFC 5464 §3.3).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mailserver.errors import Forbidden, NotFound, TooLarge, TooMany
 from mailserver.mail import mailboxes
-from mailserver.model import AccountId, MailboxId
+from mailserver.model import AccountId, MailboxId, Right
 from mailserver.storage import delivery, metadata
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
 
+# any of these rights, beside LOOKUP, lets somebody read and set them (RFC 5464 §3.3)
+ANNOTATE = Right.READ | Right.SEEN | Right.WRITE | Right.INSERT | Right.POST
 MAX_VALUE = 16384  # octets
 MAX_ENTRIES = 100  # of one mailbox, or of the account itself
 MAX_TOTAL = 1000  # of an account and all its mailboxes
 MAX_OCTETS = 1024 * 1024  # of all their values: one LIST may ask for them together
 
 
-async def get(mail: "Mail", account: AccountId, mailbox: MailboxId | None) -> dict[str, bytes]:
-    """Return the annotations of a mailbox, or without one of the account, sorted by name."""
-    return await metadata.of_mailbox(mail.database, account, mailbox)
+async def get(
+    mail: "Mail", principal: AccountId, account: AccountId, mailbox: MailboxId | None
+) -> dict[str, bytes]:
+    """Return what somebody sees of the annotations of a mailbox, or of an account, by name."""
+    reader = None if principal == account else principal
+    return await metadata.of_mailbox(mail.database, account, mailbox, reader)
 
 
 async def of_all_mailboxes(
-    mail: "Mail", account: AccountId, names: Sequence[str]
+    mail: "Mail", principal: AccountId, accounts: Collection[AccountId], names: Sequence[str]
 ) -> dict[MailboxId, dict[str, bytes]]:
-    """Return the annotations with those names of every mailbox that has one."""
-    return await metadata.of_all_mailboxes(mail.database, account, names)
+    """Return what somebody sees of annotations with those names, of all mailboxes of accounts."""
+    return await metadata.of_all_mailboxes(mail.database, principal, list(accounts), names)
 
 
 async def put(
     mail: "Mail",
+    principal: AccountId,
     account: AccountId,
     mailbox: MailboxId | None,
     values: Mapping[str, bytes | None],
@@ -42,23 +48,42 @@ async def put(
 
     Raises TooLarge, TooMany, and Forbidden for what concerns the whole server.
     """
-    kept = {name: value for name, value in values.items() if value is not None}
     if mailbox is None and any(name.startswith("/shared") for name in values):
         raise Forbidden("what all accounts see is not for clients to set")
-    if any(len(value) > MAX_VALUE for value in kept.values()):
+    if any(value is not None and len(value) > MAX_VALUE for value in values.values()):
         raise TooLarge("an annotation is too large")
+    own = {
+        name: value
+        for name, value in values.items()
+        if principal == account or name.startswith("/shared")
+    }
+    others = {name: value for name, value in values.items() if name not in own}
     async with mail.database.transaction() as tx:
-        if not await delivery.lock_accounts(tx, [account]):
+        if account not in await delivery.lock_accounts(tx, [account, principal]):
             raise NotFound("account")
         if mailbox is not None:
             await mailboxes.by_id_in(tx, account, mailbox)
-        await metadata.delete(tx, account, mailbox, list(values))
-        if kept:
+        if own:
+            await metadata.delete(tx, account, mailbox, None, list(own))
             used = await metadata.usage(tx, account, mailbox)
-            if (
-                used.here + len(kept) > MAX_ENTRIES
-                or used.total + len(kept) > MAX_TOTAL
-                or used.octets + sum(map(len, kept.values())) > MAX_OCTETS
-            ):
-                raise TooMany("there are too many annotations")
-            await metadata.insert(tx, account, mailbox, kept)
+            kept = _kept(own, used)
+            if kept:
+                await metadata.insert(tx, account, mailbox, None, kept)
+        if others and mailbox is not None:
+            await metadata.delete(tx, account, mailbox, principal, list(others))
+            used = await metadata.usage_elsewhere(tx, principal, mailbox)
+            kept = _kept(others, used)
+            if kept:
+                await metadata.insert(tx, account, mailbox, principal, kept)
+
+
+def _kept(values: Mapping[str, bytes | None], used: metadata.Usage) -> dict[str, bytes]:
+    """Return the values to keep beside those that are there; TooMany."""
+    kept = {name: value for name, value in values.items() if value is not None}
+    if kept and (
+        used.here + len(kept) > MAX_ENTRIES
+        or used.total + len(kept) > MAX_TOTAL
+        or used.octets + sum(map(len, kept.values())) > MAX_OCTETS
+    ):
+        raise TooMany("there are too many annotations")
+    return kept

@@ -1,9 +1,10 @@
 """Which thread a new message belongs to (RFC 8621 §3)."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from mailserver.mime import Digest
+from mailserver.model import AccountId, EmailId, ThreadId
 
 MAX_REFERENCES = 32  # of a message; the first and the latest ones count
 
@@ -25,6 +26,25 @@ def thread_hashes(message: Digest) -> list[int]:
 def _hash(message_id: str, subject: str) -> int:
     text = f"{message_id}\0{subject.casefold()}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), signed=True)
+
+
+def join(
+    refs: dict[tuple[AccountId, int], ThreadId],
+    known: Mapping[tuple[AccountId, int], ThreadId],
+    account: AccountId,
+    keys: Sequence[int],
+    email: EmailId,
+) -> ThreadId:
+    """Choose the thread of a message by its keys; a new one takes the id of the message.
+
+    `known` is what is stored; keys that were not are added to `refs`, and lead to the thread.
+    """
+    found = [refs.get((account, key)) or known.get((account, key)) for key in keys]
+    thread = ThreadId(oldest(thread for thread in found if thread is not None) or email)
+    for key in keys:
+        if (account, key) not in known:
+            refs.setdefault((account, key), thread)
+    return thread
 
 
 def oldest(threads: Iterable[int]) -> int | None:

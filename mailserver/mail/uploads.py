@@ -44,6 +44,22 @@ async def store(mail: "Mail", account: AccountId, raw: bytes) -> BlobId:
     return blob
 
 
+async def hold(mail: "Mail", account: AccountId, raw: bytes) -> bool:
+    """Keep a body that a message of the account is about to need; False when it is kept already.
+
+    It is forgotten like an upload when no message does. Raises NotFound.
+    """
+    blob, data = await asyncio.to_thread(_sealed, raw)
+    async with mail.database.transaction() as tx:
+        if not await delivery.lock_accounts(tx, [account]):
+            raise NotFound("account")
+        now = mail.now()
+        new = await uploads.touch(tx, account, blob, now)
+        if new:
+            await bodies.insert(tx, [NewBody(account, blob, len(raw), 1, data)], now)
+    return new
+
+
 def _sealed(raw: bytes) -> tuple[BlobId, bytes]:
     return BlobId(hashlib.sha256(raw).digest()), compressor()(raw)
 

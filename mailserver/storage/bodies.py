@@ -44,6 +44,71 @@ async def insert(tx: Executor, bodies: Sequence[NewBody], now: datetime) -> None
     )
 
 
+async def to_fetch(
+    database: Executor, source: AccountId, target: AccountId, ids: Sequence[BlobId]
+) -> list[tuple[BlobId, int]]:
+    """Return those bodies of an account, with their sizes, that another can take from S3 only."""
+    rows = await database.fetch(
+        """
+        SELECT id, size
+        FROM blob
+        WHERE account_id = $1 AND id = ANY($3::bytea[])
+              AND NOT EXISTS (
+                  SELECT FROM blob_hot h WHERE h.account_id = $1 AND h.id = blob.id
+              )
+              AND NOT EXISTS (
+                  SELECT FROM blob other WHERE other.account_id = $2 AND other.id = blob.id
+              )
+        """,
+        source,
+        target,
+        ids,
+    )
+    return [(BlobId(row["id"]), row["size"]) for row in rows]
+
+
+async def adopt(
+    tx: Executor,
+    source: AccountId,
+    target: AccountId,
+    refs: Sequence[tuple[BlobId, int]],
+    now: datetime,
+) -> list[BlobId]:
+    """Give an account references to bodies of another, each its own copy of the bytes.
+
+    Returns those that neither account has in PostgreSQL; then nothing of it may be committed.
+    """
+    rows = await tx.fetch(
+        """
+        WITH counted AS (
+            INSERT INTO blob (account_id, id, size, refs, created_at, length)
+            SELECT $2, blob.id, blob.size, given.refs, $5, blob.length
+            FROM unnest($3::bytea[], $4::int[]) AS given(id, refs)
+            JOIN blob ON blob.account_id = $1 AND blob.id = given.id
+            ON CONFLICT (account_id, id)
+            DO UPDATE SET refs = blob.refs + excluded.refs, unreferenced_at = NULL
+            RETURNING id, xmax = 0 AS new
+        ), copied AS (
+            INSERT INTO blob_hot (account_id, id, data)
+            SELECT $2, hot.id, hot.data
+            FROM counted
+            JOIN blob_hot hot ON hot.account_id = $1 AND hot.id = counted.id
+            WHERE counted.new
+            RETURNING id
+        )
+        SELECT id FROM counted WHERE new
+        EXCEPT
+        SELECT id FROM copied
+        """,
+        source,
+        target,
+        [blob for blob, _ in refs],
+        [count for _, count in refs],
+        now,
+    )
+    return [BlobId(row["id"]) for row in rows]
+
+
 async def release(tx: Executor, account: AccountId, ids: Sequence[BlobId], now: datetime) -> None:
     """Drop one reference for each time an id is given; a body without any is collected later."""
     await tx.execute(

@@ -199,6 +199,38 @@ CHECKS: tuple[Check, ...] = (
         """,
     ),
     Check(
+        "rights are the letters of RFC 4314 §2.1, in their order",
+        """
+        SELECT format('mailbox %s of account %s: rights %s', mailbox_id, account_id, rights)
+        FROM acl
+        WHERE rights !~ '^l?r?s?w?i?p?k?x?t?e?a?$'
+        """,
+    ),
+    Check(
+        "the rights of owners are what the entries leave them",
+        """
+        SELECT format('mailbox %s of account %s: %s, counted %s', m.id, m.account_id,
+                      coalesce(m.owner_rights, 'all'), c.rights)
+        FROM mailbox m
+        CROSS JOIN LATERAL (
+            SELECT bool_or(NOT negative AND grantee_id = m.account_id) AS named,
+                   coalesce(string_agg(rights, '') FILTER (WHERE NOT negative), '') AS given,
+                   coalesce(string_agg(rights, '') FILTER (WHERE negative), '') AS taken
+            FROM acl
+            WHERE acl.account_id = m.account_id AND acl.mailbox_id = m.id
+                  AND (grantee_id = m.account_id OR grantee_id IS NULL)
+        ) AS e
+        CROSS JOIN LATERAL (
+            SELECT string_agg(letter, '' ORDER BY place) AS rights
+            FROM string_to_table('lrswipkxtea', NULL) WITH ORDINALITY AS l(letter, place)
+            WHERE letter IN ('l', 'a')
+                  OR ((named IS NOT TRUE OR strpos(given, letter) > 0)
+                      AND strpos(taken, letter) = 0)
+        ) AS c
+        WHERE coalesce(m.owner_rights, 'lrswipkxtea') <> c.rights
+        """,
+    ),
+    Check(
         "every queued recipient has its message, and every queued message a recipient",
         """
         SELECT format('queue entry %s', m.id)

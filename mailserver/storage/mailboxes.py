@@ -3,7 +3,18 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mailserver.model import AccountId, Mailbox, MailboxId, Modseq, Role
+from mailserver.model import (
+    ALL_RIGHTS,
+    DELETED,
+    SEEN,
+    AccountId,
+    Mailbox,
+    MailboxId,
+    Membership,
+    Modseq,
+    Role,
+    rights_of,
+)
 from mailserver.storage.database import Executor, Record
 
 
@@ -23,6 +34,7 @@ def _mailbox(row: Record, path: str) -> Mailbox:
         unseen=row["unseen"],
         deleted=row["deleted"],
         size=row["size"],
+        owner_rights=ALL_RIGHTS if row["owner_rights"] is None else rights_of(row["owner_rights"]),
     )
 
 
@@ -31,12 +43,35 @@ async def of_account(database: Executor, account: AccountId) -> list[Mailbox]:
     rows = await database.fetch(
         """
         SELECT id, parent_id, name, role, subscribed, sort_order, uidvalidity, uidnext,
-               modseq, total, unseen, deleted, size
+               modseq, total, unseen, deleted, size, owner_rights
         FROM mailbox
         WHERE account_id = $1
         """,
         account,
     )
+    return _with_paths(rows)
+
+
+async def of_accounts(
+    database: Executor, accounts: Sequence[AccountId]
+) -> dict[AccountId, list[Mailbox]]:
+    """Return the mailboxes of several accounts, each in the order of `of_account`."""
+    rows = await database.fetch(
+        """
+        SELECT account_id, id, parent_id, name, role, subscribed, sort_order, uidvalidity, uidnext,
+               modseq, total, unseen, deleted, size, owner_rights
+        FROM mailbox
+        WHERE account_id = ANY($1::bigint[])
+        """,
+        accounts,
+    )
+    grouped: dict[AccountId, list[Record]] = {}
+    for row in rows:
+        grouped.setdefault(AccountId(row["account_id"]), []).append(row)
+    return {account: _with_paths(each) for account, each in grouped.items()}
+
+
+def _with_paths(rows: Sequence[Record]) -> list[Mailbox]:
     known = {row["id"]: (row["parent_id"], row["name"]) for row in rows}
     found = [_mailbox(row, _path(known, row["id"])) for row in rows]
     found.sort(key=lambda mailbox: (mailbox.role is not Role.INBOX, mailbox.path))
@@ -171,6 +206,22 @@ class Growth(NamedTuple):
     deleted: int
     size: int
     modseq: Modseq
+
+
+def growth_of(
+    account: AccountId, mailbox: MailboxId, added: Sequence[Membership], modseq: Modseq
+) -> Growth:
+    """Return what new messages with those flags and sizes add to a mailbox."""
+    return Growth(
+        account,
+        mailbox,
+        uids=len(added),
+        total=len(added),
+        unseen=sum(not row.flags.bits & SEEN for row in added),
+        deleted=sum(bool(row.flags.bits & DELETED) for row in added),
+        size=sum(row.size for row in added),
+        modseq=modseq,
+    )
 
 
 class Place(NamedTuple):

@@ -520,6 +520,27 @@ async def duplicate(
     return size
 
 
+async def transplant(
+    tx: Executor,
+    source: AccountId,
+    target: AccountId,
+    places: Sequence[tuple[EmailId, EmailId, ThreadId]],
+) -> None:
+    """Make emails of another account out of emails, given as (old, new, thread of the new)."""
+    await tx.execute(
+        """
+        INSERT INTO email (account_id, id, thread_id, blob_id, size, received_at, sent_at, env,
+                           header)
+        SELECT $2, d.new, d.thread, blob_id, size, received_at, sent_at, env, header
+        FROM unnest($3::bigint[], $4::bigint[], $5::bigint[]) AS d(old, new, thread)
+        JOIN email ON email.account_id = $1 AND email.id = d.old
+        """,
+        source,
+        target,
+        *zip(*places, strict=True),
+    )
+
+
 async def destroy_homeless(
     tx: Executor, account: AccountId, ids: Sequence[int]
 ) -> list[tuple[EmailId, BlobId, int]]:

@@ -1,5 +1,6 @@
 """Statements on uploads: blobs that a client sent and that no message needs yet."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from mailserver.model import AccountId, BlobId
@@ -20,6 +21,27 @@ async def touch(tx: Executor, account: AccountId, blob: BlobId, now: datetime) -
         now,
     )
     return new is True
+
+
+async def release(tx: Executor, account: AccountId, blobs: Sequence[BlobId], now: datetime) -> None:
+    """Forget uploads that something else refers to now."""
+    await tx.execute(
+        """
+        WITH gone AS (
+            DELETE FROM upload
+            WHERE account_id = $1 AND blob_id = ANY($2::bytea[])
+            RETURNING blob_id
+        )
+        UPDATE blob
+        SET refs = blob.refs - 1,
+            unreferenced_at = CASE WHEN blob.refs = 1 THEN $3::timestamptz END
+        FROM gone
+        WHERE blob.account_id = $1 AND blob.id = gone.blob_id
+        """,
+        account,
+        blobs,
+        now,
+    )
 
 
 async def size(tx: Executor, account: AccountId) -> int:

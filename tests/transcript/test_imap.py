@@ -4,6 +4,7 @@ In `tests/transcript/imap/*.txt`:
 
     # a comment
     @login                 connections are alice, logged in; without it they begin at the greeting
+    @user NAME N ...       but these connections are NAME@example.test
     @insecure              connections are not under TLS
     @deliver NAME [FLAGS]  a message of `MESSAGES` arrives in alice's INBOX
     @quota OCTETS          alice has room for that much
@@ -34,6 +35,7 @@ from mailserver.auth.credentials import Authenticator
 from mailserver.imap.channel import Channel, Disconnected
 from mailserver.imap.commands.dispatch import converse
 from mailserver.imap.session import Session
+from mailserver.mail import accounts as people
 from mailserver.mail import delivery
 from mailserver.mail.context import Mail
 from mailserver.mail.memory import Memory
@@ -175,6 +177,7 @@ class Script:
     authenticator: Authenticator
     log_in: bool = False
     secure: bool = True
+    users: dict[int, Account] = field(default_factory=dict)
     clients: dict[int, Client] = field(default_factory=dict)
     bound: dict[str, str] = field(default_factory=dict)
 
@@ -226,7 +229,8 @@ class Script:
                 session_id=f"test{number}",
             )
             if self.log_in:
-                session.log_in(Principal(self.account.id, self.account.login))
+                user = self.users.get(number, self.account)
+                session.log_in(Principal(user.id, user.login))
             self.clients[number] = Client(wire, asyncio.create_task(converse(session)))
             if self.log_in:
                 assert (await self.clients[number].line()).startswith("* OK ")
@@ -235,6 +239,10 @@ class Script:
     async def _directive(self, words: list[str]) -> None:
         if words[0] == "login":
             self.log_in = True
+        elif words[0] == "user":
+            login = f"{words[1]}@example.test"
+            user = await people.create(self.mail, login, password=None)
+            self.users.update((int(number), user) for number in words[2:])
         elif words[0] == "insecure":
             self.secure = False
         elif words[0] == "quota":

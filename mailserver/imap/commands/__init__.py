@@ -6,6 +6,7 @@ from typing import Any
 
 from mailserver import errors
 from mailserver.imap.commands import (
+    acl,
     append,
     auth,
     connection,
@@ -25,6 +26,7 @@ from mailserver.imap.commands import (
     uidbatches,
 )
 from mailserver.imap.commands.capabilities import CAPABILITIES
+from mailserver.imap.protocol import acl as acl_wire
 from mailserver.imap.protocol import append as append_wire
 from mailserver.imap.protocol import auth as auth_wire
 from mailserver.imap.protocol import connection as wire
@@ -97,6 +99,11 @@ COMMANDS: dict[bytes, Spec] = {
     b"GETQUOTAROOT": Spec(quota_wire.parse_getquotaroot, quota.get_quota_root, LOGGED_IN),
     b"GETMETADATA": Spec(metadata_wire.parse_getmetadata, metadata.get_metadata, LOGGED_IN),
     b"SETMETADATA": Spec(metadata_wire.parse_setmetadata, metadata.set_metadata, LOGGED_IN),
+    b"SETACL": Spec(acl_wire.parse_setacl, acl.set_acl, LOGGED_IN),
+    b"DELETEACL": Spec(acl_wire.parse_identified, acl.delete_acl, LOGGED_IN),
+    b"GETACL": Spec(mailboxes_wire.parse_named, acl.get_acl, LOGGED_IN),
+    b"LISTRIGHTS": Spec(acl_wire.parse_identified, acl.list_rights, LOGGED_IN),
+    b"MYRIGHTS": Spec(mailboxes_wire.parse_named, acl.my_rights, LOGGED_IN),
     b"SELECT": Spec(select_wire.parse_select, select.select, LOGGED_IN, announces=False),
     b"EXAMINE": Spec(select_wire.parse_select, select.examine, LOGGED_IN, announces=False),
     b"APPEND": Spec(append_wire.parse_append, append.append, LOGGED_IN, ask=True),

@@ -10,7 +10,7 @@ from mailserver.imap.protocol.append import Append, BadUrl, NewMessage, Part, Re
 from mailserver.imap.protocol.framing import LITERAL_LIMIT, Spooled
 from mailserver.imap.protocol.sequences import compact, flatten
 from mailserver.imap.session import Refused, Session
-from mailserver.mail import access, content, delivery, listings, messages
+from mailserver.mail import access, content, delivery, listings, messages, rights
 from mailserver.mime import Env, section, textual
 from mailserver.model import EmailId, Place, Right
 
@@ -27,7 +27,7 @@ async def append(session: Session, command: Append) -> bytes:
     account, mailbox = place.account_id, place.mailbox.id
     # QUIRK(mbsync, offlineimap): copy mail with 8-bit header fields as it is; RFC 6855 §4 wants it
     # refused, and so lost, without ENABLE UTF8=ACCEPT
-    incoming = await _incoming(session, command.messages)
+    incoming = await _incoming(session, place, command.messages)
     if len(incoming) > 1:
         stored = await delivery.accept_together(mail, account, mailbox, incoming)
     else:
@@ -47,12 +47,15 @@ async def append(session: Session, command: Append) -> bytes:
 async def replace(session: Session, command: Replace) -> None:
     """Store a message and remove the one it replaces, both or neither (RFC 8508 §3.4)."""
     selected = session.writable
+    for right in (Right.DELETE, Right.EXPUNGE):  # RFC 8508 §4.1
+        selected.require(right)
     positions = flatten(selected.view.positions(command.replaced, by_uid=command.by_uid))
     place = await _target(session, command.mailbox)
     if not positions:
         raise Refused(b"NONEXISTENT", "There is no message to replace")
-    incoming = await _incoming(session, (command.message,))
-    replaced = delivery.Replaced(selected.mailbox_id, selected.view.uids[positions[0]])
+    incoming = await _incoming(session, place, (command.message,))
+    uid = selected.view.uids[positions[0]]
+    replaced = delivery.Replaced(selected.account, selected.mailbox_id, uid)
     (stored,) = await delivery.accept_together(
         session.mail, place.account_id, place.mailbox.id, incoming, replaced=replaced
     )
@@ -68,7 +71,10 @@ async def _target(session: Session, path: str) -> Place:
         raise Refused(b"TRYCREATE", "There is no such mailbox") from None
 
 
-async def _incoming(session: Session, new: Sequence[NewMessage]) -> list[delivery.Incoming]:
+async def _incoming(
+    session: Session, place: Place, new: Sequence[NewMessage]
+) -> list[delivery.Incoming]:
+    """Put messages together, with those of their flags that the user may set there."""
     mail = session.mail
     room = mail.config.imap.max_append_size + LITERAL_LIMIT  # as much as the framing lets in
     incoming = []
@@ -79,7 +85,8 @@ async def _incoming(session: Session, new: Sequence[NewMessage]) -> list[deliver
         room -= len(raw)
         if b"\0" in raw:
             raw = await asyncio.to_thread(textual, raw)
-        incoming.append(delivery.Incoming(raw, message.flags, message.received_at or mail.now()))
+        flags = rights.limited(delivery.NO_FLAGS, message.flags, place.rights)
+        incoming.append(delivery.Incoming(raw, flags, message.received_at or mail.now()))
     return incoming
 
 

@@ -8,6 +8,7 @@ from mailserver.imap.commands.context import end_numbered
 from mailserver.imap.protocol import responses
 from mailserver.imap.protocol.connection import Bare, Enable, Id
 from mailserver.imap.session import Refused, Session
+from mailserver.mail import mailboxes
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ async def enable(session: Session, command: Enable) -> None:
 
 
 async def namespace(session: Session, command: Bare) -> None:
-    """Tell the one namespace: everything is personal (RFC 2342 §5)."""
+    """Tell where one's own mailboxes are, and those of others (RFC 2342 §5)."""
     delimiter = responses.string(responses.DELIMITER.encode("ascii"))
-    session.untagged(b'NAMESPACE (("" %b)) NIL NIL' % delimiter)
+    others = responses.string(f"{mailboxes.OTHERS}{responses.DELIMITER}".encode("ascii"))
+    session.untagged(b'NAMESPACE (("" %b)) ((%b %b)) NIL' % (delimiter, others, delimiter))

@@ -5,8 +5,9 @@ from mailserver.imap.commands.limits import demand_few, newest_uids
 from mailserver.imap.protocol.copy import Copy
 from mailserver.imap.protocol.sequences import compact, flatten
 from mailserver.imap.session import Refused, Session
-from mailserver.mail import access, messages
+from mailserver.mail import access, transfers
 from mailserver.mail.messages import Copied
+from mailserver.mail.transfers import Source
 from mailserver.model import Place, Right
 
 
@@ -18,22 +19,22 @@ async def copy(session: Session, command: Copy) -> bytes | None:
         return None
     demand_few(session, uids)
     selected = session.open
-    copied = await messages.copy(
-        session.mail, selected.account, selected.mailbox_id, uids, target.mailbox.id
-    )
+    source = Source(selected.account, selected.mailbox_id)
+    copied = await transfers.copy(session.mail, source, uids, target)
     return _code(copied)
 
 
 async def move(session: Session, command: Copy) -> None:
     """Take messages to another mailbox in one step; EXPUNGE follows the UIDs (RFC 6851 §4.3)."""
     selected = session.writable
+    for right in (Right.DELETE, Right.EXPUNGE):  # RFC 6851 §4.2
+        selected.require(right)
     uids = newest_uids(session, _uids(session, command))
     target = await _target(session, command)
     if not uids:
         return
-    moved = await messages.move(
-        session.mail, selected.account, selected.mailbox_id, uids, target.mailbox.id
-    )
+    source = Source(selected.account, selected.mailbox_id)
+    moved = await transfers.move(session.mail, source, uids, target)
     code = _code(moved)
     if code is not None:
         session.untagged(b"OK [%b] Moved" % code)

@@ -131,6 +131,8 @@ async def _outcome(
 ) -> tuple[bytes, bytes, bytes | None]:
     """Do a command; return status, text and response code of its tagged line."""
     try:
+        if spec.states is State.SELECTED:
+            await _check_rights(session)
         code = await spec.handler(session, arguments)
     except ProtocolError as error:
         return b"BAD", str(error).encode("ascii", "replace"), error.code
@@ -160,6 +162,14 @@ def _with_limit(session: Session, status: bytes, code: bytes | None) -> bytes | 
         return limited
     session.send(status_line(b"*", b"OK", b"Older messages were left out", limited))
     return code
+
+
+async def _check_rights(session: Session) -> None:
+    """Look whether another's mailbox is still shared; one's own is known by its changes."""
+    if session.open.account != session.account:
+        await session.check_rights()
+        if session.selected is None:
+            raise Refused(b"NOPERM", "The mailbox is no longer shared with you")
 
 
 async def _synchronize(session: Session, spec: Spec) -> None:

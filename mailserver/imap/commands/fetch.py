@@ -38,6 +38,7 @@ from mailserver.model import (
     FlagChange,
     Flags,
     IdKind,
+    Right,
     id_text,
 )
 
@@ -60,7 +61,7 @@ async def fetch(session: Session, command: Fetch) -> bytes | None:
     with_uid = (command.by_uid or session.qresync) and not session.uidonly
     if with_uid and Attribute.UID not in plan.attributes:
         plan.attributes = (Attribute.UID, *plan.attributes)
-    must_see = command.sets_seen and not selected.read_only
+    must_see = command.sets_seen and not selected.read_only and Right.SEEN in selected.rights
     async with aclosing(_chunks(session, selected, positions, plan)) as chunks:
         async for chunk in chunks:
             if must_see:

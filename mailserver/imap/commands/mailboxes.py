@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from mailserver.errors import AlreadyExists, NotFound
 from mailserver.imap.commands.condstore import make_aware
 from mailserver.imap.protocol import responses
-from mailserver.imap.protocol.listing import List, Match, choose
+from mailserver.imap.protocol.acl import my_rights
+from mailserver.imap.protocol.listing import List, Match, Return, choose
 from mailserver.imap.protocol.mailboxes import (
     Create,
     Listing,
@@ -36,23 +37,41 @@ async def list_mailboxes(session: Session, command: List) -> None:
     annotations: dict[MailboxId, dict[str, bytes]] = {}
     if command.metadata:
         names = [name.lower() for name in command.metadata]
-        annotations = await metadata.of_all_mailboxes(session.mail, session.account, names)
+        owners = {place.account_id for place in found}
+        annotations = await metadata.of_all_mailboxes(session.mail, session.account, owners, names)
     for match in choose(command, found):
-        place, name = match.place, session.mailbox_name(match.path)
-        numbers = b""
-        if command.status and match.selected and place is not None:
-            try:
-                shown = await _numbers(session, place, command.status)
-            except NotFound:  # it was deleted after it was found
-                continue
-            numbers = responses.status(name, shown)
+        name = session.mailbox_name(match.path)
+        try:
+            details = await _details(session, command, match, name, annotations)
+        except NotFound:  # it was deleted after it was found
+            continue
         session.send(_list_line(command, match, name))
-        session.send(numbers)
-        if command.metadata and match.selected and place is not None:
-            values = annotations.get(place.mailbox.id, {})
-            told = [(entry, values.get(entry.lower())) for entry in command.metadata]
-            session.send(metadata_response(name, told))
+        session.send(details)
         await session.relieve()
+
+
+async def _details(
+    session: Session,
+    command: List,
+    match: Match,
+    name: bytes,
+    annotations: dict[MailboxId, dict[str, bytes]],
+) -> bytes:
+    """Return what LIST was asked to tell of a mailbox, as far as rights allow it."""
+    place = match.place
+    if place is None or not match.selected:
+        return b""
+    details = []
+    if command.status and Right.READ in place.rights:
+        shown = await _numbers(session, place, command.status)
+        details.append(responses.status(name, shown))
+    if Return.MYRIGHTS in command.returns:  # RFC 8440 §3
+        details.append(my_rights(name, place.rights))
+    if command.metadata and place.rights & metadata.ANNOTATE:
+        values = annotations.get(place.mailbox.id, {})
+        told = [(entry, values.get(entry.lower())) for entry in command.metadata]
+        details.append(metadata_response(name, told))
+    return b"".join(details)
 
 
 def _list_line(command: List, match: Match, name: bytes) -> bytes:
@@ -157,6 +176,8 @@ async def create(session: Session, command: Create) -> bytes:
         if role is None or len(command.uses) > 1:
             raise Refused(b"USEATTR", "Special use is not supported")
     account, path = await access.new(session.mail, session.user, command.mailbox)
+    if role is not None and account != session.account:
+        raise Refused(b"USEATTR", "Special uses are for one's own mailboxes")
     try:
         made = await mailboxes.create(session.mail, account, path, role)
     except AlreadyExists:

@@ -1,6 +1,6 @@
 """GETMETADATA SETMETADATA."""
 
-from mailserver.errors import TooLarge, TooMany
+from mailserver.errors import Forbidden, TooLarge, TooMany
 from mailserver.imap.protocol import metadata as wire
 from mailserver.imap.protocol.metadata import GetMetadata, SetMetadata
 from mailserver.imap.session import Refused, Session
@@ -11,7 +11,7 @@ from mailserver.model import AccountId, MailboxId
 async def get_metadata(session: Session, command: GetMetadata) -> bytes | None:
     """Tell annotations of a mailbox or of the server (RFC 5464 §4.2)."""
     path, account, mailbox = await _place(session, command.mailbox)
-    values = await metadata.get(session.mail, account, mailbox)
+    values = await metadata.get(session.mail, session.account, account, mailbox)
     found = wire.chosen(command, values)
     limit = command.max_size
     if limit is None:
@@ -30,7 +30,7 @@ async def set_metadata(session: Session, command: SetMetadata) -> None:
     """Set, replace and remove annotations, all or none (RFC 5464 §4.3)."""
     _, account, mailbox = await _place(session, command.mailbox)
     try:
-        await metadata.put(session.mail, account, mailbox, command.values)
+        await metadata.put(session.mail, session.account, account, mailbox, command.values)
     except TooLarge:
         code = b"METADATA MAXSIZE %d" % metadata.MAX_VALUE
         raise Refused(code, "Value is too large") from None
@@ -43,4 +43,6 @@ async def _place(session: Session, name: str) -> tuple[str, AccountId, MailboxId
     if not name:
         return "", session.account, None
     place = await access.find(session.mail, session.user, name)
+    if not place.rights & metadata.ANNOTATE:
+        raise Forbidden("the rights do not suffice")
     return place.path, place.account_id, place.mailbox.id

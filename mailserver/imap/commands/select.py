@@ -6,7 +6,7 @@ from mailserver.imap.protocol.connection import Bare
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.select import Select
 from mailserver.imap.protocol.view import View, first_unseen
-from mailserver.imap.session import Selected, Session
+from mailserver.imap.session import CHANGING, Selected, Session
 from mailserver.mail import access, listings, mailboxes, messages
 from mailserver.mail.listings import Listing
 from mailserver.model import SEEN, SPECIAL_USES, Mailbox, Place, Right
@@ -14,15 +14,15 @@ from mailserver.model import SEEN, SPECIAL_USES, Mailbox, Place, Right
 
 async def select(session: Session, command: Select) -> bytes:
     """Open a mailbox for reading and writing (RFC 3501 §6.3.1)."""
-    return await _open(session, command, read_only=False)
+    return await _open(session, command, examined=False)
 
 
 async def examine(session: Session, command: Select) -> bytes:
     """Open a mailbox for reading (RFC 3501 §6.3.2)."""
-    return await _open(session, command, read_only=True)
+    return await _open(session, command, examined=True)
 
 
-async def _open(session: Session, command: Select, *, read_only: bool) -> bytes:
+async def _open(session: Session, command: Select, *, examined: bool) -> bytes:
     if command.resync is not None and not session.qresync:
         raise ProtocolError("QRESYNC needs ENABLE QRESYNC")
     if command.resync is not None and command.resync.match is not None and session.uidonly:
@@ -38,6 +38,7 @@ async def _open(session: Session, command: Select, *, read_only: bool) -> bytes:
     subscription = mail.events.subscribe(account)
     try:
         listing = await listings.open_listing(mail, account, mailbox.id)
+        read_only = examined or not place.rights & CHANGING
         recent = await _recent(session, listing, read_only=read_only)
     except BaseException:
         mail.events.unsubscribe(subscription)
@@ -45,9 +46,11 @@ async def _open(session: Session, command: Select, *, read_only: bool) -> bytes:
     view = View(listing.uids, listing.modseq)
     view.add_recent(recent.start, recent.stop - 1)
     selected = Selected(
-        account, mailbox.id, place.path, listing, view, place.rights, read_only, subscription
+        account, mailbox.id, place.path, listing, view, place.rights, examined, subscription
     )
-    selected.complete = listing.modseq
+    selected.complete = selected.rights_at = listing.modseq
+    if account != session.account:
+        selected.rights_at = -1  # another may take them away while they are looked up
     session.select(selected)
     uidnext = _describe(session, mailbox)
     if session.rev2:
@@ -59,7 +62,7 @@ async def _open(session: Session, command: Select, *, read_only: bool) -> bytes:
         except BaseException:
             session.unselect()
             raise
-    return b"READ-ONLY" if read_only else b"READ-WRITE"
+    return b"READ-ONLY" if selected.read_only else b"READ-WRITE"
 
 
 async def _recent(session: Session, listing: Listing, *, read_only: bool) -> range:
@@ -80,7 +83,6 @@ def _describe(session: Session, mailbox: Mailbox) -> int:
     listing, view = selected.listing, selected.view
     selected.keywords = frozenset(word for names in listing.keywords.values() for word in names)
     shown = flags.all_names(selected.keywords)
-    permanent = b"" if selected.read_only else shown + b" \\*"
     last = listing.uids[-1] if listing.uids else 0
     unseen = first_unseen(listing.flags, SEEN)
     session.untagged(b"FLAGS (%b)" % shown)
@@ -89,7 +91,7 @@ def _describe(session: Session, mailbox: Mailbox) -> int:
         session.untagged(b"%d RECENT" % len(view.recent_positions()))
     if unseen is not None and not session.rev2 and not session.uidonly:
         session.untagged(b"OK [UNSEEN %d] First unseen message" % unseen)
-    session.untagged(b"OK [PERMANENTFLAGS (%b)] Flags that are kept" % permanent)
+    session.tell_permanent_flags()
     session.untagged(b"OK [UIDVALIDITY %d] UIDs are valid" % mailbox.uidvalidity)
     uidnext = max(mailbox.uidnext, last + 1)
     session.untagged(b"OK [UIDNEXT %d] Predicted next UID" % uidnext)
@@ -117,6 +119,6 @@ async def unselect(session: Session, command: Bare) -> None:
 async def close(session: Session, command: Bare) -> None:
     r"""Remove what is \Deleted without a word, unless it was EXAMINE, and close (§6.4.2)."""
     selected = session.open
-    if not selected.read_only:
+    if not selected.read_only and Right.EXPUNGE in selected.rights:
         await messages.expunge(session.mail, selected.account, selected.mailbox_id, None)
     session.unselect()

@@ -8,7 +8,7 @@ from mailserver.imap.protocol.sequences import compact, flatten
 from mailserver.imap.protocol.store import Expunge, Store
 from mailserver.imap.session import Refused, Session
 from mailserver.mail import listings, messages
-from mailserver.model import DELETED
+from mailserver.model import DELETED, FlagChange, Right, flag_mask
 
 EXPUNGE_ISSUED = b"EXPUNGEISSUED"  # the client may want to say NOOP (RFC 5530 §3)
 _DELETED = "Some of the messages have been deleted"
@@ -18,6 +18,7 @@ _LINES = 2000  # lines that are put together before the client gets them
 async def store(session: Session, command: Store) -> bytes | None:
     """Change flags, and tell them unless SILENT (RFC 3501 §6.4.6, RFC 7162 §3.1.3)."""
     selected = session.writable
+    _check(selected.rights, command)
     if command.unchanged_since is not None:
         await make_aware(session)
     view, listing = selected.view, selected.listing
@@ -32,13 +33,15 @@ async def store(session: Session, command: Store) -> bytes | None:
         uids,
         command.mode,
         command.flags,
+        rights=selected.rights,
         unchanged_since=command.unchanged_since,
     )
     if stored.modseq:
         selected.own_changes.add(stored.modseq)
     if stored.modseq or stored.refused:
         await listings.refresh(session.mail, listing)
-    session.learn_keywords(command.flags.keywords if stored.changed else ())
+    new_words = stored.changed and Right.WRITE in selected.rights
+    session.learn_keywords(command.flags.keywords if new_words else ())
     gone = False
     refused = set(stored.refused)
     lines: list[bytes] = []
@@ -81,9 +84,21 @@ def _modified(failed: list[int], *, gone: bool) -> bytes:
     return code
 
 
+def _check(rights: Right, command: Store) -> None:
+    """Refuse what would change nothing for want of rights; else what may be is (RFC 4314 §4)."""
+    mask, given = flag_mask(rights), command.flags
+    if given.bits or given.keywords:
+        allowed = bool(given.bits & mask) or (bool(given.keywords) and Right.WRITE in rights)
+    else:
+        allowed = bool(mask) or command.mode is not FlagChange.REPLACE
+    if not allowed:
+        raise Refused(b"NOPERM", "Not permitted")
+
+
 async def expunge(session: Session, command: Expunge) -> bytes | None:
     r"""Remove what is \Deleted; the responses follow with what else changed (RFC 3501 §6.4.3)."""
     selected = session.writable
+    selected.require(Right.EXPUNGE)
     uids: Sequence[int] | None = None
     if command.uids is not None:
         view = selected.view

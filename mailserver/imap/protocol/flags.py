@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from mailserver.imap.protocol.errors import ProtocolError
-from mailserver.model import FLAG_NAMES, Flags, flag_bit, flag_names
+from mailserver.model import FLAG_NAMES, Flags, Right, flag_bit, flag_mask, flag_names
 
 MAX_KEYWORD = 128  # octets
 MAX_FLAGS = 100  # in one command
@@ -34,6 +34,15 @@ def all_names(keywords: Iterable[str]) -> bytes:
     """Return every flag a mailbox knows, for the FLAGS response."""
     names = [name for _, name, _ in FLAG_NAMES]
     names += sorted(keywords, key=str.lower)
+    return " ".join(names).encode("ascii")
+
+
+def permanent(keywords: Iterable[str], rights: Right) -> bytes:
+    r"""Return the flags that a user may change, for PERMANENTFLAGS; \* is any keyword."""
+    mask = flag_mask(rights)
+    names = [name for bit, name, _ in FLAG_NAMES if bit & mask]
+    if Right.WRITE in rights:
+        names += [*sorted(keywords, key=str.lower), "\\*"]
     return " ".join(names).encode("ascii")
 
 

@@ -29,6 +29,7 @@ class Return(Enum):
     SUBSCRIBED = b"SUBSCRIBED"
     CHILDREN = b"CHILDREN"  # told always
     SPECIAL_USE = b"SPECIAL-USE"  # told always
+    MYRIGHTS = b"MYRIGHTS"  # RFC 8440
 
 
 @dataclass(frozen=True, slots=True)
