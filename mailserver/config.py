@@ -125,6 +125,10 @@ class Tls(Section):
 
     certificate: Path | None = Field(default=None, description="PEM file with the chain")
     key: Path | None = Field(default=None, description="PEM file with the private key")
+    # QUIRK(mutt, neomutt): choose it wherever it is offered, and have no channel binding
+    channel_binding: bool = Field(
+        default=False, description="offer SCRAM-SHA-256-PLUS, bound to the certificate"
+    )
 
 
 class Smtp(Section):

@@ -51,7 +51,7 @@ class ServerContext(ssl.SSLContext):
     end_point: bytes | None = None  # the data of `tls-server-end-point`
 
 
-def server_context(certificate: Path, key: Path) -> ServerContext:
+def server_context(certificate: Path, key: Path, *, channel_binding: bool = False) -> ServerContext:
     """Return a context for listeners: TLS 1.2 and later; ConfigurationError when unusable."""
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
@@ -61,7 +61,8 @@ def server_context(certificate: Path, key: Path) -> ServerContext:
     try:
         # The password is given so that OpenSSL does not ask for one at the terminal.
         context.load_cert_chain(certificate, key, password="")
-        context.end_point = _end_point(certificate.read_text("latin-1"))
+        if channel_binding:
+            context.end_point = _end_point(certificate.read_text("latin-1"))
     except (OSError, ValueError, IndexError) as error:  # ssl.SSLError is an OSError
         raise ConfigurationError(
             f"cannot use certificate {certificate} with key {key}: {error}"
@@ -107,12 +108,13 @@ class Certificate:
     certificate before it stays in use.
     """
 
-    def __init__(self, certificate: Path, key: Path) -> None:
+    def __init__(self, certificate: Path, key: Path, *, channel_binding: bool = False) -> None:
         """Read the files; ConfigurationError when they cannot be used."""
         self.certificate = certificate
         self.key = key
+        self._channel_binding = channel_binding
         self._seen = self._look()
-        self.context = server_context(certificate, key)
+        self.context = self._read()
         self._current = self.context
         self.context.sni_callback = self._handshake
 
@@ -124,7 +126,7 @@ class Certificate:
         self._seen = look
         try:
             # A context of its own: loading into a live one could leave it with half of a pair.
-            self._current = server_context(self.certificate, self.key)
+            self._current = self._read()
         except ConfigurationError as error:
             log.error("certificate not reloaded", extra={"error": str(error)})
             return False
@@ -138,6 +140,9 @@ class Certificate:
         self.refresh()
         if self._current is not context:
             connection.context = self._current
+
+    def _read(self) -> ServerContext:
+        return server_context(self.certificate, self.key, channel_binding=self._channel_binding)
 
     def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
         return tuple(_look(path) for path in (self.certificate, self.key))

@@ -3,8 +3,8 @@
 set -euo pipefail
 
 declare -A packages=(
-    [curl]=curl [fetchmail]=fetchmail [getmail]=getmail6 [mbsync]=isync [npm]=npm
-    [offlineimap]=offlineimap3 [swaks]=swaks
+    [curl]=curl [fetchmail]=fetchmail [getmail]=getmail6 [mbsync]=isync [mutt]=mutt
+    [neomutt]=neomutt [npm]=npm [offlineimap]=offlineimap3 [swaks]=swaks
 )
 
 missing=()

@@ -244,4 +244,6 @@ def _tokens(config: Config) -> Judge | None:
 def _certificate(config: Config) -> ssl.SSLContext | None:
     if config.tls.certificate is None or config.tls.key is None:
         return None
-    return Certificate(config.tls.certificate, config.tls.key).context
+    return Certificate(
+        config.tls.certificate, config.tls.key, channel_binding=config.tls.channel_binding
+    ).context

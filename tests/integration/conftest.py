@@ -26,11 +26,14 @@ class Tls:
 
 @pytest.fixture(scope="session")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    files = make_development_ca(
-        tmp_path_factory.mktemp("tls"), ["localhost", "127.0.0.1"], datetime.now(UTC)
-    )
+    return make_tls(tmp_path_factory.mktemp("tls"))
+
+
+def make_tls(folder: Path, *, channel_binding: bool = False) -> Tls:
+    """Make a certificate authority, and with it a certificate for localhost."""
+    files = make_development_ca(folder, ["localhost", "127.0.0.1"], datetime.now(UTC))
     return Tls(
-        server_context(files.certificate, files.key),
+        server_context(files.certificate, files.key, channel_binding=channel_binding),
         ssl.create_default_context(cafile=str(files.ca)),
         files.ca,
     )

@@ -275,21 +275,21 @@ def test_the_channel_binding_is_a_hash_of_the_certificate(
     files = issue(tmp_path, key, algorithm)
     certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
     expected = certificate.fingerprint(algorithm)
-    assert server_context(files.certificate, files.key).end_point == expected
+    assert server_context(files.certificate, files.key, channel_binding=True).end_point == expected
 
 
 def test_no_channel_binding_where_none_is_defined(tmp_path: Path) -> None:
     files = issue(tmp_path, ed25519.Ed25519PrivateKey.generate(), None)
-    assert server_context(files.certificate, files.key).end_point is None
+    assert server_context(files.certificate, files.key, channel_binding=True).end_point is None
     pss = asymmetric.padding.PSS(asymmetric.padding.MGF1(hashes.SHA256()), 32)
     files = issue(tmp_path, rsa.generate_private_key(65537, 2048), hashes.SHA256(), pss)
-    assert server_context(files.certificate, files.key).end_point is None
+    assert server_context(files.certificate, files.key, channel_binding=True).end_point is None
     assert end_point(None) is None
 
 
 def test_the_channel_binding_follows_the_certificate(tmp_path: Path) -> None:
     files = make(tmp_path)
-    live = Certificate(files.certificate, files.key)
+    live = Certificate(files.certificate, files.key, channel_binding=True)
 
     def binding() -> tuple[bytes | None, bytes]:
         to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()

@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 
 from mailserver.model import Account
+from tests.integration.conftest import Tls, make_tls
 from tests.scram_client import PLUS_HEADER, ScramClient, end_point
 
 PASSWORD = "correct horse"
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    return make_tls(tmp_path_factory.mktemp("tls"), channel_binding=True)
 
 
 class Answers:

@@ -7,10 +7,16 @@ import ssl
 import pytest
 
 from mailserver.model import Account
+from tests.integration.conftest import Tls, make_tls
 from tests.integration.smtp.conftest import Servers
 from tests.scram_client import PLUS_HEADER, ScramClient, end_point
 
 PASSWORD = "correct horse"
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    return make_tls(tmp_path_factory.mktemp("tls"), channel_binding=True)
 
 
 class Answers:

@@ -40,7 +40,7 @@ async def play(mail: Mail, certificates: DevelopmentFiles) -> AsyncIterator[Play
         server = SmtpServer(
             mail=mail,
             authenticator=Authenticator(mail.database, passwords=mail.passwords),
-            tls=server_context(certificates.certificate, certificates.key),
+            tls=server_context(certificates.certificate, certificates.key, channel_binding=True),
             kind=first.removeprefix("listener: "),
         )
         servers.append(server)
