@@ -232,6 +232,9 @@ class Oauth(Section):
         return names
 
 
+JMAP_SESSION = "/.well-known/jmap"  # below `public_url` (RFC 8620 §2.2)
+
+
 class Http(Section):
     """JMAP and the web face."""
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mailserver.mail import content, messages
-from mailserver.mail.search_headers import folded
+from mailserver.mail.casemap import casemap
 from mailserver.mail.shelves import Shelves
 from mailserver.mime import parse, search_text
 from mailserver.model import AccountId, EmailId, MailboxId
@@ -26,7 +26,7 @@ _ROW_SIZE = 250  # octets that a message costs besides its share of the frame
 
 
 class Frame:
-    """The folded text of some messages: for each its body, then all else, NUL between them."""
+    """Texts of messages as they are compared: of each the body, then all else, NUL between them."""
 
     __slots__ = ("data", "ids")
 
@@ -109,7 +109,7 @@ def _pieces(missing: Sequence[tuple[int, int]]) -> list[list[EmailId]]:
 
 def _octets(text: str) -> bytes:
     # a broken charset may decode to half a surrogate pair
-    return folded(text).encode("utf-8", "surrogatepass")
+    return casemap(text).encode("utf-8", "surrogatepass")
 
 
 def _matching(frames: Sequence[Frame], wanted: bytes, everywhere: bool) -> list[int]:

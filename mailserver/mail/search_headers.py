@@ -6,12 +6,12 @@ decoded in a thread; the mailboxes that were not searched for longest make room 
 
 import asyncio
 import re
-import unicodedata
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from mailserver.mail.casemap import casemap
 from mailserver.mail.shelves import Shelves
 from mailserver.mime import HeaderBlock, as_date, as_message_ids, as_text, base
 from mailserver.mime.addresses import Mailbox, parse
@@ -35,19 +35,8 @@ _OF_ADDRESSES = frozenset({"from", "to", "cc", "bcc"})
 _DIFFERS = re.compile(rb"[(\\]|\s@|@\s|\"@|\"\s++[^\s<]")
 
 
-def folded(text: str) -> str:
-    """Return the form in which texts are compared: no case, one spelling of each character."""
-    return text.casefold() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
-
-
-def collated(text: str) -> str:
-    """Return what sorts as i;unicode-casemap does (RFC 5051 §2)."""
-    upper = text.upper()
-    return upper if upper.isascii() else unicodedata.normalize("NFKD", upper)
-
-
 class SearchHeader:
-    """The header of one message, decoded; texts to search are folded, those to sort by collated."""
+    """The header of one message, decoded, with its texts as they are compared."""
 
     __slots__ = (
         "base_subject", "display_from", "display_to", "fields", "first_cc", "first_from",
@@ -65,7 +54,7 @@ class SearchHeader:
         self.display_from, self.display_to = _display(sender), _display(to)
         value = header.get_last(b"subject")
         subject = "" if value is None else as_text(value)
-        self.base_subject = collated(base(subject))
+        self.base_subject = casemap(base(subject))
         self.is_reply = is_reply(subject)
         ids = _ids(header, b"message-id")
         self.message_id = ids[0] if ids else None
@@ -86,7 +75,7 @@ def _text(header: HeaderBlock, name: str) -> str | None:
     texts = [as_text(value) for value in values]
     if name in _OF_ADDRESSES:  # RFC 9051 §6.4.4 searches the envelope structure
         texts += [_shown(value) for value in values if _DIFFERS.search(value)]
-    return "\0".join(map(folded, texts))
+    return "\0".join(map(casemap, texts))
 
 
 def _shown(value: bytes) -> str:
@@ -112,7 +101,7 @@ def _first(header: HeaderBlock, name: bytes) -> Mailbox | None:
 
 def _local_part(mailbox: Mailbox | None) -> str:
     """Return addr-mailbox, by which RFC 5256 §3 sorts; of a group it is the name."""
-    return collated(decode(mailbox.local)) if mailbox and mailbox.local else ""
+    return casemap(decode(mailbox.local)) if mailbox and mailbox.local else ""
 
 
 def _display(mailbox: Mailbox | None) -> str:
@@ -121,9 +110,9 @@ def _display(mailbox: Mailbox | None) -> str:
         return ""
     name = decode(mailbox.name) if mailbox.name else ""
     if name:
-        return collated(name)
+        return casemap(name)
     if mailbox.local and mailbox.domain:
-        return collated(decode(b"%b@%b" % (mailbox.local, mailbox.domain)))
+        return casemap(decode(b"%b@%b" % (mailbox.local, mailbox.domain)))
     return _local_part(mailbox)
 
 

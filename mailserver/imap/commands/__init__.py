@@ -85,6 +85,8 @@ COMMANDS: dict[bytes, Spec] = {
     ),
     b"LOGIN": Spec(auth_wire.parse_login, auth.login, BEFORE_LOGIN),
     b"AUTHENTICATE": Spec(auth_wire.parse_authenticate, auth.authenticate, BEFORE_LOGIN),
+    b"LANGUAGE": Spec(wire.parse_language, connection.language, ANY),
+    b"GETJMAPACCESS": Spec(wire.parse_bare, connection.get_jmap_access, LOGGED_IN),
     b"ENABLE": Spec(wire.parse_enable, connection.enable, LOGGED_IN),
     b"NAMESPACE": Spec(wire.parse_bare, connection.namespace, LOGGED_IN),
     b"LIST": Spec(listing_wire.parse_list, mailboxes.list_mailboxes, LOGGED_IN),

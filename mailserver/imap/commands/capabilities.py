@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from mailserver.config import JMAP_SESSION
 from mailserver.imap.session import Session, State
 
 
@@ -35,6 +36,16 @@ def _needs_tls(session: Session) -> bool:
 
 def _offers_tls(session: Session) -> bool:
     return _before_login(session) and session.channel.can_start_tls
+
+
+def jmap_session(session: Session) -> str:
+    """Return where JMAP begins for the same mail, with the same login; empty when not known."""
+    base = session.mail.config.http.public_url
+    return base.rstrip("/") + JMAP_SESSION if base else ""
+
+
+def _has_jmap(session: Session) -> bool:
+    return _after_login(session) and bool(jmap_session(session))
 
 
 CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
@@ -97,6 +108,9 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"PREVIEW", _always),
     (b"OBJECTID", _always),
     (b"SAVEDATE", _always),
+    (b"JMAPACCESS", _has_jmap),
+    (b"LANGUAGE", _always),
+    (b"I18NLEVEL=1", _always),
 )
 ENABLEABLE = (b"CONDSTORE", b"QRESYNC", b"UIDONLY", b"IMAP4rev2", b"UTF8=ACCEPT")
 

@@ -1,12 +1,13 @@
-"""CAPABILITY NOOP CHECK LOGOUT UNAUTHENTICATE ID STARTTLS COMPRESS ENABLE NAMESPACE."""
+"""Commands about the connection, not about mail: CAPABILITY NOOP LOGOUT STARTTLS and more."""
 
 import logging
 
-from mailserver.imap.commands.capabilities import ENABLEABLE, capability_list
+from mailserver.imap.commands.capabilities import ENABLEABLE, capability_list, jmap_session
 from mailserver.imap.commands.condstore import make_aware
 from mailserver.imap.commands.context import end_numbered
 from mailserver.imap.protocol import responses
-from mailserver.imap.protocol.connection import Bare, Enable, Id
+from mailserver.imap.protocol.connection import Bare, Enable, Id, Language, chosen_language
+from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.session import Refused, Session
 from mailserver.mail import mailboxes
 
@@ -42,6 +43,25 @@ async def identify(session: Session, command: Id) -> None:
     }
     log.info("client", extra={"session": session.id, "client": shown})
     session.untagged(b'ID ("name" "mailserver")')
+
+
+async def language(session: Session, command: Language) -> None:
+    """Choose the language of texts, which are all English (RFC 5255 §3.2)."""
+    if not command.ranges:
+        session.untagged(b"LANGUAGE (EN i-default)")
+        return
+    chosen = chosen_language(command.ranges)
+    if chosen is None:
+        raise Refused(None, "Unsupported language")
+    session.untagged(b"LANGUAGE (%b)" % chosen)
+
+
+async def get_jmap_access(session: Session, command: Bare) -> None:
+    """Tell where the same mail can be had by JMAP (RFC 9698)."""
+    url = jmap_session(session)
+    if not url:
+        raise ProtocolError("No JMAP server is known")
+    session.untagged(b"JMAPACCESS " + responses.string(url.encode()))
 
 
 async def start_tls(session: Session, command: Bare) -> bytes | None:

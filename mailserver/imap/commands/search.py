@@ -53,8 +53,9 @@ from mailserver.imap.protocol.sort import Sort
 from mailserver.imap.protocol.view import View
 from mailserver.imap.session import Session
 from mailserver.mail import messages, search_bodies, search_headers
+from mailserver.mail.casemap import casemap
 from mailserver.mail.listings import Listing
-from mailserver.mail.search_headers import FIELDS, SearchHeader, folded
+from mailserver.mail.search_headers import FIELDS, SearchHeader
 from mailserver.mime import HeaderBlock, as_text
 from mailserver.model import Email
 
@@ -338,7 +339,7 @@ class Seeker:
 
     async def in_header(self, key: InHeader, candidates: list[int]) -> list[int]:
         """Keep by the decoded text of a header field."""
-        wanted = folded(key.text)
+        wanted = casemap(key.text)
         found: list[int] = []
         if key.field in FIELDS:
             which = FIELDS.index(key.field)
@@ -351,7 +352,7 @@ class Seeker:
                 ]
             return sorted(found)
         async for position, header in self._blocks(candidates):
-            if any(wanted in folded(as_text(value)) for value in header.all(key.field)):
+            if any(wanted in casemap(as_text(value)) for value in header.all(key.field)):
                 found.append(position)
         return found
 

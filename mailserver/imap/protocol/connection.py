@@ -1,10 +1,14 @@
 """Commands about the connection: CAPABILITY NOOP LOGOUT ID STARTTLS COMPRESS ENABLE and more."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mailserver.imap.protocol.cursor import Cursor
 
 MAX_ID_FIELDS = 30  # RFC 2971 §3.3
+MAX_LANGUAGES = 100
+# by what asks for them; "default" is what the administrator prefers (RFC 5255 §3.2)
+LANGUAGES = {b"EN": b"EN", b"I-DEFAULT": b"i-default", b"DEFAULT": b"EN"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,13 @@ class Id:
     """ID: what the client says about itself."""
 
     fields: tuple[tuple[bytes, bytes | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """LANGUAGE: the languages a client wants to be spoken to in; without any, which there are."""
+
+    ranges: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,28 @@ def parse_compress(args: Cursor) -> Bare:
         args.fail("Unknown compression")
     args.end()
     return Bare()
+
+
+def parse_language(args: Cursor) -> Language:
+    """Read language-cmd = "LANGUAGE" *(SP lang-range-quoted) (RFC 5255 §3.5)."""
+    ranges = []
+    while args.take(b" ") and not args.at_end():
+        ranges.append(args.astring())
+        if len(ranges) > MAX_LANGUAGES:
+            args.fail("Too many languages")
+    args.end()
+    return Language(tuple(ranges))
+
+
+def chosen_language(ranges: Iterable[bytes]) -> bytes | None:
+    """Return the language that the first matching range is about (RFC 4647 §3.4)."""
+    for wanted in ranges:
+        name = wanted.upper()
+        while name:
+            if name in LANGUAGES:
+                return LANGUAGES[name]
+            name = name.rpartition(b"-")[0]
+    return None
 
 
 def parse_enable(args: Cursor) -> Enable:

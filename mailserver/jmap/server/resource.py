@@ -5,14 +5,14 @@ from collections.abc import Mapping
 
 import orjson
 
-from mailserver.config import Http
+from mailserver.config import JMAP_SESSION, Http
 from mailserver.jmap.methods import CAPABILITIES, CORE, core_capability
 from mailserver.jmap.protocol.ids import account_text
 from mailserver.jmap.server.replies import Scope
 from mailserver.jmap.session import Limits
 from mailserver.model import Principal
 
-WELL_KNOWN = "/.well-known/jmap"
+WELL_KNOWN = JMAP_SESSION
 API = "/jmap/api"
 UPLOAD = "/jmap/upload"
 DOWNLOAD = "/jmap/download"

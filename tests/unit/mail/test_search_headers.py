@@ -18,7 +18,7 @@ def _header(text: str) -> SearchHeader:
     return SearchHeader(StoredHeader(1, None, zstandard.ZstdCompressor().compress(octets)))
 
 
-def test_a_header_is_decoded_and_folded() -> None:
+def test_a_header_is_decoded_as_it_is_compared() -> None:
     header = _header(
         "From: =?utf-8?q?J=C3=BCrgen?= <Juergen@example.org>, b@example.org\n"
         "To: Friends: c@example.org;\n"
@@ -28,8 +28,8 @@ def test_a_header_is_decoded_and_folded() -> None:
         "In-Reply-To: <c@x> said <d@x>\n"
         "Date: Wed, 17 Jul 1996 02:23:25 -0700\n\n"
     )
-    assert header.fields[0] == "jürgen <juergen@example.org>, b@example.org"
-    assert header.fields[4] == "re: grüsse\0two"
+    assert header.fields[0] == "JU\u0308RGEN <JUERGEN@EXAMPLE.ORG>, B@EXAMPLE.ORG"
+    assert header.fields[4] == "RE: GRU\u0308ßE\0TWO"
     assert header.fields[2] is None
     assert (header.first_from, header.display_from) == ("JUERGEN", "JU\u0308RGEN")
     assert (header.first_to, header.display_to) == ("FRIENDS", "FRIENDS")
@@ -52,7 +52,7 @@ def test_a_header_is_decoded_and_folded() -> None:
 def test_addresses_are_searched_as_the_envelope_shows_them(field: str, shown: str) -> None:
     found = _header(f"To: {field}\n\n").fields[1]
     assert found is not None
-    assert shown in found
+    assert shown.upper() in found
 
 
 def test_an_empty_header() -> None:
