@@ -40,12 +40,12 @@ from mailserver.model import (
     ThreadId,
 )
 from mailserver.queue import enqueue
-from mailserver.storage import bodies, changes, delivery, mailboxes, messages
+from mailserver.storage import bodies, delivery, mailboxes, messages
 from mailserver.storage import queue as queue_table
 from mailserver.storage.bodies import NewBody
 from mailserver.storage.database import Connection
+from mailserver.storage.delivery import NewCopy
 from mailserver.storage.mailboxes import Growth
-from mailserver.storage.messages import NewEmail, NewMessage
 from mailserver.storage.queue import NewQueued, NewRecipient
 
 if TYPE_CHECKING:
@@ -247,6 +247,10 @@ class Committer:
 
     async def _place(self, tx: "Connection", batch: "Batch") -> None:
         """Work out ids, threads and UIDs of everything in the batch."""
+        if not batch.modseqs:
+            for arrival in batch.admitted:  # all of it leaves this server
+                batch.enqueue(arrival, self._mail)
+            return
         keys = {id(arrival): thread_hashes(arrival.digest) for arrival in batch.admitted}
         wanted = {
             (target.account_id, key)
@@ -254,9 +258,7 @@ class Committer:
             for target in arrival.targets
             for key in keys[id(arrival)]
         }
-        threads = await messages.threads_of_hashes(tx, sorted(wanted))
-        growth = self._growth(batch)
-        places = await mailboxes.grow(tx, growth) if growth else {}
+        threads, places = await delivery.place(tx, sorted(wanted), self._growth(batch))
         next_uid = {place: found.first_uid for place, found in places.items()}
         for arrival in batch.admitted:
             for target in arrival.targets:
@@ -303,12 +305,11 @@ class Batch:
     modseqs: dict[AccountId, Modseq] = field(default_factory=dict)
     uidvalidity: dict[tuple[AccountId, MailboxId], int] = field(default_factory=dict)
     bodies: dict[tuple[AccountId, BlobId], NewBody] = field(default_factory=dict)
-    emails: list[NewEmail] = field(default_factory=list)
-    messages: list[NewMessage] = field(default_factory=list)
+    copies: list[NewCopy] = field(default_factory=list)
     refs: dict[tuple[AccountId, int], ThreadId] = field(default_factory=dict)
     queued: list[NewQueued] = field(default_factory=list)
     recipients: list[NewRecipient] = field(default_factory=list)
-    _delivered: dict[int, list[NewMessage]] = field(default_factory=dict)
+    _delivered: dict[int, list[NewCopy]] = field(default_factory=dict)
     _queue_ids: dict[int, QueueId] = field(default_factory=dict)
 
     def add(
@@ -323,34 +324,23 @@ class Batch:
         """Add the rows of one copy."""
         account, sealed = target.account_id, self.sealed[id(arrival)]
         self._body(account, arrival)
-        self.emails.append(
-            NewEmail(
-                account,
-                email,
-                thread,
-                sealed.blob_id,
-                len(arrival.raw),
-                arrival.received_at,
-                arrival.digest.sent_at,
-                arrival.digest.env,
-                sealed.header,
-            )
-        )
-        row = NewMessage(
+        row = NewCopy(
             account,
-            mailbox,
-            uid,
             email,
             thread,
-            arrival.received_at,
+            sealed.blob_id,
             len(arrival.raw),
+            arrival.received_at,
+            arrival.digest.sent_at,
+            arrival.digest.env,
+            sealed.header,
+            mailbox,
+            uid,
             self.modseqs[account],
             target.flags.bits,
             " ".join(target.flags.keywords),
-            None,
-            self.now,
         )
-        self.messages.append(row)
+        self.copies.append(row)
         self._delivered.setdefault(id(arrival), []).append(row)
 
     def enqueue(self, arrival: Arrival, mail: "Mail") -> None:
@@ -382,24 +372,25 @@ class Batch:
     async def write(self, tx: "Connection") -> None:
         """Write everything; locks were taken in order before."""
         # in key order, like every writer of these rows
-        await bodies.insert(tx, [self.bodies[key] for key in sorted(self.bodies)], self.now)
+        new = [self.bodies[key] for key in sorted(self.bodies)]
         await queue_table.insert(tx, self.queued, self.recipients)
-        if not self.messages:
+        if not self.copies:
+            await bodies.insert(tx, new, self.now)
             return
-        await delivery.grow_accounts(
-            tx, [(account, modseq, self.sizes[account]) for account, modseq in self.modseqs.items()]
+        await delivery.write(
+            tx,
+            bodies=new,
+            copies=self.copies,
+            accounts=[(each, modseq, self.sizes[each]) for each, modseq in self.modseqs.items()],
+            threads=[(account, key, thread) for (account, key), thread in self.refs.items()],
+            entries=self._changes(),
+            now=self.now,
         )
-        await messages.insert_emails(tx, self.emails)
-        await messages.insert_messages(tx, self.messages)
-        await messages.insert_thread_refs(
-            tx, [(account, key, thread) for (account, key), thread in self.refs.items()]
-        )
-        await changes.append(tx, self._changes(), self.now)
 
     def _changes(self) -> list[tuple[AccountId, ChangeEntry]]:
         """Return one entry for each mailbox, however many messages it got."""
-        grouped: dict[tuple[AccountId, MailboxId], list[NewMessage]] = {}
-        for row in self.messages:
+        grouped: dict[tuple[AccountId, MailboxId], list[NewCopy]] = {}
+        for row in self.copies:
             grouped.setdefault((row.account_id, row.mailbox_id), []).append(row)
         return [
             (

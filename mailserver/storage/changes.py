@@ -21,6 +21,14 @@ async def append(
                     $6::text[], $7::text[])
              AS d(account_id, modseq, kind, mailbox_id, uids, email_ids, thread_ids)
         """,
+        *columns(entries),
+        now,
+    )
+
+
+def columns(entries: Sequence[tuple[AccountId, ChangeEntry]]) -> list[Sequence[object]]:
+    """Return the columns of a change log that is to be written, for unnest."""
+    return [
         [account for account, _ in entries],
         [entry.modseq for _, entry in entries],
         [int(entry.kind) for _, entry in entries],
@@ -28,8 +36,7 @@ async def append(
         [_array(entry.uids) for _, entry in entries],
         [_array(entry.email_ids) for _, entry in entries],
         [_array(entry.thread_ids) for _, entry in entries],
-        now,
-    )
+    ]
 
 
 def _array(values: Sequence[int]) -> str:

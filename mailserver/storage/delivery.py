@@ -1,10 +1,20 @@
-"""Statements on account rows that a group commit makes."""
+"""The statements of a group commit: lock, place, write.
+
+Each does for all messages of the commit what it can do at once, because a round trip costs more
+than a row.
+"""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from datetime import datetime
+from typing import Any, NamedTuple
 
-from mailserver.model import AccountId, Modseq
+from mailserver.model import AccountId, BlobId, ChangeEntry, EmailId, MailboxId, Modseq, ThreadId
+from mailserver.storage import changes
+from mailserver.storage.bodies import NewBody
 from mailserver.storage.database import Executor
+from mailserver.storage.mailboxes import Growth, Place
+
+ThreadRef = tuple[AccountId, int, ThreadId]  # which thread a hash leads to
 
 
 class Room(NamedTuple):
@@ -44,3 +54,153 @@ async def grow_accounts(tx: Executor, growths: Sequence[tuple[AccountId, Modseq,
         """,
         *zip(*growths, strict=True),
     )
+
+
+async def place(
+    tx: Executor, hashes: Sequence[tuple[AccountId, int]], growths: Sequence[Growth]
+) -> tuple[dict[tuple[AccountId, int], ThreadId], dict[tuple[AccountId, MailboxId], Place]]:
+    """Return the thread of each known hash; take UIDs in mailboxes and keep their counters.
+
+    A mailbox that is gone is left out. Accounts must be locked: a snapshot taken before would miss
+    the threads of who had the lock.
+    """
+    rows = await tx.fetch(
+        """
+        WITH grown AS (
+            UPDATE mailbox m
+            SET uidnext = m.uidnext + d.uids,
+                total = m.total + d.total,
+                unseen = m.unseen + d.unseen,
+                deleted = m.deleted + d.deleted,
+                size = m.size + d.size,
+                modseq = d.modseq
+            FROM unnest($3::bigint[], $4::bigint[], $5::bigint[], $6::int[], $7::int[], $8::int[],
+                        $9::bigint[], $10::bigint[])
+                 AS d(account_id, id, uids, total, unseen, deleted, size, modseq)
+            WHERE m.account_id = d.account_id AND m.id = d.id
+            RETURNING m.account_id, m.id, m.uidnext - d.uids AS first_uid, m.uidvalidity
+        )
+        SELECT true AS is_mailbox, account_id, id AS key, first_uid AS value, uidvalidity
+        FROM grown
+        UNION ALL
+        SELECT false, k.account_id, k.hash, r.thread_id, NULL
+        FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, hash)
+        CROSS JOIN LATERAL (
+            SELECT thread_id
+            FROM thread_ref
+            WHERE thread_ref.account_id = k.account_id AND thread_ref.hash = k.hash
+            LIMIT 1
+        ) AS r
+        """,
+        *_columns(hashes, 2),
+        *_columns(growths, 8),
+    )
+    threads: dict[tuple[AccountId, int], ThreadId] = {}
+    places: dict[tuple[AccountId, MailboxId], Place] = {}
+    for is_mailbox, account, key, value, uidvalidity in rows:
+        if is_mailbox:
+            places[account, key] = Place(value, uidvalidity)
+        else:
+            threads[account, key] = value
+    return threads, places
+
+
+class NewCopy(NamedTuple):
+    """An email and its place in the mailbox where it arrives."""
+
+    account_id: AccountId
+    email_id: EmailId
+    thread_id: ThreadId
+    blob_id: BlobId
+    size: int
+    received_at: datetime
+    sent_at: datetime | None
+    env: bytes
+    header: bytes  # compressed
+    mailbox_id: MailboxId
+    uid: int
+    modseq: Modseq
+    flags: int
+    keywords: str  # joined by blanks: no keyword has one
+
+
+async def write(
+    tx: Executor,
+    *,
+    bodies: Sequence[NewBody],
+    copies: Sequence[NewCopy],
+    accounts: Sequence[tuple[AccountId, Modseq, int]],
+    threads: Sequence[ThreadRef],
+    entries: Sequence[tuple[AccountId, ChangeEntry]],
+    now: datetime,
+) -> None:
+    """Write everything that arrived: bodies, emails, memberships, accounts, threads, the log.
+
+    A body that is known counts its new references; of two threads for a hash the first one stays;
+    accounts are given with their new modseq and the bytes that they grow by.
+    """
+    await tx.execute(
+        """
+        WITH body AS (
+            SELECT *
+            FROM unnest($2::bigint[], $3::bytea[], $4::bigint[], $5::int[], $6::bytea[])
+                 AS d(account_id, id, size, refs, data)
+        ), counted AS (
+            INSERT INTO blob (account_id, id, size, refs, created_at, length)
+            SELECT account_id, id, size, refs, $1, length(data) FROM body
+            ON CONFLICT (account_id, id)
+            DO UPDATE SET refs = blob.refs + excluded.refs, unreferenced_at = NULL
+            RETURNING account_id, id, xmax = 0 AS new
+        ), heated AS (
+            INSERT INTO blob_hot (account_id, id, data)
+            SELECT account_id, id, data
+            FROM body
+            JOIN counted USING (account_id, id)
+            WHERE counted.new
+        ), copy AS (
+            SELECT *
+            FROM unnest($7::bigint[], $8::bigint[], $9::bigint[], $10::bytea[], $11::bigint[],
+                        $12::timestamptz[], $13::timestamptz[], $14::bytea[], $15::bytea[],
+                        $16::bigint[], $17::bigint[], $18::bigint[], $19::int[], $20::text[])
+                 AS d(account_id, email_id, thread_id, blob_id, size, received_at, sent_at, env,
+                      header, mailbox_id, uid, modseq, flags, keywords)
+        ), stored AS (
+            INSERT INTO email (account_id, id, thread_id, blob_id, size, received_at, sent_at, env,
+                               header)
+            SELECT account_id, email_id, thread_id, blob_id, size, received_at, sent_at, env, header
+            FROM copy
+        ), placed AS (
+            INSERT INTO msg (account_id, mailbox_id, uid, email_id, thread_id, received_at, size,
+                             modseq, flags, keywords, saved_at)
+            SELECT account_id, mailbox_id, uid, email_id, thread_id, received_at, size, modseq,
+                   flags, CASE WHEN keywords <> '' THEN string_to_array(keywords, ' ') END, $1
+            FROM copy
+        ), grown AS (
+            UPDATE account
+            SET modseq = d.modseq, quota_used = account.quota_used + d.size
+            FROM unnest($21::bigint[], $22::bigint[], $23::bigint[]) AS d(id, modseq, size)
+            WHERE account.id = d.id
+        ), threaded AS (
+            INSERT INTO thread_ref (account_id, hash, thread_id)
+            SELECT * FROM unnest($24::bigint[], $25::bigint[], $26::bigint[])
+            ON CONFLICT DO NOTHING
+        )
+        INSERT INTO change (account_id, modseq, kind, mailbox_id, uids, email_ids, thread_ids,
+                            created_at)
+        SELECT account_id, modseq, kind, mailbox_id, uids::bigint[], email_ids::bigint[],
+               thread_ids::bigint[], $1
+        FROM unnest($27::bigint[], $28::bigint[], $29::smallint[], $30::bigint[], $31::text[],
+                    $32::text[], $33::text[])
+             AS d(account_id, modseq, kind, mailbox_id, uids, email_ids, thread_ids)
+        """,
+        now,
+        *_columns(bodies, 5),
+        *_columns(copies, 14),
+        *_columns(accounts, 3),
+        *_columns(threads, 3),
+        *changes.columns(entries),
+    )
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[tuple[Any, ...]]:
+    return list(zip(*rows, strict=True)) if rows else [()] * width

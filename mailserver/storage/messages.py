@@ -25,20 +25,6 @@ from mailserver.storage.compression import decompress
 from mailserver.storage.database import Executor, Record
 
 
-class NewEmail(NamedTuple):
-    """One row of `email` to insert."""
-
-    account_id: AccountId
-    id: EmailId
-    thread_id: ThreadId
-    blob_id: BlobId
-    size: int
-    received_at: datetime
-    sent_at: datetime | None
-    env: bytes
-    header: bytes  # compressed
-
-
 class NewMessage(NamedTuple):
     """One row of `msg` to insert."""
 
@@ -54,19 +40,6 @@ class NewMessage(NamedTuple):
     keywords: str  # joined by blanks: no keyword has one
     original_id: EmailId | None  # of which email this one is a copy
     saved_at: datetime
-
-
-async def insert_emails(tx: Executor, emails: Sequence[NewEmail]) -> None:
-    """Add emails."""
-    await tx.execute(
-        """
-        INSERT INTO email (account_id, id, thread_id, blob_id, size, received_at, sent_at, env,
-                           header)
-        SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[], $5::bigint[],
-                             $6::timestamptz[], $7::timestamptz[], $8::bytea[], $9::bytea[])
-        """,
-        *zip(*emails, strict=True),
-    )
 
 
 async def insert_messages(tx: Executor, messages: Sequence[NewMessage]) -> None:
@@ -86,41 +59,6 @@ async def insert_messages(tx: Executor, messages: Sequence[NewMessage]) -> None:
         """,
         *zip(*messages, strict=True),
     )
-
-
-async def threads_of_hashes(
-    tx: Executor, hashes: Sequence[tuple[AccountId, int]]
-) -> dict[tuple[AccountId, int], ThreadId]:
-    """Return the thread of each known (account, hash)."""
-    if not hashes:
-        return {}
-    rows = await tx.fetch(
-        """
-        SELECT k.account_id, k.hash, r.thread_id
-        FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, hash)
-        CROSS JOIN LATERAL (
-            SELECT thread_id
-            FROM thread_ref
-            WHERE thread_ref.account_id = k.account_id AND thread_ref.hash = k.hash
-            LIMIT 1
-        ) AS r
-        """,
-        *zip(*hashes, strict=True),
-    )
-    return {(AccountId(row["account_id"]), row["hash"]): ThreadId(row["thread_id"]) for row in rows}
-
-
-async def insert_thread_refs(tx: Executor, refs: Sequence[tuple[AccountId, int, ThreadId]]) -> None:
-    """Remember which thread a hash leads to; the first one stays."""
-    if refs:
-        await tx.execute(
-            """
-            INSERT INTO thread_ref (account_id, hash, thread_id)
-            SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[])
-            ON CONFLICT DO NOTHING
-            """,
-            *zip(*refs, strict=True),
-        )
 
 
 # Reading -----------------------------------------------------------------------------------------
