@@ -27,7 +27,13 @@ async def list_all(mail: "Mail", account: AccountId) -> list[Mailbox]:
 
 async def by_path(mail: "Mail", account: AccountId, path: str) -> Mailbox:
     """Return the mailbox of that path; INBOX in any case (RFC 9051 §5.1); NotFound."""
-    return _find(await list_all(mail, account), path)
+    path = normal_path(path)
+    if SEPARATOR in path:
+        return _find(await list_all(mail, account), path)
+    found = await mailboxes.at_root(mail.database, account, path)
+    if found is None:
+        raise NotFound("mailbox")
+    return found
 
 
 async def by_id(mail: "Mail", account: AccountId, mailbox: MailboxId) -> Mailbox:

@@ -78,6 +78,21 @@ def _with_paths(rows: Sequence[Record]) -> list[Mailbox]:
     return found
 
 
+async def at_root(database: Executor, account: AccountId, name: str) -> Mailbox | None:
+    """Return a mailbox that has no parent."""
+    row = await database.fetchrow(
+        """
+        SELECT id, parent_id, name, role, subscribed, sort_order, uidvalidity, uidnext,
+               modseq, total, unseen, deleted, size, owner_rights
+        FROM mailbox
+        WHERE account_id = $1 AND parent_id IS NULL AND name = $2
+        """,
+        account,
+        name,
+    )
+    return _mailbox(row, name) if row is not None else None
+
+
 def _path(known: dict[int, tuple[int | None, str]], mailbox: int) -> str:
     """Join the names from the root on."""
     parent, path = known[mailbox]

@@ -61,6 +61,41 @@ async def insert_messages(tx: Executor, messages: Sequence[NewMessage]) -> None:
     )
 
 
+async def threads_of_hashes(
+    tx: Executor, hashes: Sequence[tuple[AccountId, int]]
+) -> dict[tuple[AccountId, int], ThreadId]:
+    """Return the thread of each known (account, hash)."""
+    if not hashes:
+        return {}
+    rows = await tx.fetch(
+        """
+        SELECT k.account_id, k.hash, r.thread_id
+        FROM unnest($1::bigint[], $2::bigint[]) AS k(account_id, hash)
+        CROSS JOIN LATERAL (
+            SELECT thread_id
+            FROM thread_ref
+            WHERE thread_ref.account_id = k.account_id AND thread_ref.hash = k.hash
+            LIMIT 1
+        ) AS r
+        """,
+        *zip(*hashes, strict=True),
+    )
+    return {(AccountId(row["account_id"]), row["hash"]): ThreadId(row["thread_id"]) for row in rows}
+
+
+async def insert_thread_refs(tx: Executor, refs: Sequence[tuple[AccountId, int, ThreadId]]) -> None:
+    """Remember which thread a hash leads to; the first one stays."""
+    if refs:
+        await tx.execute(
+            """
+            INSERT INTO thread_ref (account_id, hash, thread_id)
+            SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[])
+            ON CONFLICT DO NOTHING
+            """,
+            *zip(*refs, strict=True),
+        )
+
+
 # Reading -----------------------------------------------------------------------------------------
 
 _COLUMNS = 7  # uid, email, thread, received, size, modseq, flags
