@@ -5,11 +5,12 @@ rare word costs a search of octets and nothing for each message.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from mailserver.mail import content, messages
 from mailserver.mail.casemap import casemap
+from mailserver.mail.fuzzy import Query
 from mailserver.mail.shelves import Shelves
 from mailserver.mime import parse, search_text
 from mailserver.model import AccountId, EmailId, MailboxId
@@ -22,6 +23,7 @@ ROOM = 64 * 1024 * 1024  # octets of frames in memory
 FRAME_ROWS = 50  # messages of a frame
 FRAME_OCTETS = 8 * 1024 * 1024  # of messages in a frame, unless one alone is larger
 FRAMES = 20  # that are searched before others are served
+IN_BODY = 0.8  # what a fuzzy match in a body is worth, beside one in the header
 _ROW_SIZE = 250  # octets that a message costs besides its share of the frame
 
 
@@ -51,6 +53,20 @@ class Frame:
             if wanted in texts[2 * place] or (everywhere and wanted in texts[2 * place + 1])
         ]
 
+    def scores(self, query: Query, *, everywhere: bool) -> list[tuple[int, float]]:
+        """Return the emails that a query matches, with how well."""
+        octets = decompress_in_thread(self.data)
+        if query.phrase not in octets and not query.may_match(octets):
+            return []
+        texts = octets.split(b"\0")
+        found = []
+        for place, email_id in enumerate(self.ids):
+            body, head = texts[2 * place : 2 * place + 2]
+            score = query.score([(head, 1.0), (body, IN_BODY)] if everywhere else [(body, 1.0)])
+            if score:
+                found.append((email_id, score))
+        return found
+
 
 class SearchBodies(Shelves[Frame]):
     """The frames that a process keeps, in the order in which mailboxes were searched."""
@@ -72,27 +88,56 @@ async def matching(
 
     Candidates are ids and sizes. Those returned may be more than the candidates.
     """
-    wanted = _octets(text)
+    wanted = octets_of(text)
+    found: set[int] = set()
+    async for frames in _frames(mail, account, mailbox, candidates):
+        found.update(await asyncio.to_thread(_matching, frames, wanted, everywhere))
+    return found
+
+
+async def scores(
+    mail: "Mail",
+    account: AccountId,
+    mailbox: MailboxId,
+    candidates: Sequence[tuple[int, int]],
+    query: Query,
+    *,
+    everywhere: bool,
+) -> dict[int, float]:
+    """Return how well emails match a query by their body, or also header; those that do.
+
+    Candidates are ids and sizes. Those returned may be more than the candidates.
+    """
+    found: dict[int, float] = {}
+    async for frames in _frames(mail, account, mailbox, candidates):
+        found.update(await asyncio.to_thread(_scores, frames, query, everywhere))
+    return found
+
+
+async def _frames(
+    mail: "Mail",
+    account: AccountId,
+    mailbox: MailboxId,
+    candidates: Sequence[tuple[int, int]],
+) -> AsyncIterator[Sequence[Frame]]:
+    """Yield the texts of candidates, those in memory first; what is missing is made and kept."""
     cache = mail.search_bodies
     kept = cache.get((account, mailbox))
     known = dict.fromkeys(
         frame for each, _ in candidates if (frame := kept.rows.get(each)) is not None
     )
     missing = [each for each in candidates if each[0] and each[0] not in kept.rows]
-    found: set[int] = set()
     frames = list(known)
     for start in range(0, len(frames), FRAMES):
-        some = frames[start : start + FRAMES]
-        found.update(await asyncio.to_thread(_matching, some, wanted, everywhere))
+        yield frames[start : start + FRAMES]
     for ids in _pieces(missing):
         emails = await messages.emails(mail, account, ids)
         blobs = [email.blob_id for email in emails.values()]
         octets = await content.contents(mail, account, blobs)
         raw = [(email_id, octets[email.blob_id]) for email_id, email in emails.items()]
-        made, matches = await asyncio.to_thread(_frame, raw, wanted, everywhere)
-        found.update(matches)
+        made = await asyncio.to_thread(_frame, raw)
         cache.keep(kept, dict.fromkeys(made.ids, made), made.size)
-    return found
+        yield [made]
 
 
 def _pieces(missing: Sequence[tuple[int, int]]) -> list[list[EmailId]]:
@@ -107,7 +152,8 @@ def _pieces(missing: Sequence[tuple[int, int]]) -> list[list[EmailId]]:
     return pieces
 
 
-def _octets(text: str) -> bytes:
+def octets_of(text: str) -> bytes:
+    """Return the form in which texts are searched."""
     # a broken charset may decode to half a surrogate pair
     return casemap(text).encode("utf-8", "surrogatepass")
 
@@ -116,15 +162,16 @@ def _matching(frames: Sequence[Frame], wanted: bytes, everywhere: bool) -> list[
     return [each for frame in frames for each in frame.matching(wanted, everywhere=everywhere)]
 
 
-def _frame(
-    raw: Sequence[tuple[int, bytes]], wanted: bytes, everywhere: bool
-) -> tuple[Frame, list[int]]:
-    """Decode messages and search them; runs in a thread."""
+def _scores(frames: Sequence[Frame], query: Query, everywhere: bool) -> list[tuple[int, float]]:
+    return [each for frame in frames for each in frame.scores(query, everywhere=everywhere)]
+
+
+def _frame(raw: Sequence[tuple[int, bytes]]) -> Frame:
+    """Decode messages; runs in a thread."""
     texts: list[bytes] = []
     for _, octets in raw:
         # every decoded text is shorter than this: nothing is left out of an exact search
         found = search_text(octets, parse(octets), 4 * len(octets) + 1024)
         head = f"{found.headers}\n{found.attachments}"
-        texts += (_octets(text).replace(b"\0", b"") for text in (found.body, head))
-    frame = Frame(tuple(email_id for email_id, _ in raw), compressor()(b"\0".join(texts)))
-    return frame, frame.matching(wanted, everywhere=everywhere)
+        texts += (octets_of(text).replace(b"\0", b"") for text in (found.body, head))
+    return Frame(tuple(email_id for email_id, _ in raw), compressor()(b"\0".join(texts)))

@@ -90,6 +90,7 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"UNAUTHENTICATE", _after_login),
     (b"ESEARCH", _always),
     (b"SEARCHRES", _always),
+    (b"SEARCH=FUZZY", _always),
     (b"WITHIN", _always),
     (b"SORT", _always),
     (b"SORT=DISPLAY", _always),

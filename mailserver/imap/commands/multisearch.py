@@ -6,19 +6,18 @@ from dataclasses import replace
 from mailserver.errors import Forbidden, Invalid, NotFound
 from mailserver.imap.commands.context import demand_new_tag, refuse_updates
 from mailserver.imap.commands.search import (
-    Corpus,
-    Seeker,
     demand_no_charset,
     follow,
     prepare,
     saving,
     tell_extended,
 )
+from mailserver.imap.commands.seeker import Corpus, Seeker
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.filters import Filter, Scope
 from mailserver.imap.protocol.multisearch import MultiSearch, correlator
 from mailserver.imap.protocol.search import Returns, Wanted, mentions
-from mailserver.imap.protocol.search_keys import IsRecent
+from mailserver.imap.protocol.search_keys import Fuzzy, IsRecent
 from mailserver.imap.protocol.view import View
 from mailserver.imap.session import Session
 from mailserver.mail import access, listings, mailboxes
@@ -38,6 +37,9 @@ async def esearch(session: Session, command: MultiSearch) -> None:
         if session.selected is None:
             raise ProtocolError("Updates are for the selected mailbox")
         demand_new_tag(session)
+    if updates and mentions(search.key, Fuzzy):
+        refuse_updates(session, session.tag, b"Fuzzy results are not updated")
+        updates = False
     async with saving(session, returns):
         for place in await _chosen(session, command):
             corpus = await _corpus(session, place, recent=mentions(search.key, IsRecent))

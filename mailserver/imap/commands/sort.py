@@ -6,14 +6,8 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
 
-from mailserver.imap.commands.search import (
-    Seeker,
-    follow,
-    prepare,
-    saving,
-    tell,
-    wants_updates,
-)
+from mailserver.imap.commands.search import follow, prepare, saving, tell, wants_updates
+from mailserver.imap.commands.seeker import Seeker
 from mailserver.imap.protocol.sort import Sort, SortKey
 from mailserver.imap.session import Session
 from mailserver.mail.search_headers import SearchHeader
@@ -55,8 +49,10 @@ async def _arranged(
         columns = await _columns(seeker, {key for key, _ in command.criteria}, found)
         return await asyncio.to_thread(_sorted, command, columns, found)
 
-    # nothing that messages are sorted by ever changes
-    question = (b"SORT", criteria, *seeker.identity(found))
+    # nothing that messages are sorted by ever changes, relevancy excepted
+    question = [b"SORT", criteria, *seeker.identity(found)]
+    if any(key is SortKey.RELEVANCY for key, _ in command.criteria):
+        question.append(array("q", seeker.relevancies(found)).tobytes())
     return array("q", await session.mail.search_headers.answer(question, work))
 
 
@@ -80,6 +76,9 @@ async def _columns(
         key: [""] * len(seeker.uids) for key in keys & _OF_HEADER.keys()
     }
     columns.update(texts)
+    if SortKey.RELEVANCY in keys:
+        everything = range(len(seeker.uids))
+        columns[SortKey.RELEVANCY] = [-score for score in seeker.relevancies(everything)]
     if SortKey.DATE in keys:
         # RFC 5256 §2.2: without a valid Date, INTERNALDATE
         columns[SortKey.DATE] = sent = [received / 1000 for received in seeker.received_at]

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
-from mailserver.imap.commands.search import Seeker, prepare
+from mailserver.imap.commands.search import prepare
+from mailserver.imap.commands.seeker import Seeker
 from mailserver.imap.protocol.thread import (
     Algorithm,
     Member,

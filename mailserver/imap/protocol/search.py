@@ -13,6 +13,7 @@ from mailserver.imap.protocol.responses import string
 from mailserver.imap.protocol.search_keys import (
     And,
     Everything,
+    Fuzzy,
     HasEmailId,
     HasFlag,
     HasKeyword,
@@ -67,6 +68,7 @@ class Wanted(Flag):
     SAVE = auto()
     PARTIAL = auto()
     UPDATE = auto()  # tell later changes (RFC 5267 §4.3)
+    RELEVANCY = auto()  # how well each message matches (RFC 6203 §4)
     CONTEXT = auto()  # a hint that more is asked of the same results (RFC 5267 §4.2)
 
 
@@ -133,7 +135,9 @@ def _search(args: Cursor, *, by_uid: bool) -> Search:
     if names_charset:
         encoding = charset(args, returns)
         args.space()
-    return Search(search_keys(args, encoding), by_uid, returns, names_charset)
+    by_relevancy = returns is not None and Wanted.RELEVANCY in returns.wanted
+    key = search_keys(args, encoding, by_relevancy=by_relevancy)
+    return Search(key, by_uid, returns, names_charset)
 
 
 def charset(args: Cursor, returns: Returns | None) -> str:
@@ -147,8 +151,8 @@ def charset(args: Cursor, returns: Returns | None) -> str:
     return known
 
 
-def search_keys(args: Cursor, encoding: str) -> Key:
-    """Read search-key *(SP search-key), the rest of a command."""
+def search_keys(args: Cursor, encoding: str, *, by_relevancy: bool = False) -> Key:
+    """Read search-key *(SP search-key), the rest of a command; RELEVANCY needs a FUZZY one."""
     reader = _Reader(args, encoding)
     keys = [reader.key()]
     while not args.at_end() and args.take(b" "):
@@ -156,6 +160,8 @@ def search_keys(args: Cursor, encoding: str) -> Key:
             break  # QUIRK(several): a space at the end
         keys.append(reader.key())
     args.end()
+    if by_relevancy and not reader.fuzzy:
+        args.fail("RELEVANCY needs FUZZY")
     return keys[0] if len(keys) == 1 else And(tuple(keys))
 
 
@@ -266,18 +272,24 @@ def newest(returns: Returns | None, found: Sequence[int], limit: int) -> Sequenc
         wanted = returns.wanted
         some = wanted & (Wanted.MIN | Wanted.MAX | Wanted.COUNT | Wanted.PARTIAL)
         saves_all = Wanted.SAVE in wanted and (Wanted.COUNT in wanted or not some)
-        if Wanted.ALL not in wanted and not saves_all:
+        if not wanted & (Wanted.ALL | Wanted.RELEVANCY) and not saves_all:
             told = returns.partial.of(found) if returns.partial is not None else ()
     return found if len(told) <= limit else found[-limit:]
 
 
 def esearch(
-    tag: bytes, returns: Returns, numbers: Sequence[int], *, by_uid: bool, place: bytes = b""
+    tag: bytes,
+    returns: Returns,
+    numbers: Sequence[int],
+    *,
+    by_uid: bool,
+    place: bytes = b"",
+    scores: Sequence[int] = (),
 ) -> bytes | None:
     """Write an ESEARCH response (RFC 4731 §3.1); None when nothing but saving was asked for.
 
     `numbers` are in the order of the mailbox, or in that of a SORT (RFC 5267 §3.1). `place` tells
-    the mailbox, when several are searched.
+    the mailbox, when several are searched. `scores` are the relevancies of what was found.
     """
     wanted, partial = returns.wanted, returns.partial
     if wanted & ~Wanted.CONTEXT == Wanted.SAVE:
@@ -296,6 +308,9 @@ def esearch(
     if partial is not None:
         shown = compact(partial.of(numbers)) or b"NIL"
         parts.append(b"PARTIAL (%b %b)" % (partial.text, shown))
+    if Wanted.RELEVANCY in wanted:
+        told = scores if partial is None else partial.of(scores)
+        parts.append(b"RELEVANCY (%b)" % b" ".join(b"%d" % score for score in told))
     return b" ".join(parts)
 
 
@@ -305,6 +320,7 @@ class _Reader:
     def __init__(self, args: Cursor, charset: str) -> None:
         self.args = args
         self._charset = charset
+        self.fuzzy = False  # a FUZZY key was among them
         self._depth = 0
         self._keys = 0
 
@@ -405,10 +421,25 @@ class _Reader:
         self.args.space()
         return Or(left, self.key())
 
+    def fuzzily(self) -> Key:
+        """SP search-key; what is no text is matched as ever (RFC 6203 §5)."""
+        self.args.space()
+        self.fuzzy = True
+        return _fuzzy(self.key())
+
     def inverse(self) -> Key:
         """SP search-key."""
         self.args.space()
         return Not(self.key())
+
+
+def _fuzzy(key: Key) -> Key:
+    """Make the texts in a key fuzzy, but not what is excluded."""
+    if isinstance(key, And):
+        return And(tuple(map(_fuzzy, key.keys)))
+    if isinstance(key, Or):
+        return Or(_fuzzy(key.left), _fuzzy(key.right))
+    return Fuzzy(key) if isinstance(key, InHeader | InBody | InText) else key
 
 
 def _uids(first: int, last: int) -> Key:
@@ -481,5 +512,6 @@ _KEYS: dict[bytes, Callable[[_Reader], Key]] = {
     b"UIDBEFORE": _Reader.uid_before,
     b"UID": lambda reader: Messages(reader.uids(), by_uid=True),
     b"NOT": _Reader.inverse,
+    b"FUZZY": _Reader.fuzzily,
     b"OR": _Reader.either,
 }

@@ -143,6 +143,13 @@ class InText:
 
 
 @dataclass(frozen=True, slots=True)
+class Fuzzy:
+    """A text that is matched with tolerance, and with a score (RFC 6203 §3)."""
+
+    key: InHeader | InBody | InText
+
+
+@dataclass(frozen=True, slots=True)
 class Not:
     """What the key does not match."""
 
@@ -167,5 +174,5 @@ class And:
 Key = (
     Everything | Messages | HasFlag | HasKeyword | IsRecent | Larger | Smaller | Received | Sent
     | Saved | Older | Younger | Modified | HasEmailId | HasThreadId | InHeader | InBody | InText
-    | Not | Or | And
+    | Fuzzy | Not | Or | And
 )  # fmt: skip

@@ -4,7 +4,13 @@ from dataclasses import dataclass
 from enum import Enum
 
 from mailserver.imap.protocol.cursor import Cursor
-from mailserver.imap.protocol.search import Returns, charset, return_options, search_keys
+from mailserver.imap.protocol.search import (
+    Returns,
+    Wanted,
+    charset,
+    return_options,
+    search_keys,
+)
 from mailserver.imap.protocol.search_keys import Key
 
 MAX_CRITERIA = 20
@@ -22,6 +28,7 @@ class SortKey(Enum):
     TO = b"TO"
     DISPLAYFROM = b"DISPLAYFROM"
     DISPLAYTO = b"DISPLAYTO"
+    RELEVANCY = b"RELEVANCY"  # the highest first (RFC 6203 §6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,11 @@ def _sort(args: Cursor, *, by_uid: bool) -> Sort:
     args.space()
     encoding = charset(args, returns)
     args.space()
-    return Sort(tuple(criteria), search_keys(args, encoding), by_uid, returns)
+    by_relevancy = any(key is SortKey.RELEVANCY for key, _ in criteria) or (
+        returns is not None and Wanted.RELEVANCY in returns.wanted
+    )
+    key = search_keys(args, encoding, by_relevancy=by_relevancy)
+    return Sort(tuple(criteria), key, by_uid, returns)
 
 
 def _criterion(args: Cursor) -> tuple[SortKey, bool]:

@@ -20,12 +20,18 @@ from mailserver.imap.protocol.search import (
     to_save,
 )
 from mailserver.imap.protocol.search_keys import (
+    And,
     Everything,
+    Fuzzy,
     HasEmailId,
     HasFlag,
     HasThreadId,
+    InBody,
+    InHeader,
+    InText,
     Messages,
     Not,
+    Or,
     Order,
     Saved,
     Younger,
@@ -50,6 +56,52 @@ def test_return_options() -> None:
     assert parse_search(_cursor(b" YOUNGER 5")).key == Younger(5)
 
 
+def test_fuzzy_keys_are_texts_that_are_not_excluded() -> None:
+    found = parse_search(_cursor(b" FUZZY (SUBJECT a OR TEXT b SEEN NOT BODY c) FROM d")).key
+    assert found == And(
+        (
+            And(
+                (
+                    Fuzzy(InHeader("subject", "a")),
+                    Or(Fuzzy(InText("b")), HasFlag(SEEN)),
+                    Not(InBody("c")),
+                )
+            ),
+            InHeader("from", "d"),
+        )
+    )
+
+
+def test_relevancy_needs_fuzzy() -> None:
+    wanted = parse_search(_cursor(b" RETURN (RELEVANCY ALL) FUZZY SEEN")).returns
+    assert wanted == Returns(Wanted.RELEVANCY | Wanted.ALL)
+    assert parse_sort(_cursor(b" (RELEVANCY) UTF-8 FUZZY BODY x")).criteria == (
+        (SortKey.RELEVANCY, False),
+    )
+    assert parse_sort(_cursor(b" RETURN (RELEVANCY) (DATE) UTF-8 FUZZY BODY x")).returns
+    for text in (b" RETURN (RELEVANCY) BODY x", b" RETURN (RELEVANCY) NOT OR SEEN BODY x"):
+        with pytest.raises(ProtocolError):
+            parse_search(_cursor(text))
+    for text in (b" (RELEVANCY) UTF-8 BODY x", b" RETURN (RELEVANCY) (DATE) UTF-8 BODY x"):
+        with pytest.raises(ProtocolError):
+            parse_sort(_cursor(text))
+
+
+def test_relevancies_are_those_of_what_is_told() -> None:
+    scores = (4, 99, 42)
+    everything = Returns(Wanted.ALL | Wanted.RELEVANCY)
+    assert (
+        esearch(b"B1", everything, [1, 5, 10], by_uid=False, scores=scores)
+        == b'ESEARCH (TAG "B1") ALL 1,5,10 RELEVANCY (4 99 42)'
+    )
+    some = Returns(Wanted.PARTIAL | Wanted.RELEVANCY, Partial(2, 9, False))
+    assert (
+        esearch(b"B1", some, [1, 5, 10], by_uid=True, scores=scores)
+        == b'ESEARCH (TAG "B1") UID PARTIAL (2:9 5,10) RELEVANCY (99 42)'
+    )
+    assert esearch(b"B1", everything, [], by_uid=False) == b'ESEARCH (TAG "B1") RELEVANCY ()'
+
+
 def test_uids_after_and_before() -> None:
     nothing = Not(Everything())
     assert parse_search(_cursor(b" UIDAFTER 5")).key == Messages(
@@ -67,6 +119,7 @@ def test_uids_after_and_before() -> None:
     [
         (None, 3),
         (Returns(Wanted.ALL | Wanted.COUNT), 3),
+        (Returns(Wanted.RELEVANCY), 3),
         (Returns(Wanted.SAVE), 3),
         (Returns(Wanted.SAVE | Wanted.COUNT), 3),
         (Returns(Wanted.SAVE | Wanted.MIN), 5),
