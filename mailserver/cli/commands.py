@@ -14,6 +14,7 @@ from mailserver.cli import (
     exporting,
     fsck,
     importing,
+    mailbox,
     migrate,
     running,
 )
@@ -23,6 +24,7 @@ NOUNS: dict[str, typer.Typer] = {
     "alias": alias.commands,
     "config": config.commands,
     "domain": domain.commands,
+    "mailbox": mailbox.commands,
 }
 VERBS: dict[str, Callable[..., None]] = {
     "dev": running.dev,

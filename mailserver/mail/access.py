@@ -56,9 +56,9 @@ async def find(mail: "Mail", principal: Principal, path: str, *needs: Right) -> 
 
 async def visible(mail: "Mail", principal: Principal) -> list[Place]:
     """Return all mailboxes that a principal may list: their own first, INBOX before all."""
-    found = await mailboxes.list_all(mail, principal.account_id)
+    found, shares = await mailbox_table.of_principal(mail.database, principal.account_id)
     places = [_own(principal, mailbox) for mailbox in found]
-    for owner in await _owners(mail, principal, None):
+    for owner in await _owners(mail, principal, None) if shares else ():
         places += [place for place in owner.places if Right.LOOKUP in place.rights]
     return places
 

@@ -21,6 +21,8 @@ from mailserver.model import (
     Right,
     RightsChange,
     flag_mask,
+    rights_of,
+    rights_text,
 )
 from mailserver.storage import accounts, acl
 
@@ -60,6 +62,14 @@ def identifier_text(grant: Grant) -> str:
     return ("-" if grant.negative else "") + (grant.login or ANYONE)
 
 
+def parse(letters: str) -> Right:
+    """Read the letters of rights; raise Invalid when one is none."""
+    try:
+        return rights_of(letters)
+    except KeyError as error:
+        raise Invalid(f"{error.args[0]} is no right; they are {rights_text(ALL_RIGHTS)}") from None
+
+
 def effective(grants: Iterable[Grant], principal: AccountId, owner: AccountId) -> Right:
     """Return what somebody may do: all that entries give them or anyone, less what some take."""
     given = taken = NO_RIGHTS
@@ -86,6 +96,16 @@ async def entries(mail: "Mail", account: AccountId, mailbox: MailboxId) -> list[
     if owner is None:
         raise NotFound("account")
     return [Grant(account, False, ALL_RIGHTS, owner.login), *found]
+
+
+async def of_account(mail: "Mail", account: AccountId) -> list[tuple[str, Grant]]:
+    """Return the entries of all mailboxes of an account with the paths, in their order."""
+    found = await acl.of_account(mail.database, account)
+    return [
+        (mailbox.path, grant)
+        for mailbox in await mailboxes.list_all(mail, account)
+        for grant in found.get(mailbox.id, ())
+    ]
 
 
 async def modify(

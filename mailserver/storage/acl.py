@@ -26,6 +26,25 @@ async def of_mailbox(database: Executor, account: AccountId, mailbox: MailboxId)
     ]
 
 
+async def of_account(database: Executor, account: AccountId) -> dict[MailboxId, list[Grant]]:
+    """Return the entries of all mailboxes of an account that have any, as `of_mailbox` does."""
+    rows = await database.fetch(
+        """
+        SELECT acl.mailbox_id, acl.grantee_id, acl.negative, acl.rights, account.login
+        FROM acl
+        LEFT JOIN account ON account.id = acl.grantee_id
+        WHERE acl.account_id = $1
+        ORDER BY account.login, acl.negative
+        """,
+        account,
+    )
+    found: dict[MailboxId, list[Grant]] = {}
+    for row in rows:
+        grant = Grant(row["grantee_id"], row["negative"], rights_of(row["rights"]), row["login"])
+        found.setdefault(MailboxId(row["mailbox_id"]), []).append(grant)
+    return found
+
+
 async def put(tx: Executor, account: AccountId, mailbox: MailboxId, grant: Grant) -> None:
     """Add an entry, or give the one that is there other rights."""
     await tx.execute(

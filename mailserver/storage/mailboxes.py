@@ -52,6 +52,24 @@ async def of_account(database: Executor, account: AccountId) -> list[Mailbox]:
     return _with_paths(rows)
 
 
+async def of_principal(database: Executor, account: AccountId) -> tuple[list[Mailbox], bool]:
+    """Return what `of_account` does, and whether there are entries for it on others' mailboxes."""
+    rows = await database.fetch(
+        """
+        SELECT id, parent_id, name, role, subscribed, sort_order, uidvalidity, uidnext,
+               modseq, total, unseen, deleted, size, owner_rights,
+               EXISTS (
+                   SELECT FROM acl
+                   WHERE (grantee_id = $1 OR grantee_id IS NULL) AND acl.account_id <> $1
+               ) AS shares
+        FROM mailbox
+        WHERE account_id = $1
+        """,
+        account,
+    )
+    return _with_paths(rows), any(row["shares"] for row in rows[:1])
+
+
 async def of_accounts(
     database: Executor, accounts: Sequence[AccountId]
 ) -> dict[AccountId, list[Mailbox]]:

@@ -64,6 +64,26 @@ def test_aliases(there: tuple[str, ...]) -> None:
     ).json
 
 
+def test_shared_mailboxes(there: tuple[str, ...]) -> None:
+    def share(*words: str) -> int:
+        return command("mailbox", "share", ALICE, *words, *there).code
+
+    assert share("Sent", BOB, "lr") == 0
+    assert share("Sent", BOB, "+s") == 0
+    assert share("Sent", "anyone", "w", "--negative") == 0
+    assert command("mailbox", "acl", ALICE, *there).json == [
+        {"mailbox": "Sent", "who": BOB, "rights": "lrs"},
+        {"mailbox": "Sent", "who": "-anyone", "rights": "w"},
+    ]
+    wrong = command("mailbox", "share", ALICE, "Sent", BOB, "lq", *there)
+    assert (wrong.code, wrong.json["error"]) == (1, "Invalid")
+    assert share("Sent", "nobody@example.test", "l") == 1
+    assert share("Nowhere", BOB, "l") == 1
+    assert command("mailbox", "unshare", ALICE, "Sent", BOB, *there).code == 0
+    assert command("mailbox", "unshare", ALICE, "Sent", "anyone", "--negative", *there).code == 0
+    assert command("mailbox", "acl", ALICE, *there).json == []
+
+
 def test_accounts_from_a_file(tmp_path: Path, there: tuple[str, ...]) -> None:
     file = tmp_path / "people.csv"
     rows = [f"p{number}@example.test,P {number},secret{number},,\n" for number in range(200)]
