@@ -105,7 +105,9 @@ class Session:
         "limited",
         "mail",
         "principal",
+        "progress",
         "recent_flags_table",
+        "relieving",
         "selected",
         "state",
         "tag",
@@ -127,6 +129,8 @@ class Session:
         self.failures = 0  # failed logins
         self.flags_table = flags.RenderedFlags(recent=False)
         self.recent_flags_table = flags.RenderedFlags(recent=True)
+        self.progress: tuple[int, int] | None = None  # of the command: done, to be done
+        self.relieving = False  # whether a part of a line may have been written
         self._output: list[bytes] = []
         self._pending = 0
 
@@ -243,11 +247,19 @@ class Session:
         if self._pending < CHUNK:
             return
         output, self._output, self._pending = self._output, [], 0
-        for batch in _batches(output):
-            view = memoryview(batch)
-            for start in range(0, len(batch), CHUNK):
-                self.channel.write(view[start : start + CHUNK])
-                await self.channel.drain()
+        self.relieving = True
+        try:
+            for batch in _batches(output):
+                view = memoryview(batch)
+                for start in range(0, len(batch), CHUNK):
+                    self.channel.write(view[start : start + CHUNK])
+                    await self.channel.drain()
+        finally:
+            self.relieving = False
+
+    def advance(self, done: int, goal: int) -> None:
+        """Note how far the command is, should it take long."""
+        self.progress = (done, goal) if goal else None
 
     def bye(self, text: bytes, code: bytes | None = None) -> None:
         """Say good-bye; the conversation ends after this command."""

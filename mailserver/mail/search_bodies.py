@@ -5,7 +5,7 @@ rare word costs a search of octets and nothing for each message.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mailserver.mail import content, messages
@@ -83,14 +83,16 @@ async def matching(
     text: str,
     *,
     everywhere: bool,
+    advance: Callable[[int, int], None],
 ) -> set[int]:
     """Return the emails whose body, or also header, contains a text.
 
-    Candidates are ids and sizes. Those returned may be more than the candidates.
+    Candidates are ids and sizes. Those returned may be more than the candidates. Of the messages
+    that have to be read `advance` is told how many were, and how many there are.
     """
     wanted = octets_of(text)
     found: set[int] = set()
-    async for frames in _frames(mail, account, mailbox, candidates):
+    async for frames in _frames(mail, account, mailbox, candidates, advance):
         found.update(await asyncio.to_thread(_matching, frames, wanted, everywhere))
     return found
 
@@ -103,13 +105,14 @@ async def scores(
     query: Query,
     *,
     everywhere: bool,
+    advance: Callable[[int, int], None],
 ) -> dict[int, float]:
     """Return how well emails match a query by their body, or also header; those that do.
 
-    Candidates are ids and sizes. Those returned may be more than the candidates.
+    Candidates, those returned and `advance` are as in `matching`.
     """
     found: dict[int, float] = {}
-    async for frames in _frames(mail, account, mailbox, candidates):
+    async for frames in _frames(mail, account, mailbox, candidates, advance):
         found.update(await asyncio.to_thread(_scores, frames, query, everywhere))
     return found
 
@@ -119,6 +122,7 @@ async def _frames(
     account: AccountId,
     mailbox: MailboxId,
     candidates: Sequence[tuple[int, int]],
+    advance: Callable[[int, int], None],
 ) -> AsyncIterator[Sequence[Frame]]:
     """Yield the texts of candidates, those in memory first; what is missing is made and kept."""
     cache = mail.search_bodies
@@ -130,7 +134,10 @@ async def _frames(
     frames = list(known)
     for start in range(0, len(frames), FRAMES):
         yield frames[start : start + FRAMES]
+    read = 0
     for ids in _pieces(missing):
+        advance(read, len(missing))
+        read += len(ids)
         emails = await messages.emails(mail, account, ids)
         blobs = [email.blob_id for email in emails.values()]
         octets = await content.contents(mail, account, blobs)

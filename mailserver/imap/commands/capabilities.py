@@ -110,6 +110,7 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"OBJECTID", _always),
     (b"SAVEDATE", _always),
     (b"JMAPACCESS", _has_jmap),
+    (b"INPROGRESS", _always),
     (b"LANGUAGE", _always),
     (b"I18NLEVEL=1", _always),
 )

@@ -7,6 +7,7 @@ from mailserver.errors import MailError
 from mailserver.imap.channel import Disconnected, ShuttingDown, TimedOut
 from mailserver.imap.commands import CODES, COMMANDS, Spec
 from mailserver.imap.commands.capabilities import capability_list
+from mailserver.imap.commands.progress import telling
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.errors import BadCharset, BadName, Garbled, ProtocolError
 from mailserver.imap.protocol.framing import Command, Hopeless, LineTooLong, NoRoom, Outcome
@@ -133,7 +134,8 @@ async def _outcome(
     try:
         if spec.states is State.SELECTED:
             await _check_rights(session)
-        code = await spec.handler(session, arguments)
+        with telling(session, name):
+            code = await spec.handler(session, arguments)
     except ProtocolError as error:
         return b"BAD", str(error).encode("ascii", "replace"), error.code
     except Refused as refusal:

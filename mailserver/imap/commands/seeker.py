@@ -285,6 +285,7 @@ class Seeker:
             [(emails[position], self.sizes[position]) for position in candidates],
             query,
             everywhere=everywhere,
+            advance=self._session.advance,
         )
         return {p: scores[emails[p]] for p in candidates if emails[p] in scores}
 
@@ -318,7 +319,10 @@ class Seeker:
         emails = self.emails
         ids = [emails[position] for position in candidates]
         mail = self._session.mail
+        done = 0
         async for places, rows in search_headers.read(mail, self._account, self._mailbox, ids):
+            done += len(places)
+            self._session.advance(done, len(ids))
             yield [candidates[place] for place in places], rows
 
     async def _blocks(self, candidates: list[int]) -> AsyncIterator[tuple[int, HeaderBlock]]:
@@ -337,6 +341,7 @@ class Seeker:
             [(self.emails[position], self.sizes[position]) for position in candidates],
             text,
             everywhere=everywhere,
+            advance=self._session.advance,
         )
         return [position for position in candidates if self.emails[position] in found]
 

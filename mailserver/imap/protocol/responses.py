@@ -71,6 +71,15 @@ def date_time(milliseconds: int) -> bytes:
     )
 
 
+def in_progress(tag: bytes, progress: tuple[int, int] | None) -> bytes:
+    """Write the response code INPROGRESS: what is done and what there is to do (RFC 9585 §4)."""
+    shown = b"NIL" if b"]" in tag else string(tag)  # which would end the code
+    if progress is None:
+        return b"INPROGRESS (%b NIL NIL)" % shown
+    done, goal = progress
+    return b"INPROGRESS (%b %d %d)" % (shown, min(done, goal - 1), goal)
+
+
 def list_line(
     name: bytes,
     attributes: Iterable[str],

@@ -58,6 +58,12 @@ def test_lines() -> None:
     assert renamed == b'* LIST () "/" New ("OLDNAME" (Old))\r\n'
 
 
+def test_progress() -> None:
+    assert responses.in_progress(b"A1", None) == b'INPROGRESS ("A1" NIL NIL)'
+    assert responses.in_progress(b"A1", (3, 10)) == b'INPROGRESS ("A1" 3 10)'
+    assert responses.in_progress(b"A]1", (10, 10)) == b"INPROGRESS (NIL 9 10)"
+
+
 def test_flags() -> None:
     rendered = flags.RenderedFlags(recent=False)
     assert rendered[SEEN | DELETED] == b"\\Seen \\Deleted"
