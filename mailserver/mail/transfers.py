@@ -14,7 +14,7 @@ from mailserver.mail import content, messages, uploads
 from mailserver.mail.context import Change
 from mailserver.mail.messages import Copied
 from mailserver.mail.rights import limited
-from mailserver.mail.threads import join, thread_hashes
+from mailserver.mail.threads import thread_hashes
 from mailserver.mime import digest
 from mailserver.model import (
     AccountId,
@@ -156,7 +156,7 @@ class _Transfer:
                     change.modseq,
                     row.flags.bits,
                     " ".join(row.flags.keywords),
-                    None,
+                    row.original_id,
                     change.now,
                 )
                 for uid, row in zip(uids, new, strict=True)
@@ -175,7 +175,11 @@ class _Transfer:
         return Copied(place.uidvalidity, [row.uid for row in found], list(uids))
 
     async def _emails(self, change: Change, found: Sequence[Membership]) -> list[Membership]:
-        """Make emails of the other account; return the rows as they are to be there."""
+        """Make emails of the other account; return the rows as they are to be there.
+
+        What IMAP calls the same EMAILID has the same THREADID (RFC 8474 §5.2), so copies are in the
+        thread that they came from, whatever others are in it.
+        """
         tx, source = change.tx, self.source.account_id
         ids = [row.email_id for row in found]
         emails = await rows.emails_with_header(tx, source, ids)
@@ -188,10 +192,12 @@ class _Transfer:
         known = await rows.threads_of_hashes(tx, wanted)
         new = []
         for row, each in zip(found, keys, strict=True):
+            for key in each:
+                if (self.account, key) not in known:
+                    self._refs.setdefault((self.account, key), row.thread_id)
             email = EmailId(self.mail.ids.next())
-            thread = join(self._refs, known, self.account, each, email)
             flags = limited(NO_FLAGS, row.flags, self.rights)
-            new.append(replace(row, email_id=email, thread_id=thread, flags=flags))
+            new.append(replace(row, email_id=email, original_id=row.content_id, flags=flags))
         places = [
             (row.email_id, copy.email_id, copy.thread_id)
             for row, copy in zip(found, new, strict=True)
