@@ -4,14 +4,18 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: run test unit check format lock bench image clean
+.PHONY: run test clients unit check format lock bench image clean
 
 run: $(VENV)/.run  ## start the whole server on 127.0.0.1 (ARGS="--data-dir DIR --ports free")
 	@exec $(BIN)/mailserver dev $(ARGS)
 
 test: $(VENV)/.dev  ## every test; installs the client programs some tests drive
 	@tests/clients.sh
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -m "not clients_heavy" $(ARGS)
+
+clients: $(VENV)/.dev  ## every mail program that tests drive, also the large ones
+	@tests/clients.sh heavy
+	$(BIN)/pytest tests/integration/clients $(ARGS)
 
 unit: $(VENV)/.dev  ## the tests that need no service: seconds
 	$(BIN)/pytest tests/unit $(ARGS)
@@ -44,7 +48,7 @@ lock:  ## pin every dependency with its hashes (needs uv)
 	    -o requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf $(VENV) .clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,24 +1,42 @@
 #!/usr/bin/env bash
 # Install the client programs that some tests drive, where that is possible: Debian, as root.
+# With "heavy" also those of `make clients`.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 declare -A packages=(
     [curl]=curl [fetchmail]=fetchmail [getmail]=getmail6 [mbsync]=isync [mutt]=mutt
-    [neomutt]=neomutt [npm]=npm [offlineimap]=offlineimap3 [swaks]=swaks
+    [neomutt]=neomutt [npm]=npm [offlineimap]=offlineimap3 [php]="php-cli php-mbstring"
+    [swaks]=swaks
 )
+if [ "${1:-}" = heavy ]; then
+    packages[thunderbird]=thunderbird
+fi
+roundcube=.clients/roundcube # not installed: it would bring a web server and a database with it
 
 missing=()
 for program in "${!packages[@]}"; do
-    command -v "$program" >/dev/null || missing+=("${packages[$program]}")
+    command -v "$program" >/dev/null || read -ra missing <<<"${missing[*]} ${packages[$program]}"
 done
 
-if [ ${#missing[@]} -eq 0 ]; then
+if [ ${#missing[@]} -eq 0 ] && [ -d $roundcube ]; then
     exit 0
 fi
 if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
-    echo "tests/clients.sh: not installed: ${missing[*]}; the tests that need them will fail" >&2
+    echo "tests/clients.sh: not installed: ${missing[*]} roundcube-core;" \
+        "the tests that need them will fail" >&2
     exit 0
 fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
-apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+if [ ${#missing[@]} -gt 0 ]; then
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+if [ ! -d $roundcube ]; then
+    download=$(mktemp -d)
+    trap 'rm -rf "$download"' EXIT
+    (cd "$download" && apt-get download -qq roundcube-core 2>/dev/null)
+    mkdir -p .clients
+    dpkg -x "$download"/roundcube-core_*.deb "$download/unpacked"
+    mv "$download/unpacked" $roundcube
+fi

@@ -25,8 +25,8 @@ FOLDERS = {
 }
 INBOX_COUNT = 12
 ATTACHMENT = bytes(range(256)) * 5
-# what mbsync and offlineimap add to know a message again
-_MARK = re.compile(rb"^X-(?:TUID|OfflineIMAP): .*\n", re.MULTILINE)
+# what mbsync, offlineimap and Thunderbird add to know a message again
+_MARK = re.compile(rb"^X-(?:TUID|OfflineIMAP|Mozilla-[A-Za-z0-9]+): .*\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
