@@ -18,6 +18,7 @@ from mailserver.imap.channel import Channel, Disconnected, ShuttingDown, TimedOu
 from mailserver.imap.commands.dispatch import converse
 from mailserver.imap.protocol.deflate import Deflaters, Inflater
 from mailserver.imap.session import Session
+from mailserver.imap.tls import RECORD, Tls
 from mailserver.mail.context import Mail
 from mailserver.mail.memory import Memory
 from mailserver.tls import end_point
@@ -48,6 +49,7 @@ class Connection(asyncio.BufferedProtocol, Channel):
         "_silent_until",
         "_stopping",
         "_task",
+        "_tls",
         "_transport",
         "_wakeup",
         "_woken",
@@ -68,12 +70,13 @@ class Connection(asyncio.BufferedProtocol, Channel):
         self._deadline: float | None = None  # loop time until which the client must log in
         self._silent_until: float | None = None  # loop time until which it must say something
         self._task: asyncio.Task[None] | None = None
+        self._tls: Tls | None = None
 
     # called by the event loop ----------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the conversation."""
-        # uvloop's TLS transport has the methods of asyncio.Transport without being one
+        # uvloop's transport has the methods of asyncio.Transport without being one
         transport = cast(asyncio.Transport, transport)
         self._transport = transport
         transport.set_write_buffer_limits(high=HIGH_WATER)
@@ -82,6 +85,8 @@ class Connection(asyncio.BufferedProtocol, Channel):
         self.peer = address[0] if address else ""
         loop = asyncio.get_running_loop()
         self._deadline = loop.time() + self._server.mail.config.imap.login_timeout
+        if self._server.implicit_tls:
+            self._begin_tls()
         self._task = self._server.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -96,19 +101,43 @@ class Connection(asyncio.BufferedProtocol, Channel):
         return self._server.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take what arrived; stop reading when the client is far ahead."""
+        """Take what arrived; stop reading when the client is far ahead, or itself reads nothing."""
         octets = self._server.buffer[:nbytes]
         self._silent_until = None
+        if self._tls is None:
+            self._take(octets)
+        else:
+            self._decrypt(self._tls, octets)
+        if self._wakeup is not None:
+            _wake(self._wakeup)
+        elif not (self._reading_paused or self._closed) and (
+            self._unread > UNREAD_LIMIT or self._writable is not None
+        ):
+            assert self._transport is not None
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def _take(self, octets: memoryview) -> None:
         if self._inflater is None:
             self.framing.feed(octets)
         else:
             self._inflater.feed(octets)
-        if self._wakeup is not None:
-            _wake(self._wakeup)
-        elif self._unread > UNREAD_LIMIT and not self._reading_paused:
-            assert self._transport is not None
-            self._reading_paused = True
-            self._transport.pause_reading()
+
+    def _decrypt(self, tls: Tls, octets: memoryview) -> None:
+        """Take what the octets mean; close when they are no TLS, or say that nothing follows."""
+        assert self._transport is not None
+        try:
+            for plain in tls.receive(octets, self._server.plain):
+                self._take(plain)
+        except ssl.SSLError as error:
+            log.info("TLS failed", extra={"peer": self.peer, "error": error.reason})
+            tls.ended = True
+        answer = tls.pending()
+        if answer:
+            self._transport.write(answer)
+        if tls.ended:
+            self._closed = True
+            self._transport.close()
 
     @property
     def _unread(self) -> int:
@@ -136,7 +165,15 @@ class Connection(asyncio.BufferedProtocol, Channel):
         if self._transport is not None and not self._closed:
             if self._inflater is not None:
                 data = self._server.deflaters.deflate(self, data)
+            self._send(data)
+
+    def _send(self, data: bytes | memoryview) -> None:
+        assert self._transport is not None
+        if self._tls is None:
             self._transport.write(data)
+        else:
+            for octets in self._tls.send(data):
+                self._transport.write(octets)
 
     async def drain(self) -> None:
         """Wait until the client has read most of what was sent."""
@@ -213,7 +250,7 @@ class Connection(asyncio.BufferedProtocol, Channel):
         """Send and read plain octets again."""
         assert self._inflater is not None
         if self._transport is not None and not self._closed:
-            self._transport.write(self._server.deflaters.end(self))
+            self._send(self._server.deflaters.end(self))
         self.framing.feed(self._inflater.rest())
         self._inflater = None
 
@@ -225,35 +262,41 @@ class Connection(asyncio.BufferedProtocol, Channel):
     @property
     def end_point(self) -> bytes | None:
         """What SCRAM binds a login to."""
-        assert self._transport is not None
-        return end_point(self._transport.get_extra_info("ssl_object"))
+        return end_point(self._tls.connection) if self._tls is not None else None
 
     async def start_tls(self) -> None:
         """Go on under TLS; plain text that came after STARTTLS is thrown away unread."""
         assert self._transport is not None
-        assert self._server.tls is not None
-        if self._closed:
-            raise Disconnected
-        self._transport.pause_reading()
-        self._reading_paused = False
         self.framing.clear()
+        if self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()
+        self._begin_tls()
+        await self.shake_hands()
+        self.secure = True
+
+    def _begin_tls(self) -> None:
+        """Take whatever arrives from now on for TLS."""
+        assert self._server.tls is not None
+        self._tls = Tls(self._server.tls)
+
+    async def shake_hands(self) -> None:
+        """Wait until TLS is agreed on; Disconnected when that fails or takes too long."""
+        tls = self._tls
+        assert tls is not None
         loop = asyncio.get_running_loop()
         try:
-            transport = await loop.start_tls(
-                self._transport,
-                self,
-                self._server.tls,
-                server_side=True,
-                ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
-            )
-        except (OSError, TimeoutError):
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT):
+                while not tls.established:
+                    if self._closed or self._stopping:
+                        raise Disconnected
+                    self._wakeup = loop.create_future()
+                    await self._wakeup
+        except TimeoutError:
             self.abort()
             raise Disconnected from None
-        if transport is None:
-            raise Disconnected
-        self._transport = transport
-        transport.set_write_buffer_limits(high=HIGH_WATER)
-        self.secure = True
+        finally:
+            self._wakeup = None
 
     def logged_in(self) -> None:
         """Lift the time limit of the login."""
@@ -267,9 +310,14 @@ class Connection(asyncio.BufferedProtocol, Channel):
         _wake(self._wakeup)
 
     def close(self) -> None:
-        """Close when all that was written is sent."""
-        if self._transport is not None:
-            self._transport.close()
+        """Close when all that was written is sent, and soon even when it cannot be."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._tls is not None:
+            self._transport.write(self._tls.close())
+        self._transport.close()
+        if self._transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(self._server.write_timeout, self.abort)
 
     def abort(self) -> None:
         """Close at once."""
@@ -318,7 +366,8 @@ class ImapServer:
         self.memory = memory or Memory(MEMORY)
         self.disk = disk or Memory(DISK)
         self.deflaters = Deflaters(COMPRESSORS)
-        self.buffer = memoryview(bytearray(READ_BUFFER))
+        self.buffer = memoryview(bytearray(READ_BUFFER))  # what a socket gave
+        self.plain = memoryview(bytearray(RECORD))  # what it means, under TLS
         self._authenticator = authenticator
         self._session_id = session_id
         self._connections: dict[Connection, asyncio.Task[None]] = {}
@@ -331,8 +380,6 @@ class ImapServer:
             lambda: Connection(self),
             listener.host,
             listener.port,
-            ssl=self.tls if self.implicit_tls else None,
-            ssl_handshake_timeout=HANDSHAKE_TIMEOUT if self.implicit_tls else None,
             backlog=BACKLOG,
         )
         host, port = self._listening.sockets[0].getsockname()[:2]
@@ -363,18 +410,31 @@ class ImapServer:
         return task
 
     async def _turn_away(self, connection: Connection) -> None:
-        connection.write(b"* BYE [UNAVAILABLE] Too many connections\r\n")
+        if not self.implicit_tls:  # a handshake is more than is left for it
+            connection.write(b"* BYE [UNAVAILABLE] Too many connections\r\n")
         connection.close()
 
     async def _serve(self, connection: Connection) -> None:
+        gauge = self.mail.metrics.connections.labels("imap")
+        gauge.inc()
+        try:
+            if self.implicit_tls:
+                await connection.shake_hands()
+            await self._converse(connection)
+        except Disconnected:
+            log.debug("no TLS", extra={"peer": connection.peer})
+        finally:
+            gauge.dec()
+            connection.close()
+            self._connections.pop(connection, None)
+
+    async def _converse(self, connection: Connection) -> None:
         session = Session(
             mail=self.mail,
             authenticator=self._authenticator,
             channel=connection,
             session_id=self._session_id(),
         )
-        gauge = self.mail.metrics.connections.labels("imap")
-        gauge.inc()
         log.debug("connected", extra={"session": session.id, "peer": connection.peer})
         try:
             await converse(session)
@@ -382,7 +442,4 @@ class ImapServer:
             log.exception("session failed", extra={"session": session.id})
             connection.write(b"* BYE [SERVERBUG] Internal error\r\n")
         finally:
-            gauge.dec()
-            connection.close()
-            self._connections.pop(connection, None)
             log.debug("disconnected", extra={"session": session.id})

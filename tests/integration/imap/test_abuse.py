@@ -1,6 +1,7 @@
 """Clients that mean harm or are broken: bounded memory and time, and the others are served."""
 
 import asyncio
+import contextlib
 import random
 import socket
 import tracemalloc
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 
 from mailserver.config import Config, Listener
+from mailserver.imap import server
 from mailserver.model import Account
+from tests.integration.imap.conftest import Client
 
 MEGABYTE = 1024 * 1024
 
@@ -198,6 +201,85 @@ async def test_nothing_said_before_tls_counts(
     assert await client.line() == b"a OK STARTTLS completed\r\n"
     await client.writer.start_tls(tls.client, server_hostname="localhost")
     assert await client.ask(b"NOOP") == [b"t1 OK NOOP completed\r\n"]
+
+
+@pytest.mark.parametrize(
+    "said", [b"a LOGIN alice x\r\n" * 10, b"\x16\x03\x01\x40\x00" + b"x" * 20_000, b"\0" * 300_000]
+)
+async def test_what_is_no_tls(
+    servers: Any, tls: Any, connect: Any, alice: Account, said: bytes
+) -> None:
+    port = await servers.start(implicit_tls=True)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(said)
+    async with asyncio.timeout(30):
+        try:
+            answer = await reader.read()
+        except ConnectionError:
+            answer = b""
+    assert b"BYE" not in answer
+    assert len(answer) < 100  # an alert
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    await _serves_under_tls(port, tls)
+    assert not servers.running[0]._connections
+
+
+async def _serves_under_tls(port: int, tls: Any) -> None:
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=tls.client, server_hostname="localhost"
+    )
+    client = Client(reader, writer)
+    assert (await client.line()).startswith(b"* OK ")
+    await client.log_in()
+    assert (await client.ask(b"LOGOUT"))[0].startswith(b"* BYE ")
+    assert await client.rest() == b""  # and a good-bye of TLS, or this would be an error
+    client.close()
+    await writer.wait_closed()
+
+
+async def test_handshakes_that_never_end(
+    servers: Any, tls: Any, alice: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "HANDSHAKE_TIMEOUT", 0.5)
+    port = await servers.start(implicit_tls=True)
+    silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(50)]
+    for _, writer in silent[:25]:
+        writer.write(b"\x16\x03\x01")  # the beginning of a handshake
+    await _serves_under_tls(port, tls)
+    async with asyncio.timeout(30):
+        for reader, writer in silent:
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+    assert not servers.running[0]._connections
+
+
+async def test_a_client_that_reads_nothing_is_let_go_of(
+    servers: Any,
+    connect: Any,
+    deliver: Any,
+    alice: Account,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "HIGH_WATER", 1 << 28)  # so that the session ends before
+    await deliver(b"Subject: long\r\n\r\n" + b"x\r\n" * 4_000_000)
+    port = await servers.start(write_timeout=0.5)
+    client = await connect(port, limit=1024)
+    await client.log_in()
+    await client.ask(b"SELECT INBOX")
+    client.writer.transport.pause_reading()
+    ((connection, task),) = servers.running[0]._connections.items()
+    await client.send(b"a FETCH 1 BODY.PEEK[]\r\nb LOGOUT\r\n")
+    async with asyncio.timeout(30):
+        await task
+        assert connection._transport.get_write_buffer_size()
+        while not connection._closed:
+            await asyncio.sleep(0)
+    await _serves(connect, port)
 
 
 async def test_shutdown_says_bye(servers: Any, connect: Any, alice: Account) -> None:
