@@ -384,7 +384,7 @@ class Session:
 
     def _announce_flags(self, selected: Selected, known: int) -> None:
         listing, view = selected.listing, selected.view
-        changed = listing.changed_since(view.modseq)
+        changed = listing.changed_since(view.modseq, selected.own_changes)
         if listing.keywords:
             self.learn_keywords({w for uid in changed for w in listing.keywords.get(uid, ())})
         lines = []

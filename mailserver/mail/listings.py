@@ -9,12 +9,13 @@ import weakref
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from mailserver.errors import CannotCalculateChanges
+from mailserver.mail.flags import Restamp, Stored
 from mailserver.model import EMAIL_KINDS, GONE_KINDS, AccountId, Flags, MailboxId
-from mailserver.storage import accounts, messages
+from mailserver.storage import accounts, changes, messages
+from mailserver.storage.changes import News
 from mailserver.storage.messages import Packed
 
 if TYPE_CHECKING:
@@ -94,15 +95,18 @@ class Listing:
         pairs = zip(uids, email_ids, strict=True)
         return [self.originals.get(uid, email_id) for uid, email_id in pairs]
 
-    def changed_since(self, modseq: int) -> list[int]:
-        """Return the UIDs of messages that came or changed after a modseq, ascending."""
+    def changed_since(self, modseq: int, besides: Container[int] = ()) -> list[int]:
+        """Return the UIDs of messages that came or changed after a modseq, ascending.
+
+        Changes that have one of the modseqs `besides` are not looked at.
+        """
         if modseq < self._log_start:
             return [
                 uid
                 for uid, changed in zip(self.uids, self.modseqs, strict=True)
-                if changed > modseq
+                if changed > modseq and changed not in besides
             ]
-        recent = {uid for _, left, uid in self._since(modseq) if not left}
+        recent = {uid for at, left, uid in self._since(modseq) if not left and at not in besides}
         return [uid for uid in sorted(recent) if self.index(uid) is not None]
 
     def removed_since(self, modseq: int) -> list[int] | None:
@@ -139,11 +143,36 @@ class Listing:
         known = [(at, True, uid) for at, uid in gone if self.index(uid) is not None]
         if known:
             self._drop({uid for _, _, uid in known})
-        self._log.extend(sorted(fresh + known))
+        self._remember(fresh + known)
+        self.modseq = modseq
+
+    def restamp(self, restamps: Iterable[Restamp], modseq: int) -> None:
+        """Take over new flags of known messages."""
+        fresh = []
+        for group, new in restamps:
+            index: int | None = -1
+            for uid in group.uids:
+                index = -1 if index is None else index + 1  # most often they are neighbours
+                if index >= len(self.uids) or self.uids[index] != uid:
+                    index = self.index(uid)
+                    if index is None:
+                        continue
+                self.flags[index] = new.bits
+                self.modseqs[index] = modseq
+                fresh.append((modseq, False, uid))
+            if new.keywords:
+                self.keywords.update(dict.fromkeys(group.uids, new.keywords))
+            elif group.flags.keywords:
+                for uid in group.uids:
+                    self.keywords.pop(uid, None)
+        self._remember(fresh)
+        self.modseq = modseq
+
+    def _remember(self, entries: list[tuple[int, bool, int]]) -> None:
+        self._log.extend(sorted(entries))
         if len(self._log) > LOG_LENGTH:
             self._log_start = self._log[-LOG_LENGTH // 2 - 1][0]
             self._log = self._since(self._log_start)
-        self.modseq = modseq
 
     def _insert(self, packed: Packed, position: int) -> None:
         """Append a message; UIDs only grow, and so the arrays stay sorted."""
@@ -217,37 +246,32 @@ async def refresh(mail: "Mail", listing: Listing) -> None:
     """Bring a listing up to date with its account; one small query when nothing changed."""
     async with listing.lock:
         # before the rows: they may be newer than it, and are then looked at again next time
-        now = await accounts.modseq(mail.database, listing.account) or 0
-        if now == listing.modseq:
-            return
-        if listing.modseq >= 0:
-            try:
-                await _advance(mail, listing, now)
-            except CannotCalculateChanges:
-                pass
-            else:
+        if listing.modseq < 0:
+            now = await accounts.modseq(mail.database, listing.account) or 0
+        else:
+            news = await changes.news(
+                mail.database, listing.account, listing.mailbox_id, listing.modseq
+            )
+            now = news.modseq if news is not None else 0
+            if now == listing.modseq:
+                return
+            if news is not None and news.low_water_mark <= listing.modseq < now:
+                await _advance(mail, listing, news)
                 return
         packed = await messages.pack(mail.database, listing.account, listing.mailbox_id)
         listing.load(packed, now)
 
 
-async def _advance(mail: "Mail", listing: Listing, now: int) -> None:
-    from mailserver.mail import changes
-
-    entries = await changes.since(mail, listing.account, listing.modseq, limit=None)
+async def _advance(mail: "Mail", listing: Listing, news: News) -> None:
     gone: list[tuple[int, int]] = []
     seen: set[int] = set()
-    for entry in entries:
-        now = max(now, entry.modseq)
-        if entry.mailbox_id != listing.mailbox_id:
-            continue
-        if entry.kind not in EMAIL_KINDS:
-            listing.renewed = entry.modseq
-            continue
-        if entry.kind in GONE_KINDS:
-            gone.extend((entry.modseq, uid) for uid in entry.uids)
+    for modseq, kind, uids in news.entries:
+        if kind in GONE_KINDS:
+            gone.extend((modseq, uid) for uid in uids)
+        elif kind in EMAIL_KINDS:
+            seen.update(uids)
         else:
-            seen.update(entry.uids)
+            listing.renewed = modseq
     seen.difference_update(uid for _, uid in gone)
     if seen:
         packed = await messages.pack_some(
@@ -255,4 +279,13 @@ async def _advance(mail: "Mail", listing: Listing, now: int) -> None:
         )
     else:
         packed = Packed.empty()
-    listing.merge(packed, gone, now)
+    listing.merge(packed, gone, news.modseq)
+
+
+async def follow(mail: "Mail", listing: Listing, stored: Stored) -> None:
+    """Bring a listing up to date after a STORE, whose outcome is known without a query."""
+    async with listing.lock:
+        if stored.modseq and listing.modseq == stored.modseq - 1:  # nothing else happened
+            listing.restamp(stored.restamps, stored.modseq)
+            return
+    await refresh(mail, listing)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mailserver.errors import NotFound
 from mailserver.mail import changes as change_log
+from mailserver.mail import flags
 from mailserver.mail.context import Change
 from mailserver.mail.rights import limited
 from mailserver.model import (
@@ -17,7 +18,6 @@ from mailserver.model import (
     Description,
     Email,
     EmailId,
-    FlagChange,
     Flags,
     MailboxId,
     Membership,
@@ -27,12 +27,13 @@ from mailserver.model import (
 )
 from mailserver.storage import bodies, delivery, mailboxes, messages
 from mailserver.storage.mailboxes import Growth, growth_of
-from mailserver.storage.messages import NewMessage, combined
+from mailserver.storage.messages import NewMessage
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
 
 state = change_log.state
+store = flags.store
 
 
 async def emails(
@@ -76,101 +77,6 @@ async def thread_emails(
     for thread, email in await messages.of_threads(mail.database, account, threads):
         found.setdefault(thread, []).append(email)
     return found
-
-
-# Flags -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What STORE did."""
-
-    modseq: int  # of the change; 0 when nothing changed
-    changed: list[int]  # UIDs whose flags are other now
-    refused: list[int]  # UIDs that had changed after UNCHANGEDSINCE (RFC 7162 §3.1.3)
-
-
-async def store(
-    mail: "Mail",
-    account: AccountId,
-    mailbox: MailboxId,
-    uids: Sequence[int],
-    mode: FlagChange,
-    flags: Flags,
-    *,
-    rights: Right = ALL_RIGHTS,
-    unchanged_since: int | None = None,
-) -> Stored:
-    """Change flags of messages of a mailbox.
-
-    Flags belong to the email, so they change in all its mailboxes; \\Deleted belongs to this
-    mailbox alone. What the rights do not let change stays as it is.
-    """
-    changed: list[int] = []
-    refused: list[int] = []
-    modseq = 0
-    async with mail.change(account) as change:
-        rows = await messages.in_mailbox(change.tx, account, mailbox, uids)
-        updates: list[tuple[Membership, Flags]] = []
-        for row in rows:
-            if unchanged_since is not None and row.modseq > unchanged_since:
-                refused.append(row.uid)
-                continue
-            new = limited(row.flags, combined(row.flags, mode, flags), rights)
-            if new != row.flags:
-                updates.append((row, new))
-        if updates:
-            changed = [row.uid for row, _ in updates]
-            modseq = change.modseq
-            await apply_flags(change, updates + await _elsewhere(change, mailbox, updates))
-    return Stored(modseq, changed, refused)
-
-
-async def _elsewhere(
-    change: Change, mailbox: MailboxId, updates: Sequence[tuple[Membership, Flags]]
-) -> list[tuple[Membership, Flags]]:
-    """Return the same change for the other mailboxes in which the emails are."""
-    new = {row.email_id: flags for row, flags in updates}
-    others = []
-    for row in await messages.memberships(change.tx, change.account, list(new)):
-        if row.mailbox_id == mailbox:  # and an email is in a mailbox once
-            continue
-        given = new[row.email_id]
-        bits = given.bits & ~DELETED | row.flags.bits & DELETED
-        flags = Flags(bits, given.keywords)
-        if flags != row.flags:
-            others.append((row, flags))
-    return others
-
-
-async def apply_flags(change: Change, updates: Sequence[tuple[Membership, Flags]]) -> None:
-    """Write new flags, keep the counters, and report it, mailbox by mailbox."""
-    counted = await messages.set_flags(change.tx, change.account, updates, change.modseq)
-    by_mailbox: dict[MailboxId, list[messages.Counted]] = {}
-    for row in counted:
-        by_mailbox.setdefault(row.mailbox_id, []).append(row)
-    growths = []
-    for mailbox, rows in sorted(by_mailbox.items()):
-        growths.append(
-            Growth(
-                change.account,
-                mailbox,
-                uids=0,
-                total=0,
-                unseen=sum(row.unseen for row in rows),
-                deleted=sum(row.deleted for row in rows),
-                size=0,
-                modseq=change.modseq,
-            )
-        )
-        change.report(
-            ChangeKind.EMAIL_UPDATED,
-            mailbox,
-            tuple(row.uid for row in rows),
-            tuple(row.email_id for row in rows),
-            tuple(row.thread_id for row in rows),
-        )
-    await mailboxes.grow(change.tx, growths)
 
 
 # Leaving a mailbox -------------------------------------------------------------------------------

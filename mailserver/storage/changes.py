@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from mailserver.model import AccountId, ChangeEntry, ChangeKind, MailboxId, Modseq
 from mailserver.storage.database import Executor
@@ -71,6 +72,40 @@ async def since(
         )
         for row in rows
     ]
+
+
+class News(NamedTuple):
+    """Where an account is, and what happened to one of its mailboxes."""
+
+    modseq: Modseq
+    low_water_mark: int
+    entries: list[tuple[Modseq, ChangeKind, list[int]]]  # with their UIDs, oldest first
+
+
+async def news(
+    database: Executor, account: AccountId, mailbox: MailboxId, modseq: int
+) -> News | None:
+    """Return what happened to a mailbox after `modseq`, all as of one moment."""
+    rows = await database.fetch(
+        """
+        SELECT account.modseq, low_water_mark, c.modseq, kind, uids
+        FROM account
+        LEFT JOIN LATERAL (
+            SELECT change.modseq, kind, uids
+            FROM change
+            WHERE account_id = $1 AND change.modseq > $3 AND mailbox_id = $2
+        ) AS c ON true
+        WHERE account.id = $1
+        ORDER BY c.modseq
+        """,
+        account,
+        mailbox,
+        modseq,
+    )
+    if not rows:
+        return None
+    entries = [(at, ChangeKind(kind), uids or []) for _, _, at, kind, uids in rows if at]
+    return News(rows[0][0], rows[0][1], entries)
 
 
 async def low_water_mark(database: Executor, account: AccountId) -> int:

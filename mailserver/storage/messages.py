@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from mailserver.model import (
     DELETED,
-    SEEN,
     AccountId,
     BlobId,
     Description,
@@ -371,52 +370,6 @@ async def deleted(
         DELETED,
     )
     return [_membership(row) for row in rows]
-
-
-class Counted(NamedTuple):
-    """How a change of flags changed the counters of one mailbox."""
-
-    mailbox_id: MailboxId
-    uid: Uid
-    email_id: EmailId
-    thread_id: ThreadId
-    unseen: int  # -1, 0 or 1
-    deleted: int
-
-
-async def set_flags(
-    tx: Executor, account: AccountId, rows: Sequence[tuple[Membership, Flags]], modseq: Modseq
-) -> list[Counted]:
-    """Give messages new flags and return how that changes the counters of their mailboxes."""
-    await tx.execute(
-        """
-        UPDATE msg
-        SET flags = d.flags,
-            keywords = CASE WHEN d.keywords = '' THEN NULL
-                            ELSE string_to_array(d.keywords, ' ') END,
-            modseq = $2
-        FROM unnest($3::bigint[], $4::bigint[], $5::int[], $6::text[])
-             AS d(mailbox_id, uid, flags, keywords)
-        WHERE msg.account_id = $1 AND msg.mailbox_id = d.mailbox_id AND msg.uid = d.uid
-        """,
-        account,
-        modseq,
-        [row.mailbox_id for row, _ in rows],
-        [row.uid for row, _ in rows],
-        [flags.bits for _, flags in rows],
-        [" ".join(flags.keywords) for _, flags in rows],
-    )
-    return [
-        Counted(
-            row.mailbox_id,
-            row.uid,
-            row.email_id,
-            row.thread_id,
-            (not flags.bits & SEEN) - (not row.flags.bits & SEEN),
-            bool(flags.bits & DELETED) - bool(row.flags.bits & DELETED),
-        )
-        for row, flags in rows
-    ]
 
 
 def combined(old: Flags, mode: FlagChange, given: Flags) -> Flags:

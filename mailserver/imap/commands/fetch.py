@@ -129,7 +129,7 @@ async def _set_seen(session: Session, selected: Selected, positions: Sequence[in
     )
     if stored.modseq:
         selected.own_changes.add(stored.modseq)
-        await listings.refresh(session.mail, listing)
+        await listings.follow(session.mail, listing, stored)
 
 
 # Reading -----------------------------------------------------------------------------------------

@@ -39,11 +39,34 @@ async def store(session: Session, command: Store) -> bytes | None:
     if stored.modseq:
         selected.own_changes.add(stored.modseq)
     if stored.modseq or stored.refused:
-        await listings.refresh(session.mail, listing)
+        await listings.follow(session.mail, listing, stored)
     new_words = stored.changed and Right.WRITE in selected.rights
     session.learn_keywords(command.flags.keywords if new_words else ())
-    gone = False
     refused = set(stored.refused)
+    if command.silent and not refused and not session.condstore and listing.uids is view.uids:
+        return None  # nothing has left, and there is nothing to tell
+    gone = await _tell(session, command, positions, uids, refused)
+    if not refused:
+        return _gone(command) if gone else None
+    failed = [
+        uid if command.by_uid else position + 1
+        for position, uid in zip(positions, uids, strict=True)
+        if uid in refused
+    ]
+    return _modified(failed, gone=gone)
+
+
+async def _tell(
+    session: Session,
+    command: Store,
+    positions: Sequence[int],
+    uids: Sequence[int],
+    refused: set[int],
+) -> bool:
+    """Send what flags the messages have now; return whether some have left."""
+    selected = session.open
+    listing = selected.listing
+    gone = False
     lines: list[bytes] = []
     for position, uid in zip(positions, uids, strict=True):
         index = listing.index(uid)
@@ -59,14 +82,7 @@ async def store(session: Session, command: Store) -> bytes | None:
     for start in range(0, len(lines), _LINES):
         session.send(b"".join(lines[start : start + _LINES]))
         await session.relieve()
-    if not refused:
-        return _gone(command) if gone else None
-    failed = [
-        uid if command.by_uid else position + 1
-        for position, uid in zip(positions, uids, strict=True)
-        if uid in refused
-    ]
-    return _modified(failed, gone=gone)
+    return gone
 
 
 def _gone(command: Store) -> bytes:

@@ -1,0 +1,122 @@
+"""Statements that change flags: of a whole mailbox they cost a few rows, not one a message."""
+
+from array import array
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mailserver.model import AccountId, Flags, MailboxId, Modseq
+from mailserver.storage.database import Executor, Record
+
+_COLUMNS = 4
+
+
+class Group(NamedTuple):
+    """Messages of one mailbox that have the same flags, as columns by ascending UID."""
+
+    mailbox_id: MailboxId
+    flags: Flags
+    uids: "array[int]"
+    email_ids: "array[int]"
+    thread_ids: "array[int]"
+    modseqs: "array[int]"
+
+    def part(self, rows: Sequence[int]) -> "Group":
+        """Return some of the messages."""
+        uids, emails, threads, modseqs = (
+            array("q", [column[row] for row in rows]) for column in self[2:]
+        )
+        return Group(self.mailbox_id, self.flags, uids, emails, threads, modseqs)
+
+
+async def grouped(
+    tx: Executor, account: AccountId, mailbox: MailboxId, uids: Sequence[int]
+) -> list[Group]:
+    """Return messages of a mailbox, and the same emails in other ones; the account is locked."""
+    rows = await tx.fetch(
+        """
+        WITH here AS MATERIALIZED (
+            SELECT mailbox_id, uid, email_id, thread_id, modseq, flags, keywords
+            FROM msg
+            WHERE account_id = $1 AND mailbox_id = $2 AND uid = ANY($3::bigint[])
+        ), each AS (
+            SELECT * FROM here
+            UNION ALL
+            SELECT m.mailbox_id, m.uid, m.email_id, m.thread_id, m.modseq, m.flags, m.keywords
+            FROM msg m
+            WHERE m.account_id = $1 AND m.email_id = ANY (ARRAY(SELECT email_id FROM here))
+                  AND m.mailbox_id <> $2
+        )
+        SELECT mailbox_id, flags, keywords,
+               string_agg(
+                   int8send(uid) || int8send(email_id) || int8send(thread_id) || int8send(modseq),
+                   '' ORDER BY uid
+               ) AS packed
+        FROM each
+        GROUP BY mailbox_id, flags, keywords
+        """,
+        account,
+        mailbox,
+        uids,
+    )
+    return [_group(row) for row in rows]
+
+
+def _group(row: Record) -> Group:
+    values = array("q", row["packed"])
+    values.byteswap()
+    uids, emails, threads, modseqs = (values[offset::_COLUMNS] for offset in range(_COLUMNS))
+    flags = Flags(row["flags"], tuple(row["keywords"] or ()))
+    return Group(MailboxId(row["mailbox_id"]), flags, uids, emails, threads, modseqs)
+
+
+class NewFlags(NamedTuple):
+    """What becomes of the messages that have certain flags."""
+
+    old: Flags
+    new: Flags
+
+
+async def write(
+    tx: Executor,
+    account: AccountId,
+    mailbox: MailboxId,
+    modseq: Modseq,
+    uids: Sequence[int],
+    changes: Sequence[NewFlags],
+    *,
+    unseen: int,
+    deleted: int,
+) -> None:
+    """Change the flags of messages of one mailbox and add to its counters.
+
+    Rows are told by the flags that `grouped` saw: the account is locked since, and a comparison
+    costs less than a row of arguments for each message.
+    """
+    await tx.execute(
+        """
+        WITH counted AS (
+            UPDATE mailbox
+            SET unseen = unseen + $5, deleted = deleted + $6, modseq = $3
+            WHERE account_id = $1 AND id = $2
+        )
+        UPDATE msg
+        SET flags = d.flags,
+            keywords = CASE WHEN d.keywords <> '' THEN string_to_array(d.keywords, ' ') END,
+            modseq = $3
+        FROM unnest($7::int[], $8::text[], $9::int[], $10::text[])
+             AS d(old_flags, old_keywords, flags, keywords)
+        WHERE msg.account_id = $1 AND msg.mailbox_id = $2 AND msg.uid = ANY($4::bigint[])
+              AND msg.flags = d.old_flags
+              AND coalesce(array_to_string(msg.keywords, ' '), '') = d.old_keywords
+        """,
+        account,
+        mailbox,
+        modseq,
+        uids,
+        unseen,
+        deleted,
+        [each.old.bits for each in changes],
+        [" ".join(each.old.keywords) for each in changes],
+        [each.new.bits for each in changes],
+        [" ".join(each.new.keywords) for each in changes],
+    )
