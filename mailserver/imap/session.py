@@ -408,7 +408,8 @@ class Session:
             items.append(b"FLAGS (%b)" % self.flags_text(selected, index, uid))
         if self.condstore:
             items.append(b"MODSEQ (%d)" % selected.listing.modseqs[index])
-        if items and (with_uid or self.qresync) and not self.uidonly:
+        # RFC 7162 §3.2.4: whoever knows mod-sequences is told UIDs with them
+        if items and (with_uid or self.condstore) and not self.uidonly:
             items.insert(0, b"UID %d" % uid)
         return b" ".join(items)
 

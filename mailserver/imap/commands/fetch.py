@@ -58,10 +58,11 @@ async def fetch(session: Session, command: Fetch) -> bytes | None:
         await _tell_vanished(session, command)
     positions = _positions(session, command)
     plan = Plan.of(command.items)
-    with_uid = (command.by_uid or session.qresync) and not session.uidonly
+    must_see = command.sets_seen and not selected.read_only and Right.SEEN in selected.rights
+    tells_modseq = must_see and session.condstore  # and so the UID too (RFC 7162 §3.2.4)
+    with_uid = (command.by_uid or session.qresync or tells_modseq) and not session.uidonly
     if with_uid and Attribute.UID not in plan.attributes:
         plan.attributes = (Attribute.UID, *plan.attributes)
-    must_see = command.sets_seen and not selected.read_only and Right.SEEN in selected.rights
     async with aclosing(_chunks(session, selected, positions, plan)) as chunks:
         async for chunk in chunks:
             if must_see:
@@ -69,7 +70,7 @@ async def fetch(session: Session, command: Fetch) -> bytes | None:
                 await _set_seen(session, selected, flatten(positions))
                 if Attribute.FLAGS not in plan.attributes:
                     plan.attributes = (*plan.attributes, Attribute.FLAGS)
-                if session.condstore and Attribute.MODSEQ not in plan.attributes:
+                if tells_modseq and Attribute.MODSEQ not in plan.attributes:
                     plan.attributes = (*plan.attributes, Attribute.MODSEQ)
             await _send(session, selected, plan, chunk)
     return EXPUNGE_ISSUED if plan.gone else None
