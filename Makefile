@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: run test clients unit check format lock bench image clean
+.PHONY: run test clients unit conformance check format lock bench image clean
 
 run: $(VENV)/.run  ## start the whole server on 127.0.0.1 (ARGS="--data-dir DIR --ports free")
 	@exec $(BIN)/mailserver dev $(ARGS)
@@ -19,6 +19,9 @@ clients: $(VENV)/.dev  ## every mail program that tests drive, also the large on
 
 unit: $(VENV)/.dev  ## the tests that need no service: seconds
 	$(BIN)/pytest tests/unit $(ARGS)
+
+conformance: $(VENV)/.dev  ## imaptest and IMAPClient's live tests; docs/develop.md says what to set
+	$(BIN)/pytest tests/conformance $(ARGS)
 
 check: $(VENV)/.dev  ## lint, format, types, layers
 	$(BIN)/ruff check .

@@ -44,7 +44,7 @@ async def esearch(session: Session, command: MultiSearch) -> None:
         for place in await _chosen(session, command):
             corpus = await _corpus(session, place, recent=mentions(search.key, IsRecent))
             seeker = Seeker(session, corpus)
-            found = await seeker.narrow(search.key, list(range(len(seeker.uids))))
+            found = await seeker.find(search.key)
             name = session.mailbox_name(place.path)
             where = correlator(name, place.mailbox.uidvalidity)
             if found or Wanted.SAVE in returns.wanted:

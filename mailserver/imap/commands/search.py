@@ -35,7 +35,7 @@ from mailserver.imap.protocol.sort import Sort
 from mailserver.imap.session import Session
 
 
-async def search(session: Session, command: Search) -> None:
+async def search(session: Session, command: Search) -> bytes | None:
     """Tell which messages match (RFC 3501 §6.4.4); the response comes also when none does."""
     demand_no_charset(session, command)
     if session.rev2 and command.returns is None:
@@ -44,11 +44,12 @@ async def search(session: Session, command: Search) -> None:
     updates = wants_updates(session, command)
     async with saving(session, command.returns):
         seeker = Seeker(session)
-        found = await seeker.narrow(command.key, list(range(len(seeker.uids))))
+        found = await seeker.find(command.key)
         told = newest_found(session, command.returns, found, seeker.uids)
     tell(session, command, b"SEARCH", seeker, told)
     if updates:
         follow(session, command, seeker, told)
+    return seeker.code
 
 
 def wants_updates(session: Session, command: Search | Sort) -> bool:

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from mailserver.imap.commands.condstore import make_aware
+from mailserver.imap.commands.store import EXPUNGE_ISSUED
 from mailserver.imap.protocol.search_keys import (
     And,
     Everything,
@@ -66,15 +67,17 @@ class Seeker:
         self._session = session
         searched = corpus or session.open
         listing, view = searched.listing, searched.view
-        self._view = view
+        self._listing, self._view = listing, view
         self._account, self._mailbox = listing.account, listing.mailbox_id
         self.modseq = listing.modseq
         self.uids = view.uids[: view.count]
+        # a message that left and was not announced has a number and nothing else: it is not found
         if listing.uids is view.uids:
             rows: Sequence[int | None] = range(view.count)
+            self._present: Sequence[int] = range(view.count)
         else:
             rows = [listing.index(uid) for uid in self.uids]
-        # a message that left and was not announced has a number and nothing else
+            self._present = [position for position, row in enumerate(rows) if row is not None]
         self._flags = _column(listing.flags, rows)
         self.sizes = _column(listing.sizes, rows)
         self.received_at = _column(listing.received, rows)
@@ -84,6 +87,15 @@ class Seeker:
         self._threads = _column(listing.thread_ids, rows)
         self._keywords = dict(listing.keywords)
         self._scores: dict[int, list[float]] = {}  # of fuzzy matches
+
+    async def find(self, key: Key) -> list[int]:
+        """Return the messages that a key matches."""
+        return await self.narrow(key, list(self._present))
+
+    @property
+    def code(self) -> bytes | None:
+        """What the OK of the search tells: messages left that the client has numbers for."""
+        return EXPUNGE_ISSUED if self._listing.uids is not self._view.uids else None
 
     async def narrow(self, key: Key, candidates: list[int]) -> list[int]:
         """Return the candidates that a key matches."""

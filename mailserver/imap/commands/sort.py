@@ -22,13 +22,13 @@ _OF_HEADER: dict[SortKey, Callable[[SearchHeader], str]] = {
 }
 
 
-async def sort(session: Session, command: Sort) -> None:
+async def sort(session: Session, command: Sort) -> bytes | None:
     """Tell what matches in the order that was asked for; equal messages in that of the mailbox."""
     await prepare(session, command.key)
     updates = wants_updates(session, command)
     async with saving(session, command.returns):
         seeker = Seeker(session)
-        found = await seeker.narrow(command.key, list(range(len(seeker.uids))))
+        found = await seeker.find(command.key)
         order = await _arranged(session, command, seeker, found)
     tell(session, command, b"SORT", seeker, order)
     if updates:
@@ -37,6 +37,7 @@ async def sort(session: Session, command: Sort) -> None:
             return await _arranged(session, command, Seeker(session), positions)
 
         follow(session, command, seeker, order, arrange)
+    return seeker.code
 
 
 async def _arranged(

@@ -23,11 +23,11 @@ _ALGORITHMS = {
 }
 
 
-async def thread(session: Session, command: Thread) -> None:
+async def thread(session: Session, command: Thread) -> bytes | None:
     """Tell what matches, replies below what they reply to."""
     await prepare(session, command.key)
     seeker = Seeker(session)
-    found = await seeker.narrow(command.key, list(range(len(seeker.uids))))
+    found = await seeker.find(command.key)
     numbers = seeker.numbers(found, by_uid=command.by_uid)
 
     async def work() -> bytes:
@@ -42,6 +42,7 @@ async def thread(session: Session, command: Thread) -> None:
     question = (command.algorithm.value, b"%d" % command.by_uid, *seeker.identity(found))
     threads = await session.mail.search_headers.answer(question, work)
     session.untagged(b"THREAD %b" % threads if threads else b"THREAD")
+    return seeker.code
 
 
 def _render(
@@ -56,7 +57,7 @@ def _render(
 
 
 def _member(row: SearchHeader | None, arrived: float) -> Member:
-    if row is None:  # a message that left and was not announced is alone
+    if row is None:  # a message that left meanwhile is alone
         return Member(None, (), "", False, arrived, arrived)
     sent = arrived if row.sent is None else row.sent  # RFC 5256 §2.2
     return Member(row.message_id, row.references, row.base_subject, row.is_reply, sent, arrived)

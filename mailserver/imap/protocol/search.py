@@ -85,7 +85,7 @@ class Partial:
 
     @property
     def text(self) -> bytes:
-        """The range, its smaller number first: 4:2 is the same as 2:4 (RFC 5267 §6)."""
+        """The range, its smaller number first: 4:2 is the same as 2:4 (RFC 5267 §5)."""
         return (b"-%d:-%d" if self.from_end else b"%d:%d") % (self.low, self.high)
 
     def of(self, found: Sequence[int]) -> Sequence[int]:
