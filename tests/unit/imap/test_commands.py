@@ -265,8 +265,8 @@ def _mutated(draw: st.DrawFn) -> bytes:
 
 
 @settings(max_examples=400)
-@given(_mutated())
-def test_any_octets_give_a_command_or_a_protocol_error(line: bytes) -> None:
+@given(_mutated(), st.booleans())
+def test_any_octets_give_a_command_or_a_protocol_error(line: bytes, utf8: bool) -> None:
     framing = Framing()
     framing.append_limit = 1000
     framing.feed(line + b"\r\n")
@@ -274,7 +274,7 @@ def test_any_octets_give_a_command_or_a_protocol_error(line: bytes) -> None:
         if not isinstance(event, Command):
             continue
         for spec in COMMANDS.values():
-            cursor = Cursor(event.parts)
+            cursor = Cursor(event.parts, utf8=utf8)
             try:
                 cursor.atom()
                 command = spec.parse(cursor)
