@@ -18,6 +18,7 @@ missing=()
 for program in "${!packages[@]}"; do
     command -v "$program" >/dev/null || read -ra missing <<<"${missing[*]} ${packages[$program]}"
 done
+perl -MNet::SSLeay -e 1 2>/dev/null || missing+=(libnet-ssleay-perl)  # TLS of swaks
 
 if [ ${#missing[@]} -eq 0 ] && [ -d $roundcube ]; then
     exit 0

@@ -8,7 +8,7 @@ from mailserver.mime.scan import parse
 
 _IDENTITY = ("7bit", "8bit", "binary")
 _TRANSFER_ENCODING = re.compile(
-    rb"(?im)^content-transfer-encoding[ \t]*+:[^\n]*+\n(?:[ \t][^\n]*+\n)*+"
+    rb"(?im)^content-transfer-encoding[ \t]*+:[^\n]*+\n(?:[ \t][^\n]*+\n)*"
 )
 _MULTIPART = re.compile(rb"(?im)^content-type[ \t]*+:\s*+multipart/")
 _MIME_VERSION = re.compile(rb"(?im)^mime-version[ \t]*+:")

@@ -52,7 +52,7 @@ async def test_smtplib_sends_to_a_user_here(
             client.starttls(context=servers.tls.client)
         with client:
             client.ehlo()
-            assert client.esmtp_features["auth"].split() == ["PLAIN", "LOGIN", "SCRAM-SHA-256"]
+            assert client.esmtp_features["auth"].split() == ["SCRAM-SHA-256", "PLAIN", "LOGIN"]
             assert not client.has_extn("starttls")
             client.login("alice@example.test", PASSWORD)
             client.send_message(letter(), to_addrs=["bob@example.test"])
