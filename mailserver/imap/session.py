@@ -32,6 +32,10 @@ class State(Flag):
     LOGOUT = auto()
 
 
+class ShutOut(Exception):
+    """The account was disabled or removed while its client was logged in."""
+
+
 class Refused(Exception):
     """A command that is answered with NO and a response code (RFC 5530)."""
 
@@ -107,6 +111,7 @@ class Session:
         "principal",
         "progress",
         "recent_flags_table",
+        "recheck_at",
         "relieving",
         "selected",
         "state",
@@ -127,6 +132,7 @@ class Session:
         self.tag = b"*"  # of the command that is done now
         self.limited: bytes | None = None  # the code that tells what was left out (RFC 9738)
         self.failures = 0  # failed logins
+        self.recheck_at = 0.0  # loop time at which the account is looked at again
         self.flags_table = flags.RenderedFlags(recent=False)
         self.recent_flags_table = flags.RenderedFlags(recent=True)
         self.progress: tuple[int, int] | None = None  # of the command: done, to be done

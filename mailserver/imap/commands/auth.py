@@ -1,5 +1,6 @@
 """LOGIN and AUTHENTICATE."""
 
+import asyncio
 import base64
 import binascii
 import logging
@@ -7,12 +8,13 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from mailserver.auth import sasl
-from mailserver.errors import AuthenticationFailed, Invalid
+from mailserver.errors import AuthenticationFailed, Invalid, NotFound, Unavailable
 from mailserver.imap.commands.capabilities import capability_list
 from mailserver.imap.protocol.auth import Authenticate, Login
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.framing import LineTooLong
-from mailserver.imap.session import Refused, Session
+from mailserver.imap.session import Refused, Session, ShutOut
+from mailserver.mail import accounts
 from mailserver.model import Principal
 
 _T = TypeVar("_T")
@@ -20,6 +22,7 @@ _T = TypeVar("_T")
 log = logging.getLogger(__name__)
 
 MAX_FAILURES = 5  # failed logins on one connection
+RECHECK = 60.0  # seconds between two looks whether a client that is logged in still may be
 
 
 async def login(session: Session, command: Login) -> bytes:
@@ -54,6 +57,22 @@ async def authenticate(session: Session, command: Authenticate) -> bytes:
         if line == b"*":
             raise ProtocolError("Authentication cancelled")
         response = _decoded(line)
+
+
+async def recheck(session: Session) -> None:
+    """Look now and then whether the account is still enabled; ShutOut when it is not."""
+    now = asyncio.get_running_loop().time()
+    if session.principal is None or now < session.recheck_at:
+        return
+    session.recheck_at = now + RECHECK
+    try:
+        account = await accounts.get(session.mail, session.account)
+    except NotFound:
+        raise ShutOut from None
+    except Unavailable:
+        return  # as all that is cut off from the store: it is looked at later
+    if not account.enabled:
+        raise ShutOut
 
 
 def _demand_privacy(session: Session) -> None:
@@ -109,5 +128,6 @@ async def _counted(session: Session, attempt: Awaitable[_T]) -> _T:
 def _welcome(session: Session, principal: Principal) -> bytes:
     session.mail.metrics.authentications.labels("imap", "ok").inc()
     session.log_in(principal)
+    session.recheck_at = asyncio.get_running_loop().time() + RECHECK
     log.info("login", extra={"session": session.id, "account": principal.login})
     return b"CAPABILITY " + capability_list(session)

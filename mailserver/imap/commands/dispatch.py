@@ -6,13 +6,14 @@ import logging
 from mailserver.errors import MailError
 from mailserver.imap.channel import Disconnected, ShuttingDown, TimedOut
 from mailserver.imap.commands import CODES, COMMANDS, Spec
+from mailserver.imap.commands.auth import recheck
 from mailserver.imap.commands.capabilities import capability_list
 from mailserver.imap.commands.progress import telling
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.errors import BadCharset, BadName, Garbled, ProtocolError
 from mailserver.imap.protocol.framing import Command, Hopeless, LineTooLong, NoRoom, Outcome
 from mailserver.imap.protocol.responses import status_line
-from mailserver.imap.session import Refused, Session, State
+from mailserver.imap.session import Refused, Session, ShutOut, State
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +30,16 @@ async def converse(session: Session) -> None:
         while session.state is not State.LOGOUT:
             session.flush()
             await session.channel.drain()  # a client that only talks does not pile up answers
-            answered = await respond(session, await _next(session))
+            event = await _next(session)
+            await recheck(session)
+            answered = await respond(session, event)
             bad = 0 if answered else bad + 1
             if bad >= MAX_ERRORS:
                 session.bye(b"Too many errors")
     except TimedOut:
         session.bye(b"Idle for too long")
+    except ShutOut:
+        session.bye(b"The account is disabled", b"CONTACTADMIN")
     except Garbled:
         session.bye(b"Compressed data is damaged")
     except ShuttingDown:
@@ -147,7 +152,7 @@ async def _outcome(
             extra={"session": session.id, "command": name.decode(), "reason": str(error)},
         )
         return b"NO", text, known
-    except (Disconnected, TimedOut, ShuttingDown, Garbled):
+    except (Disconnected, TimedOut, ShuttingDown, ShutOut, Garbled):
         raise
     except Exception:
         log.exception("command failed", extra={"session": session.id, "command": name.decode()})

@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 from mailserver.errors import Unavailable
+from mailserver.imap.commands.auth import recheck
 from mailserver.imap.protocol.connection import Bare
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.framing import LineTooLong
@@ -52,6 +53,7 @@ async def _until_line(session: Session) -> bytes | LineTooLong | None:
         finally:
             timer.cancel()
         waited = loop.time() >= due
+        await recheck(session)
         if waited and patience == KEEPALIVE:
             session.untagged(b"OK Still here")
         if waited or session.has_news:
