@@ -204,6 +204,31 @@ async def test_nothing_said_before_tls_counts(
     assert await client.ask(b"NOOP") == [b"t1 OK NOOP completed\r\n"]
 
 
+async def test_ten_gigabytes_that_nobody_reads(
+    servers: Any, connect: Any, deliver: Any, alice: Account
+) -> None:
+    body = b"x" * 98 + b"\r\n"
+    for number in range(13):
+        await deliver(b"Subject: %d\r\n\r\n" % number + body * 40_000)
+    port = await servers.start(write_timeout=2)
+    clients = [await connect(port, limit=1024) for _ in range(4)]
+    for client in clients:
+        await client.log_in()
+        await client.ask(b"SELECT INBOX")
+        client.writer.transport.pause_reading()
+    tasks = list(servers.running[0]._connections.values())
+    tracemalloc.start()
+    wanted = b" ".join(b"BODY.PEEK[]<%d.4000000>" % start for start in range(200))
+    for client in clients:
+        await client.send(b"a FETCH 1:13 (" + wanted + b")\r\n")
+    await _serves(connect, port)
+    await asyncio.wait_for(asyncio.gather(*tasks), 60)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 96 * MEGABYTE  # for each its message, one literal of it, and what is buffered
+    await _serves(connect, port)
+
+
 @pytest.mark.parametrize(
     "said", [b"a LOGIN alice x\r\n" * 10, b"\x16\x03\x01\x40\x00" + b"x" * 20_000, b"\0" * 300_000]
 )

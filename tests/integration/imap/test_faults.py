@@ -59,3 +59,42 @@ async def test_postgresql_stops_and_comes_back(
     assert await idle.line() == b"* 2 EXISTS\r\n"
     assert b"before\r\n" in await client.ask(b"FETCH 1 BODY.PEEK[TEXT]")
     await stranger.log_in()
+
+
+async def test_postgresql_stops_while_messages_are_read(
+    servers: Any, connect: Any, deliver: Any, alice: Account, postgres: Postgres
+) -> None:
+    body = b"x" * 998 + b"\r\n"
+    for number in range(30):
+        await deliver(b"Subject: %d\r\n\r\n" % number + body * 1000)
+    port = await servers.start()
+    client, other = await connect(port, limit=64 * 1024), await connect(port)
+    for one in (client, other):
+        await one.log_in()
+        await one.ask(b"SELECT INBOX")
+    await client.send(b"a FETCH 1:* BODY.PEEK[]\r\n")
+    assert (await client.line()).startswith(b"* 1 FETCH (BODY[] {")
+    # the rest waits for the client, which reads on when the database is gone
+    await postgres.stop()
+    seen, line = 1, b""
+    while not line.startswith(b"a "):
+        line = await client.line()
+        assert line, "closed"
+        if line.startswith(b"* ") and b" FETCH (BODY[] {" in line:
+            seen += 1
+            size = int(line[line.index(b"{") + 1 : -3])
+            assert len(await client.reader.readexactly(size)) == size
+            assert await client.line() == b")\r\n"
+    assert line.startswith(b"a NO [UNAVAILABLE] ")
+    assert seen < 30
+    # a message whose end arrives in between is refused, and is not kept
+    await client.send(b"b APPEND INBOX {40}\r\n")
+    assert await client.line() == b"+ OK\r\n"
+    await client.send(b"Subject: late\r\n\r\n" + b"x" * 23 + b"\r\n")
+    assert (await client.line()).startswith(b"b NO [UNAVAILABLE] ")
+
+    await postgres.start()
+    await client.send(b"c APPEND INBOX {40+}\r\nSubject: late\r\n\r\n" + b"x" * 23 + b"\r\n")
+    assert b" OK [APPENDUID " in (await client.until(b"c"))[-1]
+    assert (await client.ask(b"STATUS INBOX (MESSAGES)"))[-2].endswith(b"(MESSAGES 31)\r\n")
+    assert (await other.ask(b"FETCH 1:* RFC822.SIZE"))[-1].endswith(b"OK FETCH completed\r\n")
