@@ -117,9 +117,13 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
 ENABLEABLE = (b"CONDSTORE", b"QRESYNC", b"UIDONLY", b"IMAP4rev2", b"UTF8=ACCEPT")
 
 
+_CONDITIONS = frozenset(offered for _, offered in CAPABILITIES)
+
+
 def capability_list(session: Session) -> bytes:
     """Return what is offered to this session now."""
-    names = [name for name, offered in CAPABILITIES if offered(session)]
+    now = {offered: offered(session) for offered in _CONDITIONS}
+    names = [name for name, offered in CAPABILITIES if now[offered]]
     # the same for all mailboxes (RFC 7889 §3)
     names.append(b"APPENDLIMIT=%d" % session.mail.config.imap.max_append_size)
     imap = session.mail.config.imap
