@@ -277,7 +277,8 @@ class Session:
     async def check_rights(self) -> None:
         """Look up what the user may do with the selected mailbox, and tell when that changed.
 
-        Without the right to read it the conversation ends (RFC 4314 §5.1.1).
+        Without the right to read it the conversation ends (RFC 4314 §5.1.1): BYE is queued, and
+        Refused raised.
         """
         selected = self.open
         selected.rights_at = selected.listing.modseq
@@ -291,7 +292,7 @@ class Session:
         if Right.READ not in rights:
             self.unselect()
             self.bye(b"The mailbox is no longer shared with you", b"NOPERM")
-            return
+            raise Refused(b"NOPERM", "The mailbox is no longer shared with you")
         was_read_only, selected.rights = selected.read_only, rights
         self.tell_permanent_flags()
         if selected.read_only is not was_read_only:
@@ -311,7 +312,8 @@ class Session:
     async def synchronize(self, *, may_expunge: bool, ask: bool) -> None:
         """Tell the client what changed in its mailbox.
 
-        The store is asked when an event hinted at a change, or always with `ask`.
+        The store is asked when an event hinted at a change, or always with `ask`. Raises what
+        `check_rights` does.
         """
         selected = self.selected
         if selected is None:
@@ -321,8 +323,6 @@ class Session:
             await listings.refresh(self.mail, listing)
         if listing.renewed > selected.rights_at:
             await self.check_rights()
-            if self.selected is None:
-                return
         if view.uids is listing.uids or may_expunge:
             await self._claim_recent(selected)
         self.announce(may_expunge=may_expunge)

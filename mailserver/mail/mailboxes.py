@@ -134,7 +134,7 @@ async def _make(
     return [found for found in after if found.path in made]
 
 
-async def rename(mail: "Mail", account: AccountId, path: str, target: str) -> Mailbox:
+async def rename(mail: "Mail", account: AccountId, mailbox: MailboxId, target: str) -> Mailbox:
     """Give a mailbox, and so all below it, another path; missing parents are made.
 
     Renaming INBOX moves its messages to a new mailbox and leaves it empty (RFC 9051 §6.3.6).
@@ -143,7 +143,7 @@ async def rename(mail: "Mail", account: AccountId, path: str, target: str) -> Ma
     _check_new(target)
     async with mail.change(account) as change:
         known = {found.path: found for found in await mailboxes.of_account(change.tx, account)}
-        source = _find(list(known.values()), path)
+        source = _with_id(list(known.values()), mailbox)
         if target in known:
             raise AlreadyExists(target)
         if target.startswith(source.path + SEPARATOR):
@@ -173,18 +173,17 @@ async def _move_all(mail: "Mail", change: Change, source: Mailbox, target: Mailb
         await move_rows(mail, change, rows, source.id, target.id)
 
 
-async def delete(mail: "Mail", account: AccountId, path: str) -> None:
+async def delete(mail: "Mail", account: AccountId, mailbox: MailboxId) -> None:
     """Remove a mailbox with its messages; one with children stays (RFC 9051 §6.3.5)."""
     async with mail.change(account) as change:
         found = await mailboxes.of_account(change.tx, account)
-        mailbox = _find(found, path)
-        if mailbox.role is Role.INBOX:
+        if _with_id(found, mailbox).role is Role.INBOX:
             raise Forbidden("INBOX cannot be deleted")
-        if any(other.parent_id == mailbox.id for other in found):
+        if any(other.parent_id == mailbox for other in found):
             raise InUse("the mailbox has children")
-        await empty(change, mailbox.id)
-        await mailboxes.delete(change.tx, account, mailbox.id)
-        change.report(ChangeKind.MAILBOX_DESTROYED, mailbox.id)
+        await empty(change, mailbox)
+        await mailboxes.delete(change.tx, account, mailbox)
+        change.report(ChangeKind.MAILBOX_DESTROYED, mailbox)
 
 
 async def empty(change: Change, mailbox: MailboxId) -> None:

@@ -175,14 +175,14 @@ async def _check_rights(session: Session) -> None:
     """Look whether another's mailbox is still shared; one's own is known by its changes."""
     if session.open.account != session.account:
         await session.check_rights()
-        if session.selected is None:
-            raise Refused(b"NOPERM", "The mailbox is no longer shared with you")
 
 
 async def _synchronize(session: Session, spec: Spec) -> None:
     """Say what changed; when the store cannot be asked now, it is said after a later command."""
     try:
         await session.synchronize(may_expunge=spec.may_expunge, ask=spec.ask)
+    except Refused as refusal:  # BYE has been said; the command was done before
+        log.info("let go", extra={"session": session.id, "reason": refusal.text})
     except MailError as error:
         log.warning("cannot look for changes", extra={"session": session.id, "reason": str(error)})
 

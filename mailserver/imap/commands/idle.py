@@ -8,7 +8,7 @@ from mailserver.imap.commands.auth import recheck
 from mailserver.imap.protocol.connection import Bare
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.framing import LineTooLong
-from mailserver.imap.session import Session, State
+from mailserver.imap.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +19,6 @@ RETRY = 5.0  # seconds until the store is asked again when it could not be reach
 async def idle(session: Session, command: Bare) -> None:
     """Tell what changes as it changes, until DONE (RFC 2177)."""
     await session.synchronize(may_expunge=True, ask=True)
-    if session.state is State.LOGOUT:  # the mailbox is no longer shared
-        return
     session.send(b"+ idling\r\n")
     subscription = session.selected.subscription if session.selected is not None else None
     if subscription is not None:
@@ -30,18 +28,13 @@ async def idle(session: Session, command: Bare) -> None:
     finally:
         if subscription is not None:
             subscription.wake = None
-    if line is None:
-        return
     if not isinstance(line, bytes) or line.strip().upper() != b"DONE":
         # QUIRK(iOS): sends its next command inside IDLE; BAD, and the connection stays
         raise ProtocolError("Expected DONE")
 
 
-async def _until_line(session: Session) -> bytes | LineTooLong | None:
-    """Tell what changes until the client says something; no task and no timer but this one.
-
-    Returns None when the conversation is over.
-    """
+async def _until_line(session: Session) -> bytes | LineTooLong:
+    """Tell what changes until the client says something; no task and no timer but this one."""
     channel, loop = session.channel, asyncio.get_running_loop()
     patience = KEEPALIVE
     while (line := channel.framing.line()) is None:
@@ -58,8 +51,6 @@ async def _until_line(session: Session) -> bytes | LineTooLong | None:
             session.untagged(b"OK Still here")
         if waited or session.has_news:
             patience = KEEPALIVE if await _tell(session, ask=waited) else RETRY
-            if session.state is State.LOGOUT:
-                return None
     return line
 
 

@@ -200,7 +200,7 @@ async def _exists(session: Session, path: str) -> bool:
 async def delete(session: Session, command: Named) -> None:
     """Remove a mailbox (RFC 3501 §6.3.4); when it was open here, it is closed."""
     place = await access.find(session.mail, session.user, command.mailbox, Right.DELETE_MAILBOX)
-    await mailboxes.delete(session.mail, place.account_id, place.mailbox.path)
+    await mailboxes.delete(session.mail, place.account_id, place.mailbox.id)
     if session.selected is not None and session.selected.mailbox_id == place.mailbox.id:
         session.unselect()
     if session.rev2 and command.mailbox != place.path:
@@ -213,7 +213,7 @@ async def rename(session: Session, command: Rename) -> None:
     account, path = await access.new(session.mail, session.user, command.new)
     if account != place.account_id:
         raise Refused(b"CANNOT", "A mailbox stays with its owner")
-    renamed = await mailboxes.rename(session.mail, account, place.mailbox.path, path)
+    renamed = await mailboxes.rename(session.mail, account, place.mailbox.id, path)
     target = mailboxes.normal_path(command.new)
     if session.rev2 and (command.mailbox, command.new) != (place.path, target):
         _tell_old_name(session, command.mailbox, target, *_subscription(renamed.subscribed))

@@ -122,7 +122,8 @@ async def test_mbsync(
         (here.folder / "Neue &AMQ- Kiste" / place).mkdir(parents=True)
     (here.folder / "Neue &AMQ- Kiste" / "new" / "2.added").write_bytes(added)
     await accounts.put(mail, filled, "INBOX", b"Subject: late\r\n\r\nlate\r\n")
-    await mailboxes.delete(mail, filled.id, "empty")  # mbsync removes no folder that has mail
+    empty = await mailboxes.by_path(mail, filled.id, "empty")
+    await mailboxes.delete(mail, filled.id, empty.id)  # mbsync removes no folder that has mail
     await here.synchronize()
 
     there = await _remote(mail, filled)

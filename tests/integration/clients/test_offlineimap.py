@@ -80,7 +80,8 @@ async def test_offlineimap(server: Served, mail: Mail, filled: Account, tmp_path
     command = ["offlineimap", "-c", str(rc), "-o"]
     environment = {"HOME": str(tmp_path)}
     # offlineimap cannot quote a quotation mark
-    await mailboxes.delete(mail, filled.id, 'say "hi"')
+    said = await mailboxes.by_path(mail, filled.id, 'say "hi"')
+    await mailboxes.delete(mail, filled.id, said.id)
     await run(command, environment=environment)
     assert _here(folder) == await _there(mail, filled)
 

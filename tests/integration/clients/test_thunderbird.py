@@ -19,7 +19,8 @@ async def test_thunderbird(
     server: Served, mail: Mail, filled: Account, bob: Account, tmp_path: Path
 ) -> None:
     # in GETQUOTAROOT it forgets the end of a name with quotation marks
-    await mailboxes.delete(mail, filled.id, 'say "hi"')
+    said = await mailboxes.by_path(mail, filled.id, 'say "hi"')
+    await mailboxes.delete(mail, filled.id, said.id)
     async with thunderbird(server, tmp_path) as program:
         await _opens(program, mail, filled)
         await _is_told(program, mail, filled)

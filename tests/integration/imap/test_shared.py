@@ -73,6 +73,17 @@ async def test_what_the_owner_does_reaches_the_other_process(
     assert b" OK " in (await owner.ask(b"NOOP"))[-1]
 
 
+async def test_nothing_for_anyone_where_that_is_switched_off(
+    servers: Servers, connect: Connect, mail: Mail, alice: Account
+) -> None:
+    imap = mail.config.imap.model_copy(update={"share_with_anyone": False})
+    mail.config = mail.config.model_copy(update={"imap": imap})
+    owner = await logged_in(connect, await servers.start(), b"alice@example.test")
+    assert b"NO [NOPERM]" in (await owner.ask(b"SETACL INBOX anyone lr"))[-1]
+    assert b" OK " in (await owner.ask(b"SETACL INBOX -anyone lr"))[-1]
+    assert b" OK " in (await owner.ask(b"DELETEACL INBOX anyone"))[-1]
+
+
 async def test_what_the_user_does_reaches_the_owner(
     servers: Servers, elsewhere: Servers, connect: Connect, alice: Account, bob: Account
 ) -> None:

@@ -225,15 +225,16 @@ async def test_a_copied_email_shares_its_flags(mail: Mail, alice: Account) -> No
 async def test_mailboxes_are_made_renamed_and_deleted(mail: Mail, alice: Account) -> None:
     made = await mailboxes.create(mail, alice.id, "work/2026/q4")
     assert [box.path for box in made] == ["work", "work/2026", "work/2026/q4"]
-    await mailboxes.rename(mail, alice.id, "work/2026", "old/2026")
+    await mailboxes.rename(mail, alice.id, made[1].id, "old/2026")
     paths = [box.path for box in await mailboxes.list_all(mail, alice.id)]
     assert paths[0] == "INBOX"
     assert {"work", "old", "old/2026", "old/2026/q4"} <= set(paths)
     await take(mail, message(1), alice)
-    await mailboxes.rename(mail, alice.id, "INBOX", "kept")
+    inbox = await mailboxes.by_path(mail, alice.id, "INBOX")
+    kept = await mailboxes.rename(mail, alice.id, inbox.id, "kept")
     assert (await mailboxes.by_path(mail, alice.id, "kept")).total == 1
     assert (await mailboxes.by_path(mail, alice.id, "INBOX")).total == 0
-    await mailboxes.delete(mail, alice.id, "kept")
+    await mailboxes.delete(mail, alice.id, kept.id)
     with pytest.raises(NotFound):
         await mailboxes.by_path(mail, alice.id, "kept")
 

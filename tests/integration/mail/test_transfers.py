@@ -159,7 +159,7 @@ async def test_a_target_that_is_gone(mail: Mail, shared: Shared) -> None:
     await shared.deliver(b"Subject: s\r\n\r\n")
     (made,) = await mailboxes.create(mail, shared.bob.id, "Gone")
     place = Place(shared.bob.id, made, "Other Users/bob/Gone", ALL_RIGHTS, False, None)
-    await mailboxes.delete(mail, shared.bob.id, "Gone")
+    await mailboxes.delete(mail, shared.bob.id, made.id)
     with pytest.raises(NotFound):
         await transfers.move(mail, shared.from_alice, [1], place)
     assert await shared.uids(shared.from_alice) == [1]
