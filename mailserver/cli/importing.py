@@ -171,7 +171,8 @@ async def _mailboxes(
             mailbox = await mailboxes.by_path(mail, account, path)
         except NotFound:
             try:
-                mailbox = (await mailboxes.create(mail, account, path))[-1]
+                made = await mailboxes.create(mail, account, path, subscribed=True)
+                mailbox = made[-1]
             except AlreadyExists:
                 mailbox = await mailboxes.by_path(mail, account, path)
             except Invalid as error:

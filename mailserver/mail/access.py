@@ -125,7 +125,12 @@ async def sharer(mail: "Mail", principal: Principal, login: str) -> AccountId:
 async def subscribe(mail: "Mail", principal: Principal, path: str, subscribed: bool) -> None:
     """Add a mailbox to the subscribed ones of a principal, or take it out."""
     if _owner_part(path) is None:
-        await mailboxes.subscribe(mail, principal.account_id, path, subscribed)
+        try:
+            await mailboxes.subscribe(mail, principal.account_id, path, subscribed)
+        except NotFound:
+            if subscribed:
+                raise
+            await mailboxes.forget_name(mail, principal.account_id, path)
         return
     place = await find(mail, principal, path)
     write = acl.subscribe if subscribed else acl.unsubscribe

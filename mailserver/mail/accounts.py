@@ -72,7 +72,7 @@ async def create(
         change = Change(tx, account, modseq, now)
         for leaf, role in FIRST_MAILBOXES:
             mailbox = MailboxId(mail.ids.next())
-            await mailboxes.insert(tx, account, mailbox, None, leaf, role, modseq)
+            await mailboxes.insert(tx, account, mailbox, None, leaf, role, modseq, subscribed=True)
             change.report(ChangeKind.MAILBOX_CREATED, mailbox)
         await change.write()
     mail.directory.forget()

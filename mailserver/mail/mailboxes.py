@@ -1,13 +1,14 @@
 """Mailboxes: found by path, made, renamed, deleted."""
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mailserver.errors import AlreadyExists, Forbidden, InUse, Invalid, NotFound
 from mailserver.mail.context import Change
 from mailserver.model import AccountId, ChangeKind, Mailbox, MailboxId, Role
-from mailserver.storage import acl, mailboxes, messages, metadata
+from mailserver.storage import acl, mailboxes, messages, metadata, subscriptions
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
@@ -89,9 +90,17 @@ def _find(found: list[Mailbox], path: str) -> Mailbox:
 
 
 async def create(
-    mail: "Mail", account: AccountId, path: str, role: Role | None = None
+    mail: "Mail",
+    account: AccountId,
+    path: str,
+    role: Role | None = None,
+    *,
+    subscribed: bool = False,
 ) -> list[Mailbox]:
-    """Make a mailbox and its missing parents; return what was made, parents first."""
+    """Make a mailbox and its missing parents; return what was made, parents first.
+
+    A name that stayed subscribed when its mailbox was removed is subscribed in any case.
+    """
     path = normal_path(path)
     _check_new(path)
     async with mail.change(account) as change:
@@ -100,18 +109,25 @@ async def create(
             raise AlreadyExists(path)
         if role is not None and any(found.role is role for found in known.values()):
             raise AlreadyExists(role.value)
-        made = await _make(mail, change, known, path, role)
+        made = await _make(mail, change, known, path, role, subscribed=subscribed)
     return made
 
 
 async def _make(
-    mail: "Mail", change: Change, known: dict[str, Mailbox], path: str, role: Role | None
+    mail: "Mail",
+    change: Change,
+    known: dict[str, Mailbox],
+    path: str,
+    role: Role | None,
+    *,
+    subscribed: bool = False,
 ) -> list[Mailbox]:
     made: list[str] = []
     parent: MailboxId | None = None
     parts = path.split(SEPARATOR)
-    for depth, name in enumerate(parts, 1):
-        prefix = SEPARATOR.join(parts[:depth])
+    paths = [SEPARATOR.join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+    names = await subscriptions.take(change.tx, change.account, paths)
+    for prefix, name in zip(paths, parts, strict=True):
         if prefix in known:
             parent = known[prefix].id
             continue
@@ -124,6 +140,7 @@ async def _make(
             name,
             role if prefix == path else None,
             change.modseq,
+            subscribed=subscribed or prefix in names,
         )
         if parent is not None:
             await acl.inherit(change.tx, change.account, parent, mailbox)  # RFC 4314 §4
@@ -161,7 +178,22 @@ async def rename(mail: "Mail", account: AccountId, mailbox: MailboxId, target: s
             parent = _find(await mailboxes.of_account(change.tx, account), parent_path).id
         await mailboxes.rename(change.tx, account, source.id, parent, name, change.modseq)
         change.report(ChangeKind.MAILBOX_UPDATED, source.id)
+        moved = [
+            replace(each, path=target + each.path[len(source.path) :])
+            for each in known.values()
+            if each.id == source.id or each.path.startswith(source.path + SEPARATOR)
+        ]
+        await _resume(change, moved)
     return replace(source, path=target, name=name, parent_id=parent, modseq=change.modseq)
+
+
+async def _resume(change: Change, moved: Sequence[Mailbox]) -> None:
+    """Subscribe mailboxes that were given names which stayed subscribed."""
+    names = await subscriptions.take(change.tx, change.account, [each.path for each in moved])
+    for each in moved:
+        if each.path in names and not each.subscribed:
+            await mailboxes.subscribe(change.tx, change.account, each.id, True, change.modseq)
+            change.report(ChangeKind.MAILBOX_UPDATED, each.id)
 
 
 async def _move_all(mail: "Mail", change: Change, source: Mailbox, target: Mailbox) -> None:
@@ -174,15 +206,21 @@ async def _move_all(mail: "Mail", change: Change, source: Mailbox, target: Mailb
 
 
 async def delete(mail: "Mail", account: AccountId, mailbox: MailboxId) -> None:
-    """Remove a mailbox with its messages; one with children stays (RFC 9051 §6.3.5)."""
+    """Remove a mailbox with its messages; one with children stays (RFC 9051 §6.3.5).
+
+    Its name stays subscribed if it was (RFC 3501 §6.3.6).
+    """
     async with mail.change(account) as change:
         found = await mailboxes.of_account(change.tx, account)
-        if _with_id(found, mailbox).role is Role.INBOX:
+        leaving = _with_id(found, mailbox)
+        if leaving.role is Role.INBOX:
             raise Forbidden("INBOX cannot be deleted")
         if any(other.parent_id == mailbox for other in found):
             raise InUse("the mailbox has children")
         await empty(change, mailbox)
         await mailboxes.delete(change.tx, account, mailbox)
+        if leaving.subscribed:
+            await subscriptions.keep(change.tx, account, leaving.path)
         change.report(ChangeKind.MAILBOX_DESTROYED, mailbox)
 
 
@@ -204,6 +242,16 @@ async def subscribe(mail: "Mail", account: AccountId, path: str, subscribed: boo
             return
         await mailboxes.subscribe(change.tx, account, mailbox.id, subscribed, change.modseq)
         change.report(ChangeKind.MAILBOX_UPDATED, mailbox.id)
+
+
+async def forget_name(mail: "Mail", account: AccountId, path: str) -> None:
+    """Take a name that no mailbox has now out of the subscribed ones."""
+    await subscriptions.take(mail.database, account, [normal_path(path)])
+
+
+async def subscribed_names(mail: "Mail", account: AccountId) -> list[str]:
+    """Return the names that are subscribed and that no mailbox has now."""
+    return await subscriptions.of_account(mail.database, account)
 
 
 async def take_recent(mail: "Mail", account: AccountId, mailbox: MailboxId) -> range:

@@ -141,12 +141,14 @@ async def insert(
     name: str,
     role: Role | None,
     modseq: Modseq,
+    *,
+    subscribed: bool,
 ) -> None:
     """Add an empty mailbox; UIDVALIDITY comes from a sequence, so it is never reused."""
     await tx.execute(
         """
-        INSERT INTO mailbox (account_id, id, parent_id, name, role, modseq)
-        VALUES ($1, $2, $3, $4, $5, $6)
+        INSERT INTO mailbox (account_id, id, parent_id, name, role, modseq, subscribed)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)
         """,
         account,
         mailbox,
@@ -154,6 +156,7 @@ async def insert(
         name,
         role.value if role else None,
         modseq,
+        subscribed,
     )
 
 

@@ -6,7 +6,7 @@ from mailserver.errors import AlreadyExists, NotFound
 from mailserver.imap.commands.condstore import make_aware
 from mailserver.imap.protocol import responses
 from mailserver.imap.protocol.acl import my_rights
-from mailserver.imap.protocol.listing import List, Match, Return, choose
+from mailserver.imap.protocol.listing import List, Match, Return, Selection, choose
 from mailserver.imap.protocol.mailboxes import (
     Create,
     Listing,
@@ -39,7 +39,10 @@ async def list_mailboxes(session: Session, command: List) -> None:
         names = [name.lower() for name in command.metadata]
         owners = {place.account_id for place in found}
         annotations = await metadata.of_all_mailboxes(session.mail, session.account, owners, names)
-    for match in choose(command, found):
+    left: list[str] = []
+    if Selection.SUBSCRIBED in command.selection:
+        left = await mailboxes.subscribed_names(session.mail, session.account)
+    for match in choose(command, found, left):
         name = session.mailbox_name(match.path)
         try:
             details = await _details(session, command, match, name, annotations)
@@ -78,7 +81,9 @@ def _list_line(command: List, match: Match, name: bytes) -> bytes:
     place = match.place
     role = place.role if place is not None else None
     attributes = responses.mailbox_attributes(role, has_children=match.has_children)
-    if place is None:
+    if match.is_left:
+        attributes += ["\\Subscribed", "\\NonExistent"]
+    elif place is None:
         attributes += ["\\NonExistent", "\\Noselect"]  # the second for RFC 3501
     elif place.subscribed and command.shows_subscribed:
         attributes.append("\\Subscribed")
@@ -93,21 +98,21 @@ async def list_subscribed(session: Session, command: Listing) -> None:
         session.send(responses.list_line(b'""', ["\\Noselect"], b"LSUB"))
         return
     found = await access.visible(session.mail, session.user)
-    for path, subscribed in _subscribed(found, command.reference + command.pattern):
+    paths = [place.path for place in found if place.subscribed]
+    paths += await mailboxes.subscribed_names(session.mail, session.account)
+    for path, subscribed in _subscribed(paths, command.reference + command.pattern):
         attributes = [] if subscribed else ["\\Noselect"]
         session.send(responses.list_line(session.mailbox_name(path), attributes, b"LSUB"))
 
 
-def _subscribed(found: Iterable[Place], pattern: str) -> list[tuple[str, bool]]:
+def _subscribed(paths: Iterable[str], pattern: str) -> list[tuple[str, bool]]:
     matches = matcher(pattern)
     shown: dict[str, bool] = {}
-    for place in found:
-        if not place.subscribed:
-            continue
-        if matches(place.path):
-            shown[place.path] = True
+    for path in paths:
+        if matches(path):
+            shown[path] = True
         elif pattern.endswith("%"):
-            parts = place.path.split(responses.DELIMITER)
+            parts = path.split(responses.DELIMITER)
             for depth in range(1, len(parts)):
                 parent = responses.DELIMITER.join(parts[:depth])
                 if matches(parent):
@@ -247,5 +252,4 @@ async def unsubscribe(session: Session, command: Named) -> None:
     try:
         await access.subscribe(session.mail, session.user, command.mailbox, False)
     except NotFound:
-        # a mailbox takes its subscription along when it is deleted; clients unsubscribe after it
-        return
+        return  # of another's mailbox: it took the subscription along

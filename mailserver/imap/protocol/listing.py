@@ -63,6 +63,7 @@ class Match(NamedTuple):
     selected: bool  # False: it is listed for what is below it
     child_info: bool  # something that the patterns hide is selected below it
     has_children: bool
+    is_left: bool = False  # it stayed subscribed when its mailbox was removed
 
 
 def parse_list(args: Cursor) -> List:
@@ -136,22 +137,32 @@ class _Returns:
                 args.fail("Unknown return option")
 
 
-def choose(command: List, found: Iterable[Place]) -> list[Match]:
-    """Return what LIST answers with, in the order of `found` (RFC 5258 §3.3, §3.5)."""
+def choose(command: List, found: Iterable[Place], left: Iterable[str] = ()) -> list[Match]:
+    """Return what LIST answers with, in the order of `found` (RFC 5258 §3.3, §3.5).
+
+    `left` are subscribed names of no mailbox, for a client that asks for those too.
+    """
     patterns = [
         matcher(command.reference + pattern)
         for pattern in dict.fromkeys(command.patterns)
         if pattern or not command.extended
     ]
     names = _names(found)
-    selected = {path for path, place in names.items() if _is_selected(command, place)}
-    matched = {path for path in names if any(matches(path) for matches in patterns)}
     parents = {path.rpartition(DELIMITER)[0] for path in names}
+    only_names: dict[str, None] = {}
+    if Selection.SPECIAL_USE not in command.selection:  # without a mailbox there is none
+        only_names = dict.fromkeys(path for path in left if names.get(path) is None)
+    for path in only_names:
+        for each in (*_above(path), path):
+            names.setdefault(each, None)
+    selected = {path for path, place in names.items() if _is_selected(command, place)}
+    selected.update(only_names)
+    matched = {path for path in names if any(matches(path) for matches in patterns)}
     above: set[str] = set()
     if Selection.RECURSIVEMATCH in command.selection:
         above.update(*map(_above, selected - matched))
     return [
-        Match(path, place, path in selected, path in above, path in parents)
+        Match(path, place, path in selected, path in above, path in parents, path in only_names)
         for path, place in names.items()
         if path in matched and (path in selected or path in above)
     ]

@@ -1,0 +1,37 @@
+"""Statements on names that stay subscribed without a mailbox (RFC 3501 §6.3.6)."""
+
+from collections.abc import Sequence
+
+from mailserver.model import AccountId
+from mailserver.storage.database import Executor
+
+
+async def of_account(database: Executor, account: AccountId) -> list[str]:
+    """Return the names, in their order."""
+    rows = await database.fetch(
+        "SELECT path FROM subscribed_name WHERE account_id = $1 ORDER BY path", account
+    )
+    return [row["path"] for row in rows]
+
+
+async def keep(tx: Executor, account: AccountId, path: str) -> None:
+    """Add the name of a mailbox that is removed."""
+    await tx.execute(
+        "INSERT INTO subscribed_name (account_id, path) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        account,
+        path,
+    )
+
+
+async def take(database: Executor, account: AccountId, paths: Sequence[str]) -> set[str]:
+    """Remove names, and return those that were there."""
+    rows = await database.fetch(
+        """
+        DELETE FROM subscribed_name
+        WHERE account_id = $1 AND path = ANY($2::text[])
+        RETURNING path
+        """,
+        account,
+        paths,
+    )
+    return {row["path"] for row in rows}
