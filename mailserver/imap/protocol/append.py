@@ -131,6 +131,8 @@ def _message(args: Cursor) -> NewMessage:
     parts: tuple[Part, ...]
     if args.take(b"CATENATE "):
         parts = tuple(args.parenthesized(lambda: _part(args)))
+        if len(parts) > MAX_PARTS:
+            args.fail("Too many parts")
     elif args.take(b"UTF8 "):
         parts = (_utf8(args),)
     else:

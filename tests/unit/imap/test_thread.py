@@ -160,6 +160,15 @@ def test_references_are_what_the_rfc_says(members: list[Member]) -> None:
     assert by_references(members).render(numbers).decode() == Literal(members).render()
 
 
+def test_threads_of_one_subject_whose_first_messages_are_not_there() -> None:
+    members = [
+        Member(str(index), (parent,), "S", True, float(index), 0.0)
+        for index, parent in enumerate("xxyy")
+    ]
+    threads = by_references(members).render(range(1, 5)).decode()
+    assert threads == Literal(members).render() == "((1)(2)(3)(4))"
+
+
 @settings(max_examples=150)
 @given(_members)
 def test_every_message_is_in_one_place(members: list[Member]) -> None:
