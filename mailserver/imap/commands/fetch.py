@@ -377,8 +377,10 @@ def _ids(kind: IdKind, values: Iterable[int]) -> Iterable[bytes]:
 _Column = Callable[[Session, Selected, Chunk], Iterable[object]]
 
 
-def _stored_column(text: Callable[[Env], bytes]) -> _Column:
-    return lambda session, selected, chunk: map(text, chunk.envs)
+def _stored_column(attribute: Attribute) -> _Column:
+    return lambda session, selected, chunk: [
+        fetch_texts.shown(attribute, env, utf8=session.utf8) for env in chunk.envs
+    ]
 
 
 _COLUMNS: dict[Attribute, _Column] = {
@@ -392,7 +394,7 @@ _COLUMNS: dict[Attribute, _Column] = {
     Attribute.EMAILID: lambda session, selected, chunk: _ids(IdKind.EMAIL, chunk.content_ids),
     Attribute.THREADID: lambda session, selected, chunk: _ids(IdKind.THREAD, chunk.thread_ids),
     Attribute.SAVEDATE: lambda session, selected, chunk: map(responses.date_time, chunk.saved),
-    **{attribute: _stored_column(text) for attribute, text in fetch_texts.STORED.items()},
+    **{attribute: _stored_column(attribute) for attribute in fetch_texts.STORED},
 }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from mailserver.imap.protocol import responses
 from mailserver.imap.protocol.fetch import Attribute, Binary, Item, Section
+from mailserver.imap.protocol.structure import without_global
 from mailserver.imap.session import Selected, Session
 from mailserver.mail import messages
 from mailserver.mime import HEADER_LIMIT, Env, header_fields
@@ -22,6 +23,15 @@ STORED: dict[Attribute, Callable[[Env], bytes]] = {
     Attribute.BODYSTRUCTURE: lambda env: env.bodystructure,
     Attribute.PREVIEW: lambda env: responses.string(env.preview[:PREVIEW_LIMIT].encode()),
 }
+
+
+_STRUCTURES = frozenset({Attribute.BODY, Attribute.BODYSTRUCTURE})
+
+
+def shown(attribute: Attribute, env: Env, *, utf8: bool) -> bytes:
+    """Return what was stored, as a client that enabled UTF-8 or one of RFC 3501 reads it."""
+    text = STORED[attribute](env)
+    return text if utf8 or attribute not in _STRUCTURES else without_global(text)
 
 
 def of(items: Sequence[Item]) -> tuple[Attribute | Section, ...] | None:
@@ -47,7 +57,8 @@ async def texts(
 ) -> dict[int, bytes] | None:
     """Return the texts of emails that exist; None when a header is too long to be stored whole."""
     mail = session.mail
-    shelf = mail.fetched.get((selected.account, selected.mailbox_id, items))
+    utf8 = session.utf8 or _STRUCTURES.isdisjoint(items)
+    shelf = mail.fetched.get((selected.account, selected.mailbox_id, items, utf8))
     kept = shelf.rows
     found = {each: kept[each] for each in email_ids if each in kept}
     if len(found) == len(email_ids):
@@ -62,22 +73,22 @@ async def texts(
     ):
         if wants_header and len(row.header) >= HEADER_LIMIT:
             return None
-        text = made[row.id] = _text(items, row)
+        text = made[row.id] = _text(items, row, utf8=utf8)
         size += _ROW_SIZE + len(text)
     mail.fetched.keep(shelf, made, size)
     found.update(made)
     return found
 
 
-def _text(items: tuple[Attribute | Section, ...], row: Description) -> bytes:
-    shown: list[bytes] = []
+def _text(items: tuple[Attribute | Section, ...], row: Description, *, utf8: bool) -> bytes:
+    pieces: list[bytes] = []
     env = Env.unpack(row.env) if row.env is not None else None
     for item in items:
         if isinstance(item, Section):
             names = [name.decode("ascii", "replace") for name in item.fields]
             block = header_fields(row.header, names, exclude=item.text.endswith("NOT"))
-            shown += (item.label, responses.literal(block))
+            pieces += (item.label, responses.literal(block))
         else:
             assert env is not None
-            shown += (item.value, STORED[item](env))
-    return b" ".join(shown)
+            pieces += (item.value, shown(item, env, utf8=utf8))
+    return b" ".join(pieces)

@@ -18,7 +18,7 @@ from mailserver.imap.protocol.append import (
     parse_url,
 )
 from mailserver.imap.protocol.auth import Authenticate, Login
-from mailserver.imap.protocol.connection import Enable, Id
+from mailserver.imap.protocol.connection import Bare, Enable, Id, Language, chosen_language
 from mailserver.imap.protocol.copy import Copy
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.errors import BadCharset, ProtocolError
@@ -61,6 +61,9 @@ GOOD = [
     (b"AUTHENTICATE PLAIN =", Authenticate("PLAIN", b"=")),
     (b'ID ("a" "b" "c" NIL)', Id(((b"a", b"b"), (b"c", None)))),
     (b"ID nil", Id(())),
+    (b"COMPRESS deflate", Bare()),
+    (b"LANGUAGE", Language(())),
+    (b'LANGUAGE de "en-GB"', Language((b"de", b"en-GB"))),
     (b"ID ()", Id(())),
     (b"ENABLE condstore X-A", Enable((b"CONDSTORE", b"X-A"))),
     (b"SELECT &U,BTFw-", Select("台北")),
@@ -213,6 +216,11 @@ BAD = [
     b"SEARCH " + b" ".join([b"SEEN"] * 2001),
     b"SEARCH CHARSET US-ASCII TEXT {2+}\r\n\xc3\xbc",
     b"ENABLE",
+    b"COMPRESS",
+    b"COMPRESS DEFLATE x",
+    b"COMPRESS LZ",
+    b"LANGUAGE (",
+    b"LANGUAGE" + b" en" * 101,
     b"ID (" + b" ".join([b'"a" "b"'] * 31) + b")",
     b"NOOP x",
     b"SELECT " + b"x" * 1001,
@@ -385,3 +393,19 @@ def test_only_a_message_may_be_outside_memory() -> None:
     assert command == Append("x", (NewMessage(Flags(), None, (large,)),))
     with pytest.raises(ProtocolError, match="too large"):
         COMMANDS[b"APPEND"].parse(Cursor((b" ", large, b" ", b"x", b"")))
+
+
+@pytest.mark.parametrize(
+    ("ranges", "chosen"),
+    [
+        ([b"en"], b"EN"),
+        ([b"fr-CA", b"en-ca-x"], b"EN"),
+        ([b"DEFAULT"], b"EN"),
+        ([b"i-default", b"en"], b"i-default"),
+        ([b"", b"mul"], None),
+    ],
+)
+def test_the_first_language_that_is_spoken_is_chosen(
+    ranges: list[bytes], chosen: bytes | None
+) -> None:
+    assert chosen_language(ranges) == chosen
