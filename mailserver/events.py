@@ -6,6 +6,7 @@ from storage, so a lost or doubled event costs nothing but time.
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from mailserver.model import AccountId, Modseq
 
@@ -15,12 +16,14 @@ _NEVER = Modseq(0)
 class Subscription:
     """One listener's view of one account: the newest modseq it was told, and ways to wait."""
 
-    __slots__ = ("_changed", "account", "modseq", "wake")
+    __slots__ = ("_changed", "account", "maker", "modseq", "own", "wake")
 
     def __init__(self, account: AccountId, modseq: Modseq) -> None:
         self.account = account
         self.modseq = modseq
         self.wake: Callable[[], None] | None = None  # called at every change; must not block
+        self.maker: asyncio.Task[Any] | None = None  # whose changes are noted in `own`
+        self.own: set[int] = set()  # modseqs; the listener forgets them
         self._changed = asyncio.Event()
 
     def tell(self, modseq: Modseq) -> None:
@@ -69,6 +72,9 @@ class Hub:
 
     def publish(self, account: AccountId, modseq: Modseq) -> None:
         """Report a change made by this process, after its commit."""
+        for subscription in self._subscriptions.get(account, ()):
+            if subscription.maker is not None and subscription.maker is asyncio.current_task():
+                subscription.own.add(modseq)
         self.deliver(account, modseq)
         for forwarder in self._forwarders:
             forwarder(account, modseq)

@@ -346,9 +346,13 @@ class ChangeKind(IntEnum):
     MAILBOX_CREATED = 11
     MAILBOX_UPDATED = 12
     MAILBOX_DESTROYED = 13
+    METADATA_UPDATED = 21  # annotations were set or removed
 
 
 EMAIL_KINDS = frozenset(kind for kind in ChangeKind if kind < ChangeKind.MAILBOX_CREATED)
+MAILBOX_KINDS = frozenset(
+    {ChangeKind.MAILBOX_CREATED, ChangeKind.MAILBOX_UPDATED, ChangeKind.MAILBOX_DESTROYED}
+)
 GONE_KINDS = frozenset({ChangeKind.EMAIL_REMOVED, ChangeKind.EMAIL_DESTROYED})
 
 
@@ -362,6 +366,7 @@ class ChangeEntry:
     uids: tuple[int, ...] = ()
     email_ids: tuple[int, ...] = ()
     thread_ids: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()  # of annotations
 
 
 class QueueState(IntEnum):

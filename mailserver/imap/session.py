@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Flag, auto
 
@@ -64,6 +65,45 @@ class Follower(ABC):
         """Say what has to be said after EXISTS and FETCH."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hears:
+    """What the client hears of the selected mailbox without a command for it (RFC 5465 §6.1)."""
+
+    messages: bool = True  # EXISTS and EXPUNGE
+    flags: bool = True
+    immediate: bool = False  # EXPUNGE, whichever command is running
+
+
+EVERYTHING = Hears()
+
+
+class Watcher(ABC):
+    """What a client wants to hear of, also when it says nothing (RFC 5465)."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def has_news(self) -> bool:
+        """Whether something happened that was not looked at yet."""
+
+    @abstractmethod
+    async def tell(self) -> None:
+        """Tell what happened, but for the messages of the selected mailbox."""
+
+    @abstractmethod
+    async def arrived(self, after: int) -> None:
+        """Send data of messages in the selected mailbox, announced just now, above a UID."""
+
+    @abstractmethod
+    def made(self, account: AccountId, modseq: int) -> None:
+        """Note that the client itself made a change."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop listening."""
+
+
 @dataclass(slots=True)
 class Selected:
     """The mailbox that a session has open."""
@@ -80,6 +120,7 @@ class Selected:
     own_changes: set[int] = field(default_factory=set)  # modseqs whose flags were told already
     complete: int = 0  # everything up to this modseq was told (RFC 7162 §4)
     heard: int = 0  # changes up to this modseq were looked at
+    withheld: set[int] = field(default_factory=set)  # UIDs whose flags the client did not hear
     contexts: dict[bytes, Follower] = field(default_factory=dict)  # by tag (RFC 5267 §4.3)
     rights_at: int = 0  # the modseq of the listing at which the rights were looked up
 
@@ -105,6 +146,7 @@ class Session:
         "enabled",
         "failures",
         "flags_table",
+        "hears",
         "id",
         "limited",
         "mail",
@@ -116,6 +158,7 @@ class Session:
         "selected",
         "state",
         "tag",
+        "watch",
     )
 
     def __init__(
@@ -133,6 +176,8 @@ class Session:
         self.limited: bytes | None = None  # the code that tells what was left out (RFC 9738)
         self.failures = 0  # failed logins
         self.recheck_at = 0.0  # loop time at which the account is looked at again
+        self.hears = EVERYTHING
+        self.watch: Watcher | None = None
         self.flags_table = flags.RenderedFlags(recent=False)
         self.recent_flags_table = flags.RenderedFlags(recent=True)
         self.progress: tuple[int, int] | None = None  # of the command: done, to be done
@@ -207,6 +252,7 @@ class Session:
     def log_out(self) -> None:
         """Forget who the client is and all that it switched on (RFC 8437 §3)."""
         self.unselect()
+        self.listen(None, EVERYTHING)
         self.principal = None
         self.enabled.clear()
         self.state = State.NOT_AUTHENTICATED
@@ -216,6 +262,7 @@ class Session:
         """Open a mailbox."""
         self.selected = selected
         self.state = State.SELECTED
+        self._be_woken(self.watch is not None)
 
     def unselect(self) -> None:
         """Close the mailbox, if any is open."""
@@ -223,6 +270,31 @@ class Session:
             self.mail.events.unsubscribe(self.selected.subscription)
             self.selected = None
             self.state = State.AUTHENTICATED
+
+    def listen(self, watch: Watcher | None, hears: Hears) -> None:
+        """Take what the client wants to hear of in place of what it wanted before."""
+        if self.watch is not None:
+            self.watch.close()
+        self.watch, self.hears = watch, hears
+        self._be_woken(watch is not None)
+
+    def made(self, account: AccountId, modseq: int) -> None:
+        """Note that the client made a change, which it is not told of (RFC 5465 §5)."""
+        if self.watch is not None:
+            self.watch.made(account, modseq)
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Let changes of the selected mailbox end a wait for the client."""
+        self._be_woken(True)
+        try:
+            yield
+        finally:
+            self._be_woken(self.watch is not None)
+
+    def _be_woken(self, wake: bool) -> None:
+        if self.selected is not None:
+            self.selected.subscription.wake = self.channel.wake if wake else None
 
     # what goes out ---------------------------------------------------------------------------
 
@@ -309,16 +381,18 @@ class Session:
 
     # what changed ----------------------------------------------------------------------------
 
-    async def synchronize(self, *, may_expunge: bool, ask: bool) -> None:
-        """Tell the client what changed in its mailbox.
+    async def synchronize(self, *, may_expunge: bool, ask: bool, demanded: bool = False) -> None:
+        """Tell the client what changed in its mailbox, if it wants to hear that or `demanded` it.
 
         The store is asked when an event hinted at a change, or always with `ask`. Raises what
         `check_rights` does.
         """
         selected = self.selected
-        if selected is None:
+        if selected is None or not (self.hears.messages or demanded):
             return
+        may_expunge |= self.hears.immediate
         listing, view = selected.listing, selected.view
+        last = view.uids[view.count - 1] if view.count else 0
         if ask or selected.subscription.modseq > listing.modseq:
             await listings.refresh(self.mail, listing)
         if listing.renewed > selected.rights_at:
@@ -326,6 +400,8 @@ class Session:
         if view.uids is listing.uids or may_expunge:
             await self._claim_recent(selected)
         self.announce(may_expunge=may_expunge)
+        if self.watch is not None:
+            await self.watch.arrived(last)
         for context in list(selected.contexts.values()):
             await context.changed()
         selected.heard = listing.modseq
@@ -333,8 +409,20 @@ class Session:
     @property
     def has_news(self) -> bool:
         """Whether something happened that was not looked at yet."""
+        if self.watch is not None and self.watch.has_news:
+            return True
         selected = self.selected
-        return selected is not None and selected.subscription.modseq > selected.heard
+        return (
+            selected is not None
+            and self.hears.messages
+            and selected.subscription.modseq > selected.heard
+        )
+
+    async def tell_news(self, *, may_expunge: bool, ask: bool, demanded: bool = False) -> None:
+        """Tell all that the client wants to hear of."""
+        await self.synchronize(may_expunge=may_expunge, ask=ask, demanded=demanded)
+        if self.watch is not None:
+            await self.watch.tell()
 
     async def _claim_recent(self, selected: Selected) -> None:
         """Make new messages \\Recent in this session, unless it only reads."""
@@ -372,13 +460,13 @@ class Session:
             self.untagged(b"%d EXISTS" % update.exists)
             if not self.rev2:
                 self.untagged(b"%d RECENT" % len(view.recent_positions()))
-        if listing.modseq > view.modseq:
+        if listing.modseq > view.modseq or (selected.withheld and self.hears.flags):
             self._announce_flags(selected, known - len(update.expunged))
-        if view.uids is listing.uids:
+        if view.uids is listing.uids and not selected.withheld:
             selected.complete = listing.modseq
         elif self.condstore:
             # lest the client takes the mod-sequences it sees for all it has to know (RFC 7162 §4)
-            self.untagged(b"OK [HIGHESTMODSEQ %d] More has left" % selected.complete)
+            self.untagged(b"OK [HIGHESTMODSEQ %d] More has happened" % selected.complete)
         selected.own_changes.clear()
 
     def learn_keywords(self, words: Iterable[str]) -> None:
@@ -389,20 +477,30 @@ class Session:
             self.untagged(b"FLAGS (%b)" % flags.all_names(selected.keywords))
 
     def _announce_flags(self, selected: Selected, known: int) -> None:
-        listing, view = selected.listing, selected.view
-        changed = listing.changed_since(view.modseq, selected.own_changes)
-        if listing.keywords:
-            self.learn_keywords({w for uid in changed for w in listing.keywords.get(uid, ())})
-        lines = []
+        """Tell the flags that changed of messages that the client knows, or keep that for later."""
+        listing, view, own = selected.listing, selected.view, selected.own_changes
+        changed = listing.changed_since(view.modseq, own)
+        view.modseq = listing.modseq
+        untold = selected.withheld
         for uid in changed:
-            index = listing.index(uid)
-            position = view.position(uid)
+            index, position = listing.index(uid), view.position(uid)
             if index is None or position is None or position >= known:
                 continue
-            if listing.modseqs[index] not in selected.own_changes:
+            if listing.modseqs[index] not in own:
+                untold.add(uid)
+        if not self.hears.flags:
+            return
+        if listing.keywords:
+            fresh = untold.union(changed)
+            words = {word for uid in fresh for word in listing.keywords.get(uid, ())}
+            self.learn_keywords(words)
+        lines = []
+        for uid in sorted(untold):
+            index, position = listing.index(uid), view.position(uid)
+            if index is not None and position is not None:
                 items = self.changed_items(selected, index, uid, with_uid=True)
                 lines.append(self.fetch_line(position, uid, items))
-        view.modseq = listing.modseq
+        untold.clear()
         self.send(b"".join(lines))
 
     def changed_items(

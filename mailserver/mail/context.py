@@ -37,9 +37,12 @@ class Change:
         uids: tuple[int, ...] = (),
         email_ids: tuple[int, ...] = (),
         thread_ids: tuple[int, ...] = (),
+        names: tuple[str, ...] = (),
     ) -> None:
         """Say what was done; a change that says nothing is rolled back."""
-        self.entries.append(ChangeEntry(self.modseq, kind, mailbox, uids, email_ids, thread_ids))
+        self.entries.append(
+            ChangeEntry(self.modseq, kind, mailbox, uids, email_ids, thread_ids, names)
+        )
 
     async def write(self) -> None:
         """Write the change log; the last statement before the commit."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from mailserver.errors import Forbidden, NotFound, TooLarge, TooMany
 from mailserver.mail import mailboxes
-from mailserver.model import AccountId, MailboxId, Right
+from mailserver.mail.context import Change
+from mailserver.model import AccountId, ChangeKind, MailboxId, Modseq, Right
 from mailserver.storage import delivery, metadata
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ ANNOTATE = Right.READ | Right.SEEN | Right.WRITE | Right.INSERT | Right.POST
 MAX_VALUE = 16384  # octets
 MAX_ENTRIES = 100  # of one mailbox, or of the account itself
 MAX_TOTAL = 1000  # of an account and all its mailboxes
+OF_ACCOUNT = MailboxId(0)  # stands in the change log where annotations are of no mailbox
 MAX_OCTETS = 1024 * 1024  # of all their values: one LIST may ask for them together
 
 
@@ -59,22 +61,44 @@ async def put(
     }
     others = {name: value for name, value in values.items() if name not in own}
     async with mail.database.transaction() as tx:
-        if account not in await delivery.lock_accounts(tx, [account, principal]):
+        rooms = await delivery.lock_accounts(tx, [account, principal])
+        if not rooms.keys() >= {account, principal}:
             raise NotFound("account")
         if mailbox is not None:
             await mailboxes.by_id_in(tx, account, mailbox)
-        if own:
-            await metadata.delete(tx, account, mailbox, None, list(own))
-            used = await metadata.usage(tx, account, mailbox)
-            kept = _kept(own, used)
-            if kept:
-                await metadata.insert(tx, account, mailbox, None, kept)
-        if others and mailbox is not None:
-            await metadata.delete(tx, account, mailbox, principal, list(others))
-            used = await metadata.usage_elsewhere(tx, principal, mailbox)
-            kept = _kept(others, used)
-            if kept:
-                await metadata.insert(tx, account, mailbox, principal, kept)
+        changes = [
+            Change(tx, owner, Modseq(rooms[owner].modseq + 1), mail.now())
+            for owner, names in ((account, own), (principal, others))
+            if names
+        ]
+        for change in changes:
+            is_owner = change.account == account
+            reader = None if is_owner else principal
+            await _write(change, account, mailbox, reader, own if is_owner else others)
+    for change in changes:
+        mail.events.publish(change.account, change.modseq)
+
+
+async def _write(
+    change: Change,
+    account: AccountId,
+    mailbox: MailboxId | None,
+    reader: AccountId | None,
+    values: Mapping[str, bytes | None],
+) -> None:
+    """Write annotations of one owner, as a change of the account of whoever sees them."""
+    tx = change.tx
+    await metadata.delete(tx, account, mailbox, reader, list(values))
+    if reader is None or mailbox is None:
+        used = await metadata.usage(tx, account, mailbox)
+    else:
+        used = await metadata.usage_elsewhere(tx, reader, mailbox)
+    kept = _kept(values, used)
+    if kept:
+        await metadata.insert(tx, account, mailbox, reader, kept)
+    await delivery.grow_accounts(tx, [(change.account, change.modseq, 0)])
+    change.report(ChangeKind.METADATA_UPDATED, mailbox or OF_ACCOUNT, names=tuple(values))
+    await change.write()
 
 
 def _kept(values: Mapping[str, bytes | None], used: metadata.Usage) -> dict[str, bytes]:

@@ -15,20 +15,21 @@ async def append(
     await tx.execute(
         """
         INSERT INTO change (account_id, modseq, kind, mailbox_id, uids, email_ids, thread_ids,
-                            created_at)
+                            names, created_at)
         SELECT account_id, modseq, kind, mailbox_id, uids::bigint[], email_ids::bigint[],
-               thread_ids::bigint[], $8
+               thread_ids::bigint[], string_to_array(names, E'\\n'), $9
         FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], $5::text[],
-                    $6::text[], $7::text[])
-             AS d(account_id, modseq, kind, mailbox_id, uids, email_ids, thread_ids)
+                    $6::text[], $7::text[], $8::text[])
+             AS d(account_id, modseq, kind, mailbox_id, uids, email_ids, thread_ids, names)
         """,
         *columns(entries),
+        ["\n".join(entry.names) for _, entry in entries],  # no name has a line end
         now,
     )
 
 
 def columns(entries: Sequence[tuple[AccountId, ChangeEntry]]) -> list[Sequence[object]]:
-    """Return the columns of a change log that is to be written, for unnest."""
+    """Return the columns of a change log that is to be written, for unnest, without names."""
     return [
         [account for account, _ in entries],
         [entry.modseq for _, entry in entries],
@@ -51,7 +52,7 @@ async def since(
     """Return what happened after `modseq`, oldest first, at most `limit` rows."""
     rows = await database.fetch(
         """
-        SELECT modseq, kind, mailbox_id, uids, email_ids, thread_ids
+        SELECT modseq, kind, mailbox_id, uids, email_ids, thread_ids, names
         FROM change
         WHERE account_id = $1 AND modseq > $2
         ORDER BY modseq
@@ -69,6 +70,7 @@ async def since(
             uids=tuple(row["uids"]),
             email_ids=tuple(row["email_ids"]),
             thread_ids=tuple(row["thread_ids"]),
+            names=tuple(row["names"]),
         )
         for row in rows
     ]

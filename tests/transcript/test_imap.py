@@ -216,8 +216,7 @@ class Script:
                 while not self._matches(text, await client.line()):
                     pass
             else:
-                said = await client.line()
-                assert self._matches(text, said), f"{where}\n wanted {text}\n    got {said}"
+                await self._expect(client, text, where)
 
     async def client(self, number: int) -> Client:
         if number not in self.clients:
@@ -270,6 +269,13 @@ class Script:
         if not raw:
             return octets + b"\r\n"
         return octets.decode("unicode_escape").encode("latin-1")
+
+    async def _expect(self, client: Client, wanted: str, where: str) -> None:
+        try:
+            said = await client.line()
+        except TimeoutError:
+            raise AssertionError(f"{where}\n wanted {wanted}\n    got nothing") from None
+        assert self._matches(wanted, said), f"{where}\n wanted {wanted}\n    got {said}"
 
     async def _expect_all(self, client: Client, wanted: list[str], where: str) -> None:
         for _ in range(len(wanted)):

@@ -17,6 +17,7 @@ from mailserver.imap.commands import (
     mailboxes,
     metadata,
     multisearch,
+    notify,
     quota,
     search,
     select,
@@ -37,6 +38,7 @@ from mailserver.imap.protocol import listing as listing_wire
 from mailserver.imap.protocol import mailboxes as mailboxes_wire
 from mailserver.imap.protocol import metadata as metadata_wire
 from mailserver.imap.protocol import multisearch as multisearch_wire
+from mailserver.imap.protocol import notify as notify_wire
 from mailserver.imap.protocol import quota as quota_wire
 from mailserver.imap.protocol import search as search_wire
 from mailserver.imap.protocol import select as select_wire
@@ -59,6 +61,7 @@ class Spec:
     states: State
     may_expunge: bool = True  # EXPUNGE may be announced at its end (RFC 3501 §7.4.1)
     ask: bool = False  # look for changes at its end even without a hint
+    expunges: bool = False  # EXPUNGE is its answer, and told also to who wants to hear nothing
     announces: bool = True  # what changed is told at its end; SELECT told how all is already
     numbers: bool = False  # messages are named by sequence numbers
     then: Callable[[Session], Awaitable[None]] | None = None  # what follows its OK on the wire
@@ -109,14 +112,17 @@ COMMANDS: dict[bytes, Spec] = {
     b"SELECT": Spec(select_wire.parse_select, select.select, LOGGED_IN, announces=False),
     b"EXAMINE": Spec(select_wire.parse_select, select.examine, LOGGED_IN, announces=False),
     b"APPEND": Spec(append_wire.parse_append, append.append, LOGGED_IN, ask=True),
-    b"REPLACE": Spec(append_wire.parse_replace, append.replace, SELECTED, ask=True, numbers=True),
+    b"REPLACE": Spec(
+        append_wire.parse_replace, append.replace, SELECTED, ask=True, expunges=True, numbers=True
+    ),
     b"ESEARCH": Spec(multisearch_wire.parse_esearch, multisearch.esearch, LOGGED_IN),
     b"UID ESEARCH": Spec(multisearch_wire.parse_esearch, multisearch.esearch, LOGGED_IN),
+    b"NOTIFY": Spec(notify_wire.parse_notify, notify.notify, LOGGED_IN, ask=True),
     b"IDLE": Spec(wire.parse_bare, idle.idle, LOGGED_IN),
     b"CHECK": Spec(wire.parse_bare, connection.noop, SELECTED, ask=True),
     b"UNSELECT": Spec(wire.parse_bare, select.unselect, SELECTED),
     b"CLOSE": Spec(wire.parse_bare, select.close, SELECTED),
-    b"EXPUNGE": Spec(store_wire.parse_expunge, store.expunge, SELECTED, ask=True),
+    b"EXPUNGE": Spec(store_wire.parse_expunge, store.expunge, SELECTED, ask=True, expunges=True),
     b"FETCH": Spec(fetch_wire.parse_fetch, fetch.fetch, SELECTED, may_expunge=False, numbers=True),
     b"STORE": Spec(store_wire.parse_store, store.store, SELECTED, may_expunge=False, numbers=True),
     b"SEARCH": Spec(
@@ -128,7 +134,7 @@ COMMANDS: dict[bytes, Spec] = {
         thread_wire.parse_thread, thread.thread, SELECTED, may_expunge=False, numbers=True
     ),
     b"COPY": Spec(copy_wire.parse_copy, copy.copy, SELECTED, numbers=True),
-    b"MOVE": Spec(copy_wire.parse_copy, copy.move, SELECTED, ask=True, numbers=True),
+    b"MOVE": Spec(copy_wire.parse_copy, copy.move, SELECTED, ask=True, expunges=True, numbers=True),
     b"UIDBATCHES": Spec(uidbatches_wire.parse_uidbatches, uidbatches.uid_batches, SELECTED),
     b"UID FETCH": Spec(fetch_wire.parse_uid_fetch, fetch.fetch, SELECTED),
     b"UID STORE": Spec(store_wire.parse_uid_store, store.store, SELECTED),
@@ -136,9 +142,13 @@ COMMANDS: dict[bytes, Spec] = {
     b"UID SORT": Spec(sort_wire.parse_uid_sort, sort.sort, SELECTED),
     b"UID THREAD": Spec(thread_wire.parse_uid_thread, thread.thread, SELECTED),
     b"UID COPY": Spec(copy_wire.parse_uid_copy, copy.copy, SELECTED),
-    b"UID MOVE": Spec(copy_wire.parse_uid_copy, copy.move, SELECTED, ask=True),
-    b"UID REPLACE": Spec(append_wire.parse_uid_replace, append.replace, SELECTED, ask=True),
-    b"UID EXPUNGE": Spec(store_wire.parse_uid_expunge, store.expunge, SELECTED, ask=True),
+    b"UID MOVE": Spec(copy_wire.parse_uid_copy, copy.move, SELECTED, ask=True, expunges=True),
+    b"UID REPLACE": Spec(
+        append_wire.parse_uid_replace, append.replace, SELECTED, ask=True, expunges=True
+    ),
+    b"UID EXPUNGE": Spec(
+        store_wire.parse_uid_expunge, store.expunge, SELECTED, ask=True, expunges=True
+    ),
 }
 
 CODES: dict[type[errors.MailError], tuple[bytes, bytes]] = {

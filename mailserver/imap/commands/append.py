@@ -40,6 +40,7 @@ async def append(session: Session, command: Append) -> bytes:
             enforce_quota=True,
         )
         stored = list(accepted.delivered)
+    session.made(account, stored[0].modseq)
     uids = compact([each.uid for each in stored])
     return b"APPENDUID %d %b" % (stored[0].uidvalidity, uids)
 
@@ -59,6 +60,7 @@ async def replace(session: Session, command: Replace) -> None:
     (stored,) = await delivery.accept_together(
         session.mail, place.account_id, place.mailbox.id, incoming, replaced=replaced
     )
+    session.made(place.account_id, stored.modseq)
     # before the EXPUNGE, so that the client knows by what the message was replaced
     code = b"APPENDUID %d %d" % (stored.uidvalidity, stored.uid)
     session.untagged(b"OK [%b] Replacement is stored" % code)

@@ -66,6 +66,7 @@ CAPABILITIES: tuple[tuple[bytes, Callable[[Session], bool]], ...] = (
     (b"UTF8=ACCEPT", _always),
     (b"COMPRESS=DEFLATE", _after_login),
     (b"IDLE", _always),
+    (b"NOTIFY", _always),
     (b"NAMESPACE", _always),
     (b"CHILDREN", _always),
     (b"SPECIAL-USE", _always),

@@ -20,6 +20,8 @@ MAX_CONTEXTS = 10  # of one connection; each is examined at every change
 Examine = Callable[[list[int]], Awaitable[Sequence[int]]]
 # puts positions into the order of the results
 Arrange = Callable[[list[int]], Awaitable[Sequence[int]]]
+# sends what was asked for of new messages, given as UIDs
+Describe = Callable[[list[int]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Question:
     by_uid: bool
     examine: Examine
     arrange: Arrange | None = None  # None: results are in the order of the mailbox
+    describe: Describe | None = None  # None: nothing was asked for (RFC 5465 §7)
     whole: bool = False  # a new last message changes whether others match
     place: bytes = b""  # tells the mailbox, when several were searched
 
@@ -78,7 +81,8 @@ class Context(Follower):
             return
         if self._question.arrange is not None and view.uids is not listing.uids:
             return  # what has left has a place in the client's order, and none in ours any more
-        positions = self._positions(listing.changed_since(self._modseq), whole=last != self._last)
+        known_last = self._last
+        positions = self._positions(listing.changed_since(self._modseq), whole=last != known_last)
         self._modseq, self._last = listing.modseq, last
         found = await self._question.examine(positions) if positions else []
         matching = {view.uids[position] for position in found}
@@ -86,6 +90,9 @@ class Context(Follower):
         if known - matching:
             self._remove(known - matching, self._number)
         if matching - known:
+            arrived = sorted(uid for uid in matching - known if uid > known_last)
+            if arrived and self._question.describe is not None:
+                await self._question.describe(arrived)
             await self._add(matching - known)
 
     def _positions(self, changed: Iterable[int], *, whole: bool) -> list[int]:

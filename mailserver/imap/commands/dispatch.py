@@ -5,7 +5,7 @@ import logging
 
 from mailserver.errors import MailError
 from mailserver.imap.channel import Disconnected, ShuttingDown, TimedOut
-from mailserver.imap.commands import CODES, COMMANDS, Spec
+from mailserver.imap.commands import CODES, COMMANDS, LOGGED_IN, Spec
 from mailserver.imap.commands.auth import recheck
 from mailserver.imap.commands.capabilities import capability_list
 from mailserver.imap.commands.progress import telling
@@ -13,10 +13,11 @@ from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.errors import BadCharset, BadName, Garbled, ProtocolError
 from mailserver.imap.protocol.framing import Command, Hopeless, LineTooLong, NoRoom, Outcome
 from mailserver.imap.protocol.responses import status_line
-from mailserver.imap.session import Refused, Session, ShutOut, State
+from mailserver.imap.session import EVERYTHING, Refused, Session, ShutOut, State
 
 log = logging.getLogger(__name__)
 
+RETRY = 5.0  # seconds until the store is asked again when it could not be reached
 MAX_ERRORS = 50  # BAD answers in a row before a client that talks nonsense is let go
 
 
@@ -48,16 +49,29 @@ async def converse(session: Session) -> None:
         return
     finally:
         session.unselect()
+        session.listen(None, EVERYTHING)
         session.channel.release()
     session.flush()
 
 
 async def _next(session: Session) -> Outcome:
-    """Wait for the next command."""
+    """Wait for the next command, and tell what happens as long as none comes (RFC 5465 §3.1)."""
     session.channel.release()
     while (outcome := await session.channel.command()) is None:
-        pass
+        if session.watch is not None and session.has_news:
+            await _tell_news(session)
     return outcome
+
+
+async def _tell_news(session: Session) -> None:
+    """Tell what happened between two commands; without the store, later."""
+    try:
+        await session.tell_news(may_expunge=False, ask=False)
+    except MailError as error:
+        log.warning("cannot look for changes", extra={"session": session.id, "reason": str(error)})
+        asyncio.get_running_loop().call_later(RETRY, session.channel.wake)
+    session.flush()
+    await session.channel.drain()
 
 
 async def respond(session: Session, event: Outcome) -> bool:
@@ -113,7 +127,7 @@ async def _command(session: Session, command: Command) -> bool:
         return True
     status, text, code = await _outcome(session, name, spec, arguments)
     code = _with_limit(session, status, code)
-    if session.selected is not None and spec.announces:
+    if session.state in LOGGED_IN and spec.announces:
         await _synchronize(session, spec)
     session.send(status_line(tag, status, text, code))
     await session.relieve()
@@ -180,7 +194,7 @@ async def _check_rights(session: Session) -> None:
 async def _synchronize(session: Session, spec: Spec) -> None:
     """Say what changed; when the store cannot be asked now, it is said after a later command."""
     try:
-        await session.synchronize(may_expunge=spec.may_expunge, ask=spec.ask)
+        await session.tell_news(may_expunge=spec.may_expunge, ask=spec.ask, demanded=spec.expunges)
     except Refused as refusal:  # BYE has been said; the command was done before
         log.info("let go", extra={"session": session.id, "reason": refusal.text})
     except MailError as error:

@@ -18,8 +18,8 @@ from mailserver.imap.commands.limits import newest
 from mailserver.imap.commands.store import EXPUNGE_ISSUED
 from mailserver.imap.protocol import responses
 from mailserver.imap.protocol.errors import ProtocolError
-from mailserver.imap.protocol.fetch import Attribute, Binary, Fetch, Section
-from mailserver.imap.protocol.sequences import flatten, spans
+from mailserver.imap.protocol.fetch import Attribute, Binary, Fetch, Item, Section
+from mailserver.imap.protocol.sequences import SequenceSet, flatten, spans
 from mailserver.imap.session import Refused, Selected, Session
 from mailserver.mail import content, listings, mailboxes, messages
 from mailserver.mime import (
@@ -74,6 +74,12 @@ async def fetch(session: Session, command: Fetch) -> bytes | None:
                     plan.attributes = (*plan.attributes, Attribute.MODSEQ)
             await _send(session, selected, plan, chunk)
     return EXPUNGE_ISSUED if plan.gone else None
+
+
+async def send_unasked(session: Session, uids: Sequence[int], items: Sequence[Item]) -> None:
+    """Send data of messages that have just come; one that left meanwhile is passed over."""
+    messages = SequenceSet(tuple((uid, uid) for uid in uids))
+    await fetch(session, Fetch(messages, by_uid=True, items=tuple(items)))
 
 
 def _positions(session: Session, command: Fetch) -> Sequence[range]:

@@ -18,16 +18,10 @@ RETRY = 5.0  # seconds until the store is asked again when it could not be reach
 
 async def idle(session: Session, command: Bare) -> None:
     """Tell what changes as it changes, until DONE (RFC 2177)."""
-    await session.synchronize(may_expunge=True, ask=True)
+    await session.tell_news(may_expunge=True, ask=True)
     session.send(b"+ idling\r\n")
-    subscription = session.selected.subscription if session.selected is not None else None
-    if subscription is not None:
-        subscription.wake = session.channel.wake
-    try:
+    with session.awake():
         line = await _until_line(session)
-    finally:
-        if subscription is not None:
-            subscription.wake = None
     if not isinstance(line, bytes) or line.strip().upper() != b"DONE":
         # QUIRK(iOS): sends its next command inside IDLE; BAD, and the connection stays
         raise ProtocolError("Expected DONE")
@@ -57,7 +51,7 @@ async def _until_line(session: Session) -> bytes | LineTooLong:
 async def _tell(session: Session, *, ask: bool) -> bool:
     """Announce what changed; False when the store cannot be asked now."""
     try:
-        await session.synchronize(may_expunge=True, ask=ask)
+        await session.tell_news(may_expunge=True, ask=ask)
     except Unavailable:
         log.warning("cannot look for changes", extra={"session": session.id})
         return False

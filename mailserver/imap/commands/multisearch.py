@@ -4,20 +4,21 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from mailserver.errors import Forbidden, Invalid, NotFound
-from mailserver.imap.commands.context import demand_new_tag, refuse_updates
+from mailserver.imap.commands.context import refuse_updates
 from mailserver.imap.commands.search import (
     demand_no_charset,
     follow,
     prepare,
     saving,
     tell_extended,
+    wants_updates,
 )
 from mailserver.imap.commands.seeker import Corpus, Seeker
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.filters import Filter, Scope
 from mailserver.imap.protocol.multisearch import MultiSearch, correlator
 from mailserver.imap.protocol.search import Returns, Wanted, mentions
-from mailserver.imap.protocol.search_keys import Fuzzy, IsRecent
+from mailserver.imap.protocol.search_keys import IsRecent
 from mailserver.imap.protocol.view import View
 from mailserver.imap.session import Session
 from mailserver.mail import access, listings, mailboxes
@@ -32,14 +33,7 @@ async def esearch(session: Session, command: MultiSearch) -> None:
     demand_no_charset(session, search)
     returns = search.returns or Returns(Wanted.ALL)
     await prepare(session, search.key)
-    updates = Wanted.UPDATE in returns.wanted
-    if updates:
-        if session.selected is None:
-            raise ProtocolError("Updates are for the selected mailbox")
-        demand_new_tag(session)
-    if updates and mentions(search.key, Fuzzy):
-        refuse_updates(session, session.tag, b"Fuzzy results are not updated")
-        updates = False
+    updates = await wants_updates(session, returns, search.key)
     async with saving(session, returns):
         for place in await _chosen(session, command):
             corpus = await _corpus(session, place, recent=mentions(search.key, IsRecent))

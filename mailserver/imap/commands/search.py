@@ -12,10 +12,12 @@ from mailserver.imap.commands.context import (
     keep_updated,
     refuse_updates,
 )
+from mailserver.imap.commands.fetch import send_unasked
 from mailserver.imap.commands.limits import newest_found
 from mailserver.imap.commands.seeker import Seeker
 from mailserver.imap.protocol.context import frozen, names_last
 from mailserver.imap.protocol.errors import ProtocolError
+from mailserver.imap.protocol.fetch import Attribute
 from mailserver.imap.protocol.search import (
     Returns,
     Search,
@@ -41,7 +43,7 @@ async def search(session: Session, command: Search) -> bytes | None:
     if session.rev2 and command.returns is None:
         command = replace(command, returns=Returns(Wanted.ALL))  # RFC 9051 §6.4.4
     await prepare(session, command.key)
-    updates = wants_updates(session, command)
+    updates = await wants_updates(session, command.returns, command.key)
     async with saving(session, command.returns):
         seeker = Seeker(session)
         found = await seeker.find(command.key)
@@ -52,14 +54,18 @@ async def search(session: Session, command: Search) -> bytes | None:
     return seeker.code
 
 
-def wants_updates(session: Session, command: Search | Sort) -> bool:
+async def wants_updates(session: Session, returns: Returns | None, key: Key) -> bool:
     """Whether results shall be told again as they change; refuses a tag that is in use."""
-    if command.returns is None or Wanted.UPDATE not in command.returns.wanted:
+    if returns is None or Wanted.UPDATE not in returns.wanted:
         return False
+    if session.selected is None:
+        raise ProtocolError("Updates are for the selected mailbox")
     demand_new_tag(session)
-    if mentions(command.key, Fuzzy):  # what matches may depend on what else was found
+    if mentions(key, Fuzzy):  # what matches may depend on what else was found
         refuse_updates(session, session.tag, b"Fuzzy results are not updated")
         return False
+    if Attribute.MODSEQ in returns.items:
+        await make_aware(session)
     return True
 
 
@@ -77,7 +83,20 @@ def follow(
     async def examine(candidates: list[int]) -> Sequence[int]:
         return await Seeker(session).narrow(key, candidates)
 
-    question = Question(session.tag, command.by_uid, examine, arrange, names_last(key), place)
+    items = command.returns.items if command.returns is not None else ()
+
+    async def describe(uids: list[int]) -> None:
+        await send_unasked(session, uids, items)
+
+    question = Question(
+        session.tag,
+        command.by_uid,
+        examine,
+        arrange,
+        describe if items else None,
+        names_last(key),
+        place,
+    )
     last = seeker.uids[-1] if seeker.uids else 0
     keep_updated(session, question, seeker.numbers(found, by_uid=True), seeker.modseq, last)
 

@@ -25,7 +25,7 @@ _OF_HEADER: dict[SortKey, Callable[[SearchHeader], str]] = {
 async def sort(session: Session, command: Sort) -> bytes | None:
     """Tell what matches in the order that was asked for; equal messages in that of the mailbox."""
     await prepare(session, command.key)
-    updates = wants_updates(session, command)
+    updates = await wants_updates(session, command.returns, command.key)
     async with saving(session, command.returns):
         seeker = Seeker(session)
         found = await seeker.find(command.key)

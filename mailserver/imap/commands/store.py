@@ -127,7 +127,7 @@ async def expunge(session: Session, command: Expunge) -> bytes | None:
     gone = await messages.expunge(session.mail, selected.account, selected.mailbox_id, uids)
     if not gone or not session.condstore:
         return None
-    await session.synchronize(may_expunge=True, ask=True)
+    await session.synchronize(may_expunge=True, ask=True, demanded=True)
     return b"HIGHESTMODSEQ %d" % await highest(session)
 
 

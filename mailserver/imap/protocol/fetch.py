@@ -6,8 +6,8 @@ from enum import Enum
 
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.modseq import mod_sequence
+from mailserver.imap.protocol.partial import Partial, partial_range
 from mailserver.imap.protocol.responses import astring
-from mailserver.imap.protocol.search import Partial, partial_range
 from mailserver.imap.protocol.sequences import SequenceSet
 
 MAX_ITEMS = 200  # data items in one FETCH
@@ -138,12 +138,7 @@ def _fetch(args: Cursor, *, by_uid: bool) -> Fetch:
     args.space()
     messages = args.sequence_set()
     args.space()
-    items: list[Item] = []
-    if args.peek(b"("):
-        for group in args.parenthesized(lambda: _items(args)):
-            items += group
-    else:
-        items += _items(args)
+    items = list(fetch_items(args) if args.peek(b"(") else _items(args))
     changed_since, vanished, partial = _modifiers(args, by_uid=by_uid)
     args.end()
     if changed_since is not None:
@@ -175,6 +170,13 @@ def _modifiers(args: Cursor, *, by_uid: bool) -> tuple[int | None, bool, Partial
     if vanished and changed_since is None:
         args.fail("VANISHED needs CHANGEDSINCE")
     return changed_since, vanished, partial
+
+
+def fetch_items(args: Cursor) -> tuple[Item, ...]:
+    """Read "(" fetch-att *(SP fetch-att) ")", each once."""
+    found = [item for items in args.parenthesized(lambda: _items(args)) for item in items]
+    unique = tuple(dict.fromkeys(found))
+    return unique if len(unique) <= MAX_ITEMS else args.fail("Too many data items")
 
 
 def _items(args: Cursor) -> tuple[Item, ...]:

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.responses import DELIMITER
-from mailserver.model import AccountId, Place, Role
+from mailserver.model import AccountId, Role
 
 MAX_NAMES = 200  # mailboxes that one filter names
 
@@ -29,6 +30,26 @@ _PERSONAL = frozenset({Scope.INBOXES, Scope.PERSONAL})
 _WITH_NAMES = frozenset({Scope.SUBTREE, Scope.SUBTREE_ONE, Scope.MAILBOXES})
 
 
+class Named(Protocol):
+    """A mailbox as far as filters look at it."""
+
+    @property
+    def account_id(self) -> AccountId:
+        """Whose it is."""
+
+    @property
+    def path(self) -> str:
+        """What it is called."""
+
+    @property
+    def role(self) -> Role | None:
+        """What it is for."""
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether it is subscribed to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """One filter, with the names that it was given."""
@@ -36,14 +57,14 @@ class Filter:
     scope: Scope
     names: tuple[str, ...] = ()
 
-    def matches(self, place: Place, own: AccountId) -> bool:
+    def matches(self, place: Named, own: AccountId) -> bool:
         """Whether a mailbox is meant by the owner of an account; SELECTED means none here."""
         if self.scope in _PERSONAL and place.account_id != own:
             return False
         matches = _MATCHES.get(self.scope)
         return matches is not None and matches(self, place)
 
-    def _below(self, place: Place, levels: int | None) -> bool:
+    def _below(self, place: Named, levels: int | None) -> bool:
         """Whether it is one of the names, or so many levels below one; None: any number."""
         for name in self.names:
             if place.path == name:
@@ -71,7 +92,7 @@ def filter_mailboxes(args: Cursor, *, allowed: frozenset[Scope]) -> Filter:
     return Filter(scope, tuple(dict.fromkeys(names)))
 
 
-_MATCHES: dict[Scope, Callable[[Filter, Place], bool]] = {
+_MATCHES: dict[Scope, Callable[[Filter, Named], bool]] = {
     Scope.INBOXES: lambda chosen, place: place.role is Role.INBOX,  # where mail is delivered
     Scope.PERSONAL: lambda chosen, place: True,
     Scope.SUBSCRIBED: lambda chosen, place: place.subscribed,

@@ -8,7 +8,9 @@ from enum import Flag, auto
 
 from mailserver.imap.protocol.cursor import MAX_NUMBER, Cursor
 from mailserver.imap.protocol.errors import BadCharset
+from mailserver.imap.protocol.fetch import Item, fetch_items
 from mailserver.imap.protocol.modseq import mod_sequence
+from mailserver.imap.protocol.partial import Partial, partial_range
 from mailserver.imap.protocol.responses import string
 from mailserver.imap.protocol.search_keys import (
     And,
@@ -52,7 +54,6 @@ from mailserver.model import (
 MAX_DEPTH = 100  # nested NOT, OR and parentheses
 MAX_KEYS = 2000  # in one command
 _OBJECT_ID = re.compile(rb"[A-Za-z0-9_-]{1,255}")  # RFC 8474 §7
-_PARTIAL = re.compile(rb"(-?)([1-9]\d{0,9}):(-?)([1-9]\d{0,9})(?=[ )])")
 
 
 NOTHING = Not(Everything())
@@ -76,31 +77,12 @@ NOT_TOLD = Wanted.SAVE | Wanted.UPDATE | Wanted.CONTEXT
 
 
 @dataclass(frozen=True, slots=True)
-class Partial:
-    """A stretch of results: the first is 1, or, `from_end`, the last is 1 (RFC 9394 §3.1)."""
-
-    low: int
-    high: int
-    from_end: bool
-
-    @property
-    def text(self) -> bytes:
-        """The range, its smaller number first: 4:2 is the same as 2:4 (RFC 5267 §5)."""
-        return (b"-%d:-%d" if self.from_end else b"%d:%d") % (self.low, self.high)
-
-    def of(self, found: Sequence[int]) -> Sequence[int]:
-        """Return the part of the results that is in the stretch, in their order."""
-        if self.from_end:
-            return found[max(0, len(found) - self.high) : max(0, len(found) - self.low + 1)]
-        return found[self.low - 1 : self.high]
-
-
-@dataclass(frozen=True, slots=True)
 class Returns:
     """The return options of a search."""
 
     wanted: Wanted
     partial: Partial | None = None
+    items: tuple[Item, ...] = ()  # to fetch of what is found later (RFC 5465 §7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +153,10 @@ def return_options(args: Cursor) -> Returns | None:
         return None
     wanted = Wanted(0)
     partial: Partial | None = None
+    items: tuple[Item, ...] = ()
 
     def option() -> None:
-        nonlocal wanted, partial
+        nonlocal wanted, partial, items
         name = args.word()
         chosen = _WANTED.get(name)
         if chosen is None:
@@ -183,23 +166,16 @@ def return_options(args: Cursor) -> Returns | None:
                 args.fail("PARTIAL is given twice")
             args.space()
             partial = partial_range(args)
+        if chosen is Wanted.UPDATE and (args.peek(b"(") or args.peek(b" (")):
+            args.take(b" ")  # RFC 5465 §8 has none, its examples have one
+            items = fetch_items(args)
         wanted |= chosen
 
     args.parenthesized(option, allow_empty=True)
     args.space()
     if Wanted.PARTIAL | Wanted.ALL in wanted:
         args.fail("PARTIAL and ALL exclude each other")
-    return Returns(wanted or Wanted.ALL, partial)
-
-
-def partial_range(args: Cursor) -> Partial:
-    """partial-range = partial-range-first / partial-range-last (RFC 9394 §4)."""
-    text = args.match(_PARTIAL, "a range of results")
-    first, last = text.split(b":")
-    if first.startswith(b"-") != last.startswith(b"-"):
-        args.fail("A range of results cannot begin at one end and end at the other")
-    low, high = sorted((abs(int(first)), abs(int(last))))
-    return Partial(low, high, first.startswith(b"-"))
+    return Returns(wanted or Wanted.ALL, partial, items)
 
 
 _WANTED = {name.encode("ascii"): member for name, member in Wanted.__members__.items()}

@@ -16,6 +16,7 @@ from mailserver.mail import changes, mailboxes, messages, search
 from mailserver.model import (
     DELETED,
     EMAIL_KINDS,
+    MAILBOX_KINDS,
     ChangeEntry,
     ChangeKind,
     EmailId,
@@ -247,6 +248,8 @@ COUNT_PROPERTIES = ("totalEmails", "unreadEmails", "totalThreads", "unreadThread
 
 
 def _mailbox_events(entry: ChangeEntry) -> Iterable[Event]:
+    if entry.kind is ChangeKind.METADATA_UPDATED:  # no property of a Mailbox
+        return ()
     return ((entry.mailbox_id, entry.kind is ChangeKind.MAILBOX_CREATED),)
 
 
@@ -258,7 +261,7 @@ async def mailbox_changes(session: Session, asked: Changes) -> dict[str, object]
         await _add_thread_neighbours(session, log, part)
     there = {each.id for each in await mailboxes.list_all(session.mail, session.account)}
     answer = response(session, asked, part, there, mailbox_text)
-    own = {entry.mailbox_id for entry in log.entries if entry.kind not in EMAIL_KINDS}
+    own = {entry.mailbox_id for entry in log.entries if entry.kind in MAILBOX_KINDS}
     only_counts = bool(answer["updated"]) and not own & part.touched
     answer["updatedProperties"] = list(COUNT_PROPERTIES) if only_counts else None
     return answer

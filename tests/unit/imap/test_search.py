@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.errors import BadCharset, ProtocolError
+from mailserver.imap.protocol.partial import Partial
 from mailserver.imap.protocol.search import (
-    Partial,
     Returns,
     Wanted,
     esearch,
