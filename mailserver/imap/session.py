@@ -399,12 +399,12 @@ class Session:
             await self.check_rights()
         if view.uids is listing.uids or may_expunge:
             await self._claim_recent(selected)
+        selected.heard = listing.modseq  # what others put into it from here on is looked at later
         self.announce(may_expunge=may_expunge)
         if self.watch is not None:
             await self.watch.arrived(last)
         for context in list(selected.contexts.values()):
             await context.changed()
-        selected.heard = listing.modseq
 
     @property
     def has_news(self) -> bool:

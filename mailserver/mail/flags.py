@@ -46,6 +46,16 @@ class Stored:
         """UIDs whose flags are other now."""
         return sorted(uid for each in self.restamps for uid in each.group.uids)
 
+    def overtaken(self, modseq: int) -> set[int]:
+        """Return the UIDs whose flags had already changed after a modseq, and now changed again."""
+        return {
+            uid
+            for each in self.restamps
+            if max(each.group.modseqs) > modseq
+            for uid, changed in zip(each.group.uids, each.group.modseqs, strict=True)
+            if changed > modseq
+        }
+
 
 async def store(
     mail: "Mail",

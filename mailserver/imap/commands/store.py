@@ -43,9 +43,11 @@ async def store(session: Session, command: Store) -> bytes | None:
     new_words = stored.changed and Right.WRITE in selected.rights
     session.learn_keywords(command.flags.keywords if new_words else ())
     refused = set(stored.refused)
-    if command.silent and not refused and not session.condstore and listing.uids is view.uids:
+    # what others did is told also to who wants to hear nothing of its own changes (RFC 3501 §6.4.6)
+    loud = refused | stored.overtaken(view.modseq)
+    if command.silent and not loud and not session.condstore and listing.uids is view.uids:
         return None  # nothing has left, and there is nothing to tell
-    gone = await _tell(session, command, positions, uids, refused)
+    gone = await _tell(session, command, positions, uids, loud)
     if not refused:
         return _gone(command) if gone else None
     failed = [
@@ -61,9 +63,12 @@ async def _tell(
     command: Store,
     positions: Sequence[int],
     uids: Sequence[int],
-    refused: set[int],
+    loud: set[int],
 ) -> bool:
-    """Send what flags the messages have now; return whether some have left."""
+    """Send what flags the messages have now, after SILENT only of those that are `loud`.
+
+    Returns whether some have left.
+    """
     selected = session.open
     listing = selected.listing
     gone = False
@@ -73,7 +78,7 @@ async def _tell(
         if index is None:
             gone = True
         else:
-            silent = command.silent and uid not in refused
+            silent = command.silent and uid not in loud
             items = session.changed_items(
                 selected, index, uid, with_uid=command.by_uid, silent=silent
             )
