@@ -347,6 +347,7 @@ class ChangeKind(IntEnum):
     MAILBOX_UPDATED = 12
     MAILBOX_DESTROYED = 13
     METADATA_UPDATED = 21  # annotations were set or removed
+    SHARING_UPDATED = 22  # another account's mailbox is shared with this one otherwise than before
 
 
 EMAIL_KINDS = frozenset(kind for kind in ChangeKind if kind < ChangeKind.MAILBOX_CREATED)

@@ -421,7 +421,7 @@ class Session:
     async def tell_news(self, *, may_expunge: bool, ask: bool, demanded: bool = False) -> None:
         """Tell all that the client wants to hear of."""
         await self.synchronize(may_expunge=may_expunge, ask=ask, demanded=demanded)
-        if self.watch is not None:
+        if self.watch is not None and self.state is not State.LOGOUT:
             await self.watch.tell()
 
     async def _claim_recent(self, selected: Selected) -> None:

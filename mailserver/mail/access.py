@@ -13,6 +13,7 @@ from mailserver.mail.mailboxes import OTHERS, SEPARATOR
 from mailserver.mail.rights import effective
 from mailserver.model import (
     AccountId,
+    ChangeKind,
     Grant,
     Mailbox,
     MailboxId,
@@ -134,7 +135,9 @@ async def subscribe(mail: "Mail", principal: Principal, path: str, subscribed: b
         return
     place = await find(mail, principal, path)
     write = acl.subscribe if subscribed else acl.unsubscribe
-    await write(mail.database, principal.account_id, place.account_id, place.mailbox.id)
+    async with mail.change(principal.account_id) as change:
+        await write(change.tx, principal.account_id, place.account_id, place.mailbox.id)
+        change.report(ChangeKind.SHARING_UPDATED, place.mailbox.id)
 
 
 def _own(principal: Principal, mailbox: Mailbox) -> Place:

@@ -134,6 +134,11 @@ async def modify(
         if old is None and len(before) >= MAX_ENTRIES:
             raise TooMany("the access control list is full")
         await _write(change, mailbox, identifier, rights)
+    grantee = identifier.grantee
+    if grantee is not None and grantee != account:
+        # so that whoever listens to the other account sees it come or go
+        async with mail.change(grantee) as change:
+            change.report(ChangeKind.SHARING_UPDATED, mailbox)
 
 
 async def remove(

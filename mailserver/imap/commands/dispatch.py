@@ -31,10 +31,11 @@ async def converse(session: Session) -> None:
         while session.state is not State.LOGOUT:
             session.flush()
             await session.channel.drain()  # a client that only talks does not pile up answers
-            event = await _next(session)
+            outcome = await _next(session)
+            if outcome is None:
+                break
             await recheck(session)
-            answered = await respond(session, event)
-            bad = 0 if answered else bad + 1
+            bad = 0 if await respond(session, outcome) else bad + 1
             if bad >= MAX_ERRORS:
                 session.bye(b"Too many errors")
     except TimedOut:
@@ -54,12 +55,18 @@ async def converse(session: Session) -> None:
     session.flush()
 
 
-async def _next(session: Session) -> Outcome:
-    """Wait for the next command, and tell what happens as long as none comes (RFC 5465 §3.1)."""
+async def _next(session: Session) -> Outcome | None:
+    """Wait for the next command, and tell what happens as long as none comes (RFC 5465 §3.1).
+
+    Returns None when what happened was the end.
+    """
     session.channel.release()
     while (outcome := await session.channel.command()) is None:
         if session.watch is not None and session.has_news:
+            await recheck(session)
             await _tell_news(session)
+        if session.state is State.LOGOUT:
+            return None
     return outcome
 
 
@@ -70,6 +77,8 @@ async def _tell_news(session: Session) -> None:
     except MailError as error:
         log.warning("cannot look for changes", extra={"session": session.id, "reason": str(error)})
         asyncio.get_running_loop().call_later(RETRY, session.channel.wake)
+    except Refused as refusal:  # BYE has been said
+        log.info("let go", extra={"session": session.id, "reason": refusal.text})
     session.flush()
     await session.channel.drain()
 

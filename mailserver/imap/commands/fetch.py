@@ -77,9 +77,12 @@ async def fetch(session: Session, command: Fetch) -> bytes | None:
 
 
 async def send_unasked(session: Session, uids: Sequence[int], items: Sequence[Item]) -> None:
-    """Send data of messages that have just come; one that left meanwhile is passed over."""
-    messages = SequenceSet(tuple((uid, uid) for uid in uids))
-    await fetch(session, Fetch(messages, by_uid=True, items=tuple(items)))
+    """Send data of messages that have just come; what is gone or cannot be told is passed over."""
+    singly = any(isinstance(item, Binary) for item in items)  # one may have an unknown encoding
+    for some in [[uid] for uid in uids] if singly else [uids]:
+        messages = SequenceSet(tuple((uid, uid) for uid in some))
+        with suppress(Refused):
+            await fetch(session, Fetch(messages, by_uid=True, items=tuple(items)))
 
 
 def _positions(session: Session, command: Fetch) -> Sequence[range]:

@@ -248,7 +248,7 @@ COUNT_PROPERTIES = ("totalEmails", "unreadEmails", "totalThreads", "unreadThread
 
 
 def _mailbox_events(entry: ChangeEntry) -> Iterable[Event]:
-    if entry.kind is ChangeKind.METADATA_UPDATED:  # no property of a Mailbox
+    if entry.kind not in EMAIL_KINDS | MAILBOX_KINDS:
         return ()
     return ((entry.mailbox_id, entry.kind is ChangeKind.MAILBOX_CREATED),)
 
