@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mailserver.errors import Corrupt, NotFound
-from mailserver.model import AccountId, BlobId
+from mailserver.model import AccountId, BlobId, EmailId
 from mailserver.storage import bodies
 from mailserver.storage.bodies import Location
 from mailserver.storage.compression import decompress, decompress_in_thread
@@ -39,6 +39,21 @@ async def contents(mail: "Mail", account: AccountId, blobs: Sequence[bytes]) -> 
                 return await _cold(mail, account, blob, places.get(blob))
 
         found.update(zip(missing, await asyncio.gather(*map(one, missing)), strict=True))
+    return found
+
+
+async def of_emails(mail: "Mail", account: AccountId, ids: Sequence[int]) -> dict[EmailId, bytes]:
+    """Return the whole messages of those emails that exist. Ask for 50 to 100 at a time."""
+    found: dict[EmailId, bytes] = {}
+    cold: dict[EmailId, BlobId] = {}
+    for email, blob, data in await bodies.of_emails(mail.database, account, ids):
+        if data is None:
+            cold[email] = blob
+        else:
+            found[email] = await _decompressed(data)
+    if cold:
+        read = await contents(mail, account, list(cold.values()))
+        found.update((email, read[blob]) for email, blob in cold.items())
     return found
 
 

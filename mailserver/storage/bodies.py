@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from mailserver.model import AccountId, BlobId
+from mailserver.model import AccountId, BlobId, EmailId
 from mailserver.storage.database import Executor, Record
 
 
@@ -139,6 +139,23 @@ async def hot(database: Executor, account: AccountId, ids: Sequence[BlobId]) -> 
         ids,
     )
     return {row["id"]: row["data"] for row in rows}
+
+
+async def of_emails(
+    database: Executor, account: AccountId, ids: Sequence[int]
+) -> list[tuple[EmailId, BlobId, bytes | None]]:
+    """Return the bodies of emails, compressed; None where one is not in PostgreSQL."""
+    rows = await database.fetch(
+        """
+        SELECT id, blob_id,
+               (SELECT data FROM blob_hot WHERE account_id = $1 AND blob_hot.id = email.blob_id)
+        FROM email
+        WHERE account_id = $1 AND id = ANY($2::bigint[])
+        """,
+        account,
+        ids,
+    )
+    return [(each, blob, data) for each, blob, data in rows]
 
 
 class Location(NamedTuple):

@@ -253,19 +253,25 @@ async def _load(session: Session, chunk: Chunk, plan: Plan) -> Chunk:
         chunk.saved = [saved[uid] for uid in chunk.uids]
     if not plan.needs_emails:
         return chunk
-    account = selected.account
     if plan.texts is not None:
         texts = await fetch_texts.texts(session, selected, plan.texts, chunk.email_ids)
         if texts is not None:
-            if len(texts) < len(chunk.email_ids):
-                plan.gone = True
-                chunk = _kept(chunk, _present(chunk, texts))
+            chunk = _existing(chunk, plan, texts)
             chunk.texts = [texts[email_id] for email_id in chunk.email_ids]
             return chunk
+    if plan.only_whole:
+        octets = await content.of_emails(session.mail, selected.account, chunk.email_ids)
+        chunk = _existing(chunk, plan, octets)
+        chunk.whole = [octets[EmailId(email_id)] for email_id in chunk.email_ids]
+        return chunk
+    return await _load_emails(session, chunk, plan)
+
+
+async def _load_emails(session: Session, chunk: Chunk, plan: Plan) -> Chunk:
+    """Read all that is stored about the messages of a chunk."""
+    account = session.open.account
     found = await messages.emails(session.mail, account, chunk.email_ids, header=plan.needs_headers)
-    if any(email_id not in found for email_id in chunk.email_ids):
-        plan.gone = True
-        chunk = _kept(chunk, _present(chunk, found))
+    chunk = _existing(chunk, plan, found)
     chunk.emails = [found[EmailId(email_id)] for email_id in chunk.email_ids]
     if plan.needs_contents or plan.has_binary or not STORED.keys().isdisjoint(plan.attributes):
         chunk.envs = [Env.unpack(email.env) for email in chunk.emails]
@@ -280,8 +286,13 @@ async def _load(session: Session, chunk: Chunk, plan: Plan) -> Chunk:
     return chunk
 
 
-def _present(chunk: Chunk, found: Container[int]) -> list[int]:
-    return [row for row, email_id in enumerate(chunk.email_ids) if email_id in found]
+def _existing(chunk: Chunk, plan: Plan, found: Container[int]) -> Chunk:
+    """Leave out the messages of which nothing was found: they have left meanwhile."""
+    rows = [row for row, email_id in enumerate(chunk.email_ids) if email_id in found]
+    if len(rows) == len(chunk.email_ids):
+        return chunk
+    plan.gone = True
+    return _kept(chunk, rows)
 
 
 def _kept(chunk: Chunk, rows: Sequence[int]) -> Chunk:
@@ -419,6 +430,8 @@ def _value(wanted: Section, chunk: Chunk, row: int) -> bytes:
 
 def _octets(wanted: Section, chunk: Chunk, row: int) -> bytes | None:
     """Return what a section names, None when the message has no such part."""
+    if chunk.whole:
+        return chunk.whole[row]
     email = chunk.emails[row]
     if wanted.in_header and len(email.header) < HEADER_LIMIT:
         found = email.header

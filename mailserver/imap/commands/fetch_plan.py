@@ -40,6 +40,7 @@ class Chunk:
     emails: list[Email] = field(default_factory=list)
     envs: list[Env] = field(default_factory=list)
     contents: dict[bytes, bytes] = field(default_factory=dict)
+    whole: list[bytes] = field(default_factory=list)  # the messages, if they are all that is asked
     texts: list[bytes] = field(default_factory=list)  # all that is stored of each, if that is all
 
     def parts(self, row: int) -> list[PartRow]:
@@ -85,6 +86,15 @@ class Plan:
     def has_binary(self) -> bool:
         """Whether a transfer encoding has to be removed."""
         return any(isinstance(item, Binary) for item in self.sections)
+
+    @property
+    def only_whole(self) -> bool:
+        """Whether nothing is shown of what is stored but the messages as they are."""
+        return (
+            bool(self.sections)
+            and STORED.keys().isdisjoint(self.attributes)
+            and all(isinstance(item, Section) and not item.specifier for item in self.sections)
+        )
 
     @property
     def listed(self) -> tuple[Attribute, ...]:
