@@ -245,6 +245,7 @@ class Mailbox:
     sort_order: int
     uidvalidity: int  # never reused for a name, RFC 9051 §2.3.1.1
     uidnext: int
+    recent_uid: int  # the first one that no session has seen as \\Recent
     modseq: Modseq  # of the latest change to any of its messages or its counters
     total: int
     unseen: int

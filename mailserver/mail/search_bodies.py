@@ -14,7 +14,7 @@ from mailserver.mail.fuzzy import Query
 from mailserver.mail.shelves import Shelves
 from mailserver.mime import parse, search_text
 from mailserver.model import AccountId, EmailId, MailboxId
-from mailserver.storage.compression import compressor, decompress_in_thread
+from mailserver.storage.compression import FAST, compressor, decompress_in_thread
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ROOM = 64 * 1024 * 1024  # octets of frames in memory
 FRAME_ROWS = 50  # messages of a frame
 FRAME_OCTETS = 8 * 1024 * 1024  # of messages in a frame, unless one alone is larger
+THREADS = 2  # that search at once: decompression leaves the interpreter free
 FRAMES = 20  # that are searched before others are served
 IN_BODY = 0.8  # what a fuzzy match in a body is worth, beside one in the header
 _ROW_SIZE = 250  # octets that a message costs besides its share of the frame
@@ -93,7 +94,10 @@ async def matching(
     wanted = octets_of(text)
     found: set[int] = set()
     async for frames in _frames(mail, account, mailbox, candidates, advance):
-        found.update(await asyncio.to_thread(_matching, frames, wanted, everywhere))
+        shares = (frames[share::THREADS] for share in range(THREADS))
+        work = (asyncio.to_thread(_matching, some, wanted, everywhere) for some in shares if some)
+        for matches in await asyncio.gather(*work):
+            found.update(matches)
     return found
 
 
@@ -181,4 +185,4 @@ def _frame(raw: Sequence[tuple[int, bytes]]) -> Frame:
         found = search_text(octets, parse(octets), 4 * len(octets) + 1024)
         head = f"{found.headers}\n{found.attachments}"
         texts += (octets_of(text).replace(b"\0", b"") for text in (found.body, head))
-    return Frame(tuple(email_id for email_id, _ in raw), compressor()(b"\0".join(texts)))
+    return Frame(tuple(email_id for email_id, _ in raw), compressor(FAST)(b"\0".join(texts)))

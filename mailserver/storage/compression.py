@@ -7,14 +7,15 @@ import zstandard
 from mailserver.errors import Corrupt
 
 LEVEL = 3
+FAST = -5  # for what is only in memory: read twice as fast, two thirds larger
 MAX_SIZE = 1 << 30  # bytes; no stored value is larger, so a frame that says so is damaged
 
 _decompressor = zstandard.ZstdDecompressor()
 
 
-def compressor() -> Callable[[bytes], bytes]:
+def compressor(level: int = LEVEL) -> Callable[[bytes], bytes]:
     """Return a function that compresses; each thread needs one of its own."""
-    return zstandard.ZstdCompressor(level=LEVEL).compress
+    return zstandard.ZstdCompressor(level=level).compress
 
 
 def decompress(data: bytes) -> bytes:

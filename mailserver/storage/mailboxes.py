@@ -29,6 +29,7 @@ def _mailbox(row: Record, path: str) -> Mailbox:
         sort_order=row["sort_order"],
         uidvalidity=row["uidvalidity"],
         uidnext=row["uidnext"],
+        recent_uid=row["recent_uid"],
         modseq=Modseq(row["modseq"]),
         total=row["total"],
         unseen=row["unseen"],
@@ -43,7 +44,7 @@ async def of_account(database: Executor, account: AccountId) -> list[Mailbox]:
     rows = await database.fetch(
         """
         SELECT id, parent_id, name, role, subscribed, sort_order, uidvalidity, uidnext,
-               modseq, total, unseen, deleted, size, owner_rights
+               modseq, total, unseen, deleted, size, owner_rights, recent_uid
         FROM mailbox
         WHERE account_id = $1
         """,
@@ -57,7 +58,7 @@ async def of_principal(database: Executor, account: AccountId) -> tuple[list[Mai
     rows = await database.fetch(
         """
         SELECT id, parent_id, name, role, subscribed, sort_order, uidvalidity, uidnext,
-               modseq, total, unseen, deleted, size, owner_rights,
+               modseq, total, unseen, deleted, size, owner_rights, recent_uid,
                EXISTS (
                    SELECT FROM acl
                    WHERE (grantee_id = $1 OR grantee_id IS NULL) AND acl.account_id <> $1
@@ -77,7 +78,7 @@ async def of_accounts(
     rows = await database.fetch(
         """
         SELECT account_id, id, parent_id, name, role, subscribed, sort_order, uidvalidity, uidnext,
-               modseq, total, unseen, deleted, size, owner_rights
+               modseq, total, unseen, deleted, size, owner_rights, recent_uid
         FROM mailbox
         WHERE account_id = ANY($1::bigint[])
         """,
@@ -101,7 +102,7 @@ async def at_root(database: Executor, account: AccountId, name: str) -> Mailbox 
     row = await database.fetchrow(
         """
         SELECT id, parent_id, name, role, subscribed, sort_order, uidvalidity, uidnext,
-               modseq, total, unseen, deleted, size, owner_rights
+               modseq, total, unseen, deleted, size, owner_rights, recent_uid
         FROM mailbox
         WHERE account_id = $1 AND parent_id IS NULL AND name = $2
         """,

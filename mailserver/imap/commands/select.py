@@ -39,7 +39,7 @@ async def _open(session: Session, command: Select, *, examined: bool) -> bytes:
     try:
         listing = await listings.open_listing(mail, account, mailbox.id)
         read_only = examined or not place.rights & CHANGING
-        recent = await _recent(session, listing, read_only=read_only)
+        recent = await _recent(session, listing, mailbox.recent_uid, read_only=read_only)
     except BaseException:
         mail.events.unsubscribe(subscription)
         raise
@@ -65,10 +65,12 @@ async def _open(session: Session, command: Select, *, examined: bool) -> bytes:
     return b"READ-ONLY" if selected.read_only else b"READ-WRITE"
 
 
-async def _recent(session: Session, listing: Listing, *, read_only: bool) -> range:
-    """Return the UIDs that are \\Recent here: taken, or only looked at."""
+async def _recent(session: Session, listing: Listing, first: int, *, read_only: bool) -> range:
+    """Return the UIDs that are \\Recent here: taken, or only looked at.
+
+    `first` was \\Recent before the listing was read; nothing before it can be so again.
+    """
     mail, account = session.mail, listing.account
-    first = await mailboxes.peek_recent(mail, account, listing.mailbox_id)
     if read_only or not listing.uids or listing.uids[-1] < first:
         return range(first, listing.uids[-1] + 1 if listing.uids else first)
     taken = await mailboxes.take_recent(mail, account, listing.mailbox_id)

@@ -38,6 +38,7 @@ def _place(
         sort_order=0,
         uidvalidity=503,
         uidnext=1,
+        recent_uid=1,
         modseq=Modseq(1),
         total=0,
         unseen=0,

@@ -109,6 +109,7 @@ def _tree(subscribed: set[str], special: set[str]) -> list[Place]:
             sort_order=0,
             uidvalidity=1,
             uidnext=1,
+            recent_uid=1,
             modseq=Modseq(1),
             total=0,
             unseen=0,
