@@ -87,6 +87,8 @@ async def expunge(
 ) -> list[int]:
     """Remove the messages with \\Deleted, of these UIDs or all; return the removed UIDs."""
     rows: list[Membership] = []
+    if not await mailboxes.has_deleted(mail.database, account, mailbox):
+        return []  # every CLOSE comes here: without a lock, nor a row that is written in vain
     async with mail.change(account) as change:
         rows = await messages.deleted(change.tx, account, mailbox, uids)
         if rows:

@@ -11,7 +11,7 @@ _CHUNK = 1 << 16
 # White space at the end of an encoded line was added on the way (RFC 2045 §6.7 rule 3). It is
 # looked for from its first octet only: a long run that ends no line costs its length once.
 _PADDING = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)")
-_PADDING_ENDS = (b" \n", b"\t\n", b" \r", b"\t\r")
+_TABS_AND_CRS = bytes.maketrans(b"\t\r", b" \n")  # become blanks and line ends
 _UU_BEGIN = re.compile(rb"(?m:^)begin [0-7]{3,4} [^\n]*+\n")
 _UU_NAMES = ("x-uuencode", "uuencode", "x-uue", "uue")
 _KNOWN = ("7bit", "8bit", "binary", "base64", "quoted-printable", *_UU_NAMES)
@@ -35,7 +35,7 @@ def decode_body(octets: bytes, encoding: str) -> bytes:
 
 def _may_have_padding(octets: bytes) -> bool:
     """Look for white space before a line end without looking at every blank."""
-    return octets.endswith((b" ", b"\t")) or any(pair in octets for pair in _PADDING_ENDS)
+    return octets.endswith((b" ", b"\t")) or b" \n" in octets.translate(_TABS_AND_CRS)
 
 
 def decoded_size(raw: bytes, start: int, end: int, encoding: str) -> int:

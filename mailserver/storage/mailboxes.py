@@ -206,6 +206,14 @@ async def delete(tx: Executor, account: AccountId, mailbox: MailboxId) -> None:
     await tx.execute("DELETE FROM mailbox WHERE account_id = $1 AND id = $2", account, mailbox)
 
 
+async def has_deleted(database: Executor, account: AccountId, mailbox: MailboxId) -> bool:
+    """Tell whether any message of a mailbox has \\Deleted."""
+    found = await database.fetchval(
+        "SELECT deleted > 0 FROM mailbox WHERE account_id = $1 AND id = $2", account, mailbox
+    )
+    return found is True
+
+
 async def take_recent(database: Executor, account: AccountId, mailbox: MailboxId) -> range | None:
     """Return the recent UIDs and make every message so far recent for nobody else."""
     row = await database.fetchrow(

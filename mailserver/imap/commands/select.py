@@ -8,6 +8,7 @@ from mailserver.imap.protocol.select import Select
 from mailserver.imap.protocol.view import View, first_unseen
 from mailserver.imap.session import CHANGING, Selected, Session
 from mailserver.mail import access, listings, mailboxes, messages
+from mailserver.mail.context import Mail
 from mailserver.mail.listings import Listing
 from mailserver.model import SEEN, SPECIAL_USES, Mailbox, Place, Right
 
@@ -37,9 +38,8 @@ async def _open(session: Session, command: Select, *, examined: bool) -> bytes:
     account, mailbox = place.account_id, place.mailbox
     subscription = mail.events.subscribe(account)
     try:
-        listing = await listings.open_listing(mail, account, mailbox.id)
-        read_only = examined or not place.rights & CHANGING
-        recent = await _recent(session, listing, mailbox.recent_uid, read_only=read_only)
+        writable = bool(place.rights & CHANGING) and not examined
+        listing, recent = await _listed(mail, place, writable=writable)
     except BaseException:
         mail.events.unsubscribe(subscription)
         raise
@@ -65,18 +65,18 @@ async def _open(session: Session, command: Select, *, examined: bool) -> bytes:
     return b"READ-ONLY" if selected.read_only else b"READ-WRITE"
 
 
-async def _recent(session: Session, listing: Listing, first: int, *, read_only: bool) -> range:
-    """Return the UIDs that are \\Recent here: taken, or only looked at.
-
-    `first` was \\Recent before the listing was read; nothing before it can be so again.
-    """
-    mail, account = session.mail, listing.account
-    if read_only or not listing.uids or listing.uids[-1] < first:
-        return range(first, listing.uids[-1] + 1 if listing.uids else first)
-    taken = await mailboxes.take_recent(mail, account, listing.mailbox_id)
-    # messages that came between the two queries were taken, so they have to be known
-    await listings.refresh(mail, listing)
-    return taken
+async def _listed(mail: Mail, place: Place, *, writable: bool) -> tuple[Listing, range]:
+    """Return the messages, and the UIDs that are \\Recent here: taken, or only looked at."""
+    account, mailbox = place.account_id, place.mailbox
+    first = mailbox.recent_uid
+    taken = range(first, first)
+    if writable and first < mailbox.uidnext:
+        # before the messages are listed: what comes in between is for whoever asks next
+        taken = await mailboxes.take_recent(mail, account, mailbox.id)
+    listing = await listings.open_listing(mail, account, mailbox.id)
+    if not writable:
+        return listing, range(first, listing.uids[-1] + 1 if listing.uids else first)
+    return listing, taken
 
 
 def _describe(session: Session, mailbox: Mailbox) -> int:
