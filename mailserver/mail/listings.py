@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from mailserver.mail.flags import Restamp, Stored
-from mailserver.model import EMAIL_KINDS, GONE_KINDS, AccountId, Flags, MailboxId
+from mailserver.model import EMAIL_KINDS, GONE_KINDS, SEEN, AccountId, Flags, MailboxId
 from mailserver.storage import accounts, changes, messages
 from mailserver.storage.changes import News
 from mailserver.storage.messages import Packed
@@ -37,6 +37,8 @@ class Listing:
         "__weakref__",
         "_log",
         "_log_start",
+        "_overview",
+        "_overview_at",
         "account",
         "email_ids",
         "flags",
@@ -63,6 +65,8 @@ class Listing:
         self.lock = asyncio.Lock()
         self._log: list[tuple[int, bool, int]] = []  # (modseq, left, uid), oldest first
         self._log_start = 0  # the log has every change after this modseq
+        self._overview: tuple[int | None, frozenset[str]] = (None, frozenset())
+        self._overview_at = -1  # the modseq as of which it is
         self._set(Packed.empty())
 
     def _set(self, packed: Packed) -> None:
@@ -87,6 +91,17 @@ class Listing:
     def flags_of(self, index: int) -> Flags:
         """Return the flags of a message."""
         return Flags(self.flags[index], self.keywords.get(self.uids[index], ()))
+
+    def overview(self) -> tuple[int | None, frozenset[str]]:
+        """Return the number of the first message without \\Seen, and all keywords.
+
+        Both are looked for once for all who open the mailbox until it changes.
+        """
+        if self._overview_at != self.modseq:
+            unseen = next((at for at, bits in enumerate(self.flags, 1) if not bits & SEEN), None)
+            words = frozenset(word for names in self.keywords.values() for word in names)
+            self._overview, self._overview_at = (unseen, words), self.modseq
+        return self._overview
 
     def content_ids(self, uids: Sequence[int], email_ids: Sequence[int]) -> Sequence[int]:
         """Return the ids that emails share with their copies (RFC 8474 §5.1)."""

@@ -5,12 +5,12 @@ from mailserver.imap.protocol import flags, responses
 from mailserver.imap.protocol.connection import Bare
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.select import Select
-from mailserver.imap.protocol.view import View, first_unseen
+from mailserver.imap.protocol.view import View
 from mailserver.imap.session import CHANGING, Selected, Session
 from mailserver.mail import access, listings, mailboxes, messages
 from mailserver.mail.context import Mail
 from mailserver.mail.listings import Listing
-from mailserver.model import SEEN, SPECIAL_USES, Mailbox, Place, Right
+from mailserver.model import SPECIAL_USES, Mailbox, Place, Right
 
 
 async def select(session: Session, command: Select) -> bytes:
@@ -83,10 +83,9 @@ def _describe(session: Session, mailbox: Mailbox) -> int:
     """Tell about the opened mailbox; return its next UID."""
     selected = session.open
     listing, view = selected.listing, selected.view
-    selected.keywords = frozenset(word for names in listing.keywords.values() for word in names)
+    unseen, selected.keywords = listing.overview()
     shown = flags.all_names(selected.keywords)
     last = listing.uids[-1] if listing.uids else 0
-    unseen = first_unseen(listing.flags, SEEN)
     session.untagged(b"FLAGS (%b)" % shown)
     session.untagged(b"%d EXISTS" % view.count)
     if not session.rev2:

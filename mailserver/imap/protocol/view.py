@@ -101,8 +101,3 @@ class View:
             )
             for first, last in self._recent
         ]
-
-
-def first_unseen(flags: Sequence[int], seen: int) -> int | None:
-    """Return the sequence number of the first message without the bit `seen`."""
-    return next((number for number, bits in enumerate(flags, 1) if not bits & seen), None)

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailserver.imap.protocol.sequences import SequenceSet
-from mailserver.imap.protocol.view import NOTHING, Update, View, first_unseen
-from mailserver.model import SEEN
+from mailserver.imap.protocol.view import NOTHING, Update, View
 
 
 class Mailbox:
@@ -88,8 +87,3 @@ def test_positions() -> None:
     messages = SequenceSet(((2, 3),))
     assert view.positions(messages, by_uid=False) == [range(1, 3)]
     assert view.positions(messages, by_uid=True) == [range(1)]
-
-
-def test_first_unseen() -> None:
-    assert first_unseen([SEEN, SEEN | 2, 2], SEEN) == 3
-    assert first_unseen([SEEN], SEEN) is None
