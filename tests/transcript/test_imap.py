@@ -1,6 +1,6 @@
 """IMAP transcripts: what a client says and what it must hear, on a real database, without a socket.
 
-In `tests/transcript/imap/*.txt`:
+In `tests/transcript/imap/*.txt`, and in `clients/` what programs say that cannot be run here:
 
     # a comment
     @login                 connections are alice, logged in; without it they begin at the greeting
@@ -319,6 +319,6 @@ async def script(mail: Mail, alice: Account) -> AsyncIterator[Script]:
     await script.end()
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.txt")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.txt")), ids=lambda path: path.stem)
 async def test_transcript(script: Script, path: Path) -> None:
     await script.run(path)

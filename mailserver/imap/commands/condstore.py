@@ -30,6 +30,14 @@ async def highest(session: Session) -> int:
     return min(mailbox.modseq, selected.complete)
 
 
+async def after_expunge(session: Session) -> bytes | None:
+    """Tell what left, and return the code with the mod-sequence that it led to (§3.2.7)."""
+    if not session.condstore:
+        return None
+    await session.synchronize(may_expunge=True, ask=True, demanded=True)
+    return b"HIGHESTMODSEQ %d" % await highest(session)
+
+
 async def resynchronize(session: Session, resync: Resync, uidnext: int) -> None:
     """Tell what happened since a client was here last (§3.2.5.1)."""
     selected = session.open

@@ -1,6 +1,7 @@
 """COPY and MOVE."""
 
 from mailserver.errors import NotFound
+from mailserver.imap.commands.condstore import after_expunge
 from mailserver.imap.commands.limits import demand_few, newest_uids
 from mailserver.imap.protocol.copy import Copy
 from mailserver.imap.protocol.sequences import compact, flatten
@@ -36,8 +37,12 @@ async def move(session: Session, command: Copy) -> None:
     source = Source(selected.account, selected.mailbox_id)
     moved = await transfers.move(session.mail, source, uids, target)
     code = _code(moved)
+    if code is None:
+        return
+    session.untagged(b"OK [%b] Moved" % code)
+    code = await after_expunge(session)
     if code is not None:
-        session.untagged(b"OK [%b] Moved" % code)
+        session.untagged(b"OK [%b] Highest" % code)  # RFC 6851 §4.4
 
 
 def _uids(session: Session, command: Copy) -> list[int]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from mailserver.imap.commands.condstore import highest, make_aware
+from mailserver.imap.commands.condstore import after_expunge, make_aware
 from mailserver.imap.commands.limits import newest, newest_uids
 from mailserver.imap.protocol.sequences import compact, flatten
 from mailserver.imap.protocol.store import Expunge, Store
@@ -130,10 +130,7 @@ async def expunge(session: Session, command: Expunge) -> bytes | None:
         if not uids:
             return None
     gone = await messages.expunge(session.mail, selected.account, selected.mailbox_id, uids)
-    if not gone or not session.condstore:
-        return None
-    await session.synchronize(may_expunge=True, ask=True, demanded=True)
-    return b"HIGHESTMODSEQ %d" % await highest(session)
+    return await after_expunge(session) if gone else None
 
 
 async def _marked(session: Session, uids: Iterable[int]) -> list[int]:
