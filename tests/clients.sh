@@ -5,9 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 declare -A packages=(
-    [curl]=curl [fetchmail]=fetchmail [getmail]=getmail6 [mbsync]=isync [mutt]=mutt
-    [neomutt]=neomutt [npm]=npm [offlineimap]=offlineimap3 [php]="php-cli php-mbstring"
-    [swaks]=swaks
+    [curl]=curl [dovecot]=dovecot-imapd [fetchmail]=fetchmail [getmail]=getmail6 [mbsync]=isync
+    [mutt]=mutt [neomutt]=neomutt [npm]=npm [offlineimap]=offlineimap3
+    [php]="php-cli php-mbstring" [swaks]=swaks
 )
 if [ "${1:-}" = heavy ]; then
     packages[thunderbird]=thunderbird
@@ -15,6 +15,7 @@ fi
 roundcube=.clients/roundcube # not installed: it would bring a web server and a database with it
 
 missing=()
+PATH=$PATH:/usr/sbin
 for program in "${!packages[@]}"; do
     command -v "$program" >/dev/null || read -ra missing <<<"${missing[*]} ${packages[$program]}"
 done
@@ -31,13 +32,19 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 if [ ${#missing[@]} -gt 0 ]; then
+    policy=/usr/sbin/policy-rc.d # what packages ask before they start a daemon; none is wanted
+    if [ ! -e $policy ]; then
+        trap 'rm -f $policy' EXIT
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod +x $policy
+    fi
     apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 if [ ! -d $roundcube ]; then
     download=$(mktemp -d)
-    trap 'rm -rf "$download"' EXIT
     (cd "$download" && apt-get download -qq roundcube-core 2>/dev/null)
     mkdir -p .clients
     dpkg -x "$download"/roundcube-core_*.deb "$download/unpacked"
     mv "$download/unpacked" $roundcube
+    rm -rf "$download"
 fi
