@@ -5,9 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 declare -A packages=(
-    [curl]=curl [dovecot]=dovecot-imapd [fetchmail]=fetchmail [getmail]=getmail6 [mbsync]=isync
-    [mutt]=mutt [neomutt]=neomutt [npm]=npm [offlineimap]=offlineimap3
-    [php]="php-cli php-mbstring" [swaks]=swaks
+    [alpine]=alpine [curl]=curl [dovecot]=dovecot-imapd [fetchmail]=fetchmail
+    [getmail]=getmail6 [mbsync]=isync [mutt]=mutt [neomutt]=neomutt [npm]=npm
+    [offlineimap]=offlineimap3 [php]="php-cli php-mbstring" [swaks]=swaks
 )
 if [ "${1:-}" = heavy ]; then
     packages[thunderbird]=thunderbird

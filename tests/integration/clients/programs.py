@@ -124,9 +124,9 @@ class Terminal:
             raise ProgramFailed(f"does not end\n{self.drawn}") from None
 
     async def close(self) -> None:
-        """End the program, whatever its state, and the terminal."""
+        """End the program, whatever its state and without a good-bye, and the terminal."""
         if self._process.returncode is None:
-            self._process.terminate()
+            self._process.kill()
             await self._process.wait()
         self._loop.remove_reader(self._master)
         os.close(self._master)

@@ -101,8 +101,6 @@ async def test_getmail_waits_for_mail(
             wanted.append(accounts.body(raw))
             await accounts.put(mail, alice, "INBOX", raw)
         await terminal.shows("Entering IDLE mode")
-        terminal.type("\x03")
-        await terminal.ends()
     finally:
         await terminal.close()
     assert _delivered(mails) == sorted(wanted)
