@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from mailserver.model import AccountId
 from mailserver.storage.database import Executor
 
+LIMIT = 1000  # names of one account; a client could make, subscribe and remove without end
+
 
 async def of_account(database: Executor, account: AccountId) -> list[str]:
     """Return the names, in their order."""
@@ -15,11 +17,17 @@ async def of_account(database: Executor, account: AccountId) -> list[str]:
 
 
 async def keep(tx: Executor, account: AccountId, path: str) -> None:
-    """Add the name of a mailbox that is removed."""
+    """Add the name of a mailbox that is removed, unless there are too many already."""
     await tx.execute(
-        "INSERT INTO subscribed_name (account_id, path) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        """
+        INSERT INTO subscribed_name (account_id, path)
+        SELECT $1, $2
+        WHERE (SELECT count(*) FROM subscribed_name WHERE account_id = $1) < $3
+        ON CONFLICT DO NOTHING
+        """,
         account,
         path,
+        LIMIT,
     )
 
 

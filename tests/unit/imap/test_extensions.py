@@ -15,8 +15,9 @@ from mailserver.imap.protocol.fetch import Attribute, Binary, Fetch, Section
 from mailserver.imap.protocol.listing import List, Return, Selection, parse_list
 from mailserver.imap.protocol.mailboxes import StatusItem
 from mailserver.imap.protocol.modseq import MAX_MODSEQ
+from mailserver.imap.protocol.partial import Partial
 from mailserver.imap.protocol.responses import mailbox_id
-from mailserver.imap.protocol.search import Partial, Returns, Search, Wanted, mentions, modseq_shown
+from mailserver.imap.protocol.search import Returns, Search, Wanted, mentions, modseq_shown
 from mailserver.imap.protocol.search_keys import Everything, Modified
 from mailserver.imap.protocol.select import Resync, Select
 from mailserver.imap.protocol.sequences import SAVED, SequenceSet
