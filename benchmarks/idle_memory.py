@@ -1,35 +1,102 @@
-"""Resident memory of the idle server process, without PostgreSQL and SeaweedFS."""
+"""Memory of the server process, without PostgreSQL and SeaweedFS: idle, and of idle IMAP clients.
+
+The clients are logged in over TLS, each to an account of its own, have INBOX open and wait in IDLE.
+"""
 
 import json
+import socket
+import ssl
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.running import RunningServer
 
 TARGET = 120.0  # MB, resident
+CLIENTS, QUICK_CLIENTS = 1000, 100
+WARM = 40  # clients that come and go before
+TARGET_KB = 45.0  # proportional, of one client
+PASSWORD = "correct horse"
 
 
 def run(quick: bool) -> dict[str, object]:
-    """Start a server, let it settle, and read its memory."""
-    with tempfile.TemporaryDirectory() as folder:
-        server = RunningServer(Path(folder) / "data")
-        server.start()
-        try:
-            rollup = Path(f"/proc/{server.pid}/smaps_rollup").read_text()
-        finally:
-            server.close()
-    kilobytes = {
+    """Start a server and read its memory, before clients come and while they are there."""
+    clients = QUICK_CLIENTS if quick else CLIENTS
+    with tempfile.TemporaryDirectory() as folder, _running(Path(folder) / "data") as server:
+        idle = _memory(server.pid)
+        _make_accounts(server, Path(folder) / "accounts.csv", clients)
+        for connection in list(_waiting(server, WARM)):
+            connection.close()
+        before = _memory(server.pid)
+        connections = list(_waiting(server, clients))
+        each = (_memory(server.pid)["pss"] - before["pss"]) / clients
+        for connection in connections:
+            connection.close()
+    return {
+        "resident_mb": round(idle["rss"] / 1000, 1),
+        "proportional_mb": round(idle["pss"] / 1000, 1),
+        "private_dirty_mb": round(idle["private_dirty"] / 1000, 1),
+        "target_resident_mb": TARGET,
+        "within_target": idle["rss"] / 1000 <= TARGET,
+        "imap_clients": clients,
+        "kb_each": round(each, 1),
+        "target_kb_each": TARGET_KB,
+        "clients_within_target": each <= TARGET_KB,
+    }
+
+
+@contextmanager
+def _running(directory: Path) -> Iterator[RunningServer]:
+    server = RunningServer(directory)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def _memory(pid: int) -> dict[str, int]:
+    """Return kB by kind."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return {
         line.split(":")[0].lower(): int(line.split()[1])
         for line in rollup.splitlines()
         if line.startswith(("Rss:", "Pss:", "Private_Dirty:"))
     }
-    return {
-        "resident_mb": round(kilobytes["rss"] / 1000, 1),
-        "proportional_mb": round(kilobytes["pss"] / 1000, 1),
-        "private_dirty_mb": round(kilobytes["private_dirty"] / 1000, 1),
-        "target_resident_mb": TARGET,
-        "within_target": kilobytes["rss"] / 1000 <= TARGET,
-    }
+
+
+def _make_accounts(server: RunningServer, file: Path, count: int) -> None:
+    rows = [f"u{number}@example.test,,{PASSWORD},,\n" for number in range(count)]
+    file.write_text("login,name,password,quota,aliases\n" + "".join(rows))
+    server.command("account", "import", str(file))
+
+
+def _waiting(server: RunningServer, count: int) -> Iterator[ssl.SSLSocket]:
+    """Open connections that wait in IDLE."""
+    context = ssl.create_default_context(cafile=str(server.info["ca"]))
+    for number in range(count):
+        plain = socket.create_connection(server.address("imaps"), timeout=60)
+        connection = context.wrap_socket(plain, server_hostname="localhost")
+        _until(connection, b"* OK")
+        for command, answer in (
+            (f'a LOGIN u{number}@example.test "{PASSWORD}"', b"a OK"),
+            ("b SELECT INBOX", b"b OK"),
+            ("c IDLE", b"+ "),
+        ):
+            connection.sendall(command.encode() + b"\r\n")
+            _until(connection, answer)
+        yield connection
+
+
+def _until(connection: ssl.SSLSocket, answer: bytes) -> None:
+    """Read lines until the last one begins like that."""
+    said = b""
+    while not (said.endswith(b"\n") and said.splitlines()[-1].startswith(answer)):
+        octets = connection.recv(65536)
+        if not octets:
+            raise RuntimeError(f"the server closed the connection after {said!r}")
+        said += octets
 
 
 if __name__ == "__main__":

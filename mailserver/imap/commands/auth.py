@@ -31,7 +31,7 @@ async def login(session: Session, command: Login) -> bytes:
     try:
         user, password = command.user.decode(), command.password.decode()
     except UnicodeDecodeError:
-        raise AuthenticationFailed("credentials must be UTF-8") from None
+        return _welcome(session, await _counted(session, _refuse("credentials must be UTF-8")))
     return await _verify(session, sasl.Credentials(user, password))
 
 
@@ -101,7 +101,7 @@ async def _proceed(
 
 async def _verify(session: Session, credentials: sasl.Credentials) -> bytes:
     if credentials.authorization:
-        verified = _refuse()
+        verified = _refuse("nobody may act for another account")
     else:
         verified = session.authenticator.verify(
             credentials.login, credentials.password, peer=session.channel.peer
@@ -109,8 +109,8 @@ async def _verify(session: Session, credentials: sasl.Credentials) -> bytes:
     return _welcome(session, await _counted(session, verified))
 
 
-async def _refuse() -> Principal:
-    raise AuthenticationFailed("nobody may act for another account")
+async def _refuse(reason: str) -> Principal:
+    raise AuthenticationFailed(reason)
 
 
 async def _counted(session: Session, attempt: Awaitable[_T]) -> _T:

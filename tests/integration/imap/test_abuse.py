@@ -115,6 +115,22 @@ async def test_disconnects(servers: Any, connect: Any, alice: Account) -> None:
     await asyncio.wait_for(servers.running[0].stop(20), 30)
 
 
+@pytest.mark.parametrize(
+    "said", [b"a IDLE\r\n", b"a APPEND INBOX {100000}\r\n", b"a APPEND INBOX {9+}\r\nhalf", b"a FE"]
+)
+async def test_half_closed(servers: Any, connect: Any, alice: Account, said: bytes) -> None:
+    port = await servers.start()
+    client = await connect(port)
+    await client.log_in()
+    (task,) = servers.running[0]._connections.values()
+    await client.send(said)
+    client.writer.write_eof()
+    await asyncio.wait_for(task, 30)
+    assert b"BAD" not in await client.rest()
+    assert not servers.running[0]._connections
+    await _serves(connect, port)
+
+
 async def test_a_thousand_that_say_nothing(servers: Any, connect: Any, alice: Account) -> None:
     port = await servers.start()
     silent = []
