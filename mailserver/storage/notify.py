@@ -19,7 +19,7 @@ from mailserver.storage.database import Database, Executor, translated
 log = logging.getLogger(__name__)
 
 CHANNELS = 16
-BATCH_TIME = 0.003  # seconds changes are gathered before they are sent
+BATCH_TIME = 0.003  # seconds changes are gathered after others were sent
 RECHECK_TIME = 30.0  # seconds between two looks for lost notifications
 PAYLOAD = 7000  # bytes; PostgreSQL takes less than 8000
 RECONNECT_TIME = 1.0  # seconds
@@ -40,6 +40,7 @@ class Notifier:
         self._origin = origin  # marks our own notifications, which the hub has had already
         self._waiting: dict[AccountId, Modseq] = {}
         self._wake = asyncio.Event()
+        self._next = 0.0  # loop time before which nothing is sent: a lone change does not wait
         self.listening = asyncio.Event()  # set while notifications are received
 
     def tell(self, account: AccountId, modseq: Modseq) -> None:
@@ -86,10 +87,11 @@ class Notifier:
                 await self._wake.wait()
         except TimeoutError:
             return False
-        await asyncio.sleep(BATCH_TIME)
+        await asyncio.sleep(self._next - asyncio.get_running_loop().time())
         return True
 
     async def _send(self, connection: Executor) -> None:
+        self._next = asyncio.get_running_loop().time() + BATCH_TIME
         self._wake.clear()
         waiting, self._waiting = self._waiting, {}
         payloads: dict[int, list[str]] = {}

@@ -1,12 +1,14 @@
-"""NOTIFY beside what a transcript can say: slow clients, and a past that is forgotten."""
+"""NOTIFY and IDLE beside what a transcript can say: slow clients, a lost past, time."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
+import pytest
 import pytest_asyncio
 
 from mailserver.auth.credentials import Authenticator
+from mailserver.imap.commands import idle
 from mailserver.imap.commands.dispatch import converse
 from mailserver.imap.session import Session
 from mailserver.mail import delivery
@@ -80,3 +82,41 @@ async def test_overflow_when_the_change_log_does_not_reach_back(
     await _deliver(mail, alice)
     wire.send(b"b NOOP\r\n")
     assert await client.line() == "b OK NOOP completed"
+
+
+async def test_what_nobody_can_decode_is_passed_over(
+    mail: Mail, alice: Account, watcher: tuple[Client, SlowWire]
+) -> None:
+    client, wire = watcher
+    wire.send(b"b SELECT INBOX\r\n")
+    while not (await client.line()).startswith("b OK "):
+        pass
+    wire.send(b"c NOTIFY SET (selected (MessageNew (BINARY.PEEK[1]) MessageExpunge))\r\n")
+    assert await client.line() == "c OK NOTIFY completed"
+    wire.gate.clear()
+    strange = b"Content-Transfer-Encoding: x-unheard-of\r\n\r\n???\r\n"
+    target = [delivery.Target(alice.id)]
+    for raw in (PLAIN, strange, PLAIN):
+        await delivery.accept(mail, raw, target, received_at=mail.now())
+    wire.gate.set()
+    said = [await client.line()]
+    while not said[-1].startswith("* 3 FETCH"):
+        said.append(await client.line())
+    shown = [line for line in said if " FETCH " in line]
+    assert [line.split()[1] for line in shown] == ["1", "3"]
+    assert all("BINARY[1] {19}" in line for line in shown)
+
+
+async def test_idle_gives_signs_of_life(
+    watcher: tuple[Client, SlowWire], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, wire = watcher
+    monkeypatch.setattr(idle, "KEEPALIVE", 0.02)
+    wire.send(b"b IDLE\r\n")
+    assert await client.line() == "+ idling"
+    assert await client.line() == "* OK Still here"
+    assert await client.line() == "* OK Still here"
+    wire.send(b"DONE\r\n")
+    while (line := await client.line()) == "* OK Still here":
+        pass
+    assert line == "b OK IDLE completed"
