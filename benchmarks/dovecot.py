@@ -69,6 +69,9 @@ service imap-login {{
 service imap {{
   process_limit = 2000
 }}
+protocol imap {{
+  mail_max_userip_connections = 2000
+}}
 """
 
 
