@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mailserver.mail import content, messages
+from mailserver.mail import content
 from mailserver.mail.casemap import casemap
 from mailserver.mail.fuzzy import Query
 from mailserver.mail.shelves import Shelves
@@ -142,11 +142,8 @@ async def _frames(
     for ids in _pieces(missing):
         advance(read, len(missing))
         read += len(ids)
-        emails = await messages.emails(mail, account, ids)
-        blobs = [email.blob_id for email in emails.values()]
-        octets = await content.contents(mail, account, blobs)
-        raw = [(email_id, octets[email.blob_id]) for email_id, email in emails.items()]
-        made = await asyncio.to_thread(_frame, raw)
+        found = await content.of_emails(mail, account, ids)
+        made = await asyncio.to_thread(_frame, list(found.items()))
         cache.keep(kept, dict.fromkeys(made.ids, made), made.size)
         yield [made]
 
