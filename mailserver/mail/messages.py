@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mailserver.errors import NotFound
+from mailserver.errors import NotFound, OverQuota
 from mailserver.mail import changes as change_log
 from mailserver.mail import flags
 from mailserver.mail.context import Change
@@ -171,11 +171,15 @@ async def copy(
 ) -> Copied:
     """Put messages also into another mailbox: the same email, with a UID of its own there.
 
-    The rights are those on the target: flags that they do not let set are not copied.
+    The rights are those on the target: flags that they do not let set are not copied. Raises
+    OverQuota when emails have to be doubled for that, or because they are there already.
     """
     async with mail.change(account) as change:
         rows = await messages.in_mailbox(change.tx, account, source, uids)
-        copied = await _add(mail, change, rows, target, rights) if rows else Copied(0, [], [])
+        if rows:
+            copied = await _add(mail, change, rows, target, rights, bounded=True)
+        else:
+            copied = Copied(0, [], [])
     return copied
 
 
@@ -207,13 +211,19 @@ async def move_rows(
     rights: Right = ALL_RIGHTS,
 ) -> Copied:
     """Add messages to the target, then remove them from the source."""
-    moved = await _add(mail, change, rows, target, rights)
+    moved = await _add(mail, change, rows, target, rights, bounded=False)
     await remove_rows(change, source, rows)
     return moved
 
 
 async def _add(
-    mail: "Mail", change: Change, rows: Sequence[Membership], target: MailboxId, rights: Right
+    mail: "Mail",
+    change: Change,
+    rows: Sequence[Membership],
+    target: MailboxId,
+    rights: Right,
+    *,
+    bounded: bool,
 ) -> Copied:
     """Put emails in a mailbox.
 
@@ -261,6 +271,8 @@ async def _add(
     )
     if twins:
         grown = await messages.duplicate(change.tx, change.account, list(twins.items()))
+        if bounded:
+            await _check_room(change, grown)
         await delivery.grow_accounts(change.tx, [(change.account, change.modseq, grown)])
     for kind, new in ((ChangeKind.EMAIL_CREATED, True), (ChangeKind.EMAIL_ADDED, False)):
         added = [
@@ -277,3 +289,10 @@ async def _add(
                 tuple(row.thread_id for _, row in added),
             )
     return Copied(place.uidvalidity, [row.uid for row in rows], list(targets))
+
+
+async def _check_room(change: Change, grown: int) -> None:
+    """Refuse to go beyond the quota."""
+    room = (await delivery.lock_accounts(change.tx, [change.account]))[change.account]
+    if room.quota_limit is not None and room.quota_used + grown > room.quota_limit:
+        raise OverQuota("account")

@@ -4,7 +4,6 @@ Within an account a copy is the same email in one more mailbox. Nothing crosses 
 another one it is a new email, with its own reference to the same bytes.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,7 +19,6 @@ from mailserver.model import (
     AccountId,
     BlobId,
     ChangeKind,
-    Email,
     EmailId,
     Flags,
     MailboxId,
@@ -182,12 +180,11 @@ class _Transfer:
         """
         tx, source = change.tx, self.source.account_id
         ids = [row.email_id for row in found]
-        emails = await rows.emails_with_header(tx, source, ids)
-        blobs = Counter(emails[email].blob_id for email in ids)
-        missing = await bodies.adopt(tx, source, self.account, sorted(blobs.items()), change.now)
-        if missing:
+        if await bodies.adopt(tx, source, self.account, ids, change.now):
             raise _BecameCold
-        keys = [_keys(emails[email]) for email in ids]
+        described = await rows.descriptions(tx, source, ids, env=False, header=True)
+        hashes = {each.id: thread_hashes(digest(each.header)) for each in described}
+        keys = [hashes[email] for email in ids]
         wanted = sorted({(self.account, key) for each in keys for key in each})
         known = await rows.threads_of_hashes(tx, wanted)
         new = []
@@ -206,11 +203,6 @@ class _Transfer:
         return new
 
 
-def _keys(email: Email) -> list[int]:
-    """Return what tells the thread of an email, as its header says it."""
-    return thread_hashes(digest(email.header))
-
-
 async def _hold_cold(
     mail: "Mail", source: Source, uids: Sequence[int], account: AccountId
 ) -> list[BlobId]:
@@ -219,15 +211,7 @@ async def _hold_cold(
     They are uploads of that account until the copy needs them, so a body is never in two hands
     without a reference, and no more than a few are in memory at a time.
     """
-    cold: list[tuple[BlobId, int]] = []
-    for start in range(0, len(uids), CHUNK_ROWS):
-        chunk = uids[start : start + CHUNK_ROWS]
-        found = await rows.in_mailbox(mail.database, *source, chunk)
-        emails = await rows.emails(
-            mail.database, source.account_id, [row.email_id for row in found]
-        )
-        blobs = sorted({email.blob_id for email in emails.values()})
-        cold += await bodies.to_fetch(mail.database, source.account_id, account, blobs)
+    cold = await bodies.to_fetch(mail.database, *source, uids, account)
     held = []
     for batch in _batches(cold):
         octets = await content.contents(mail, source.account_id, batch)
@@ -239,7 +223,7 @@ def _batches(cold: Sequence[tuple[BlobId, int]]) -> Iterator[list[BlobId]]:
     """Cut bodies into batches of bounded size."""
     batch: list[BlobId] = []
     total = 0
-    for blob, size in dict(cold).items():
+    for blob, size in cold:
         if batch and total + size > CHUNK_OCTETS:
             yield batch
             batch, total = [], 0

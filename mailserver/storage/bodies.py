@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from mailserver.model import AccountId, BlobId, EmailId
+from mailserver.model import AccountId, BlobId, EmailId, MailboxId
 from mailserver.storage.database import Executor, Record
 
 
@@ -45,46 +45,53 @@ async def insert(tx: Executor, bodies: Sequence[NewBody], now: datetime) -> None
 
 
 async def to_fetch(
-    database: Executor, source: AccountId, target: AccountId, ids: Sequence[BlobId]
+    database: Executor,
+    source: AccountId,
+    mailbox: MailboxId,
+    uids: Sequence[int],
+    target: AccountId,
 ) -> list[tuple[BlobId, int]]:
-    """Return those bodies of an account, with their sizes, that another can take from S3 only."""
+    """Return the bodies of messages, with sizes, that another account has to read from S3."""
     rows = await database.fetch(
         """
-        SELECT id, size
-        FROM blob
-        WHERE account_id = $1 AND id = ANY($3::bytea[])
+        SELECT DISTINCT blob.id, blob.size
+        FROM msg
+        JOIN email ON email.account_id = $1 AND email.id = msg.email_id
+        JOIN blob ON blob.account_id = $1 AND blob.id = email.blob_id
+        WHERE msg.account_id = $1 AND msg.mailbox_id = $2 AND msg.uid = ANY($3::bigint[])
+              AND NOT blob.hot
               AND NOT EXISTS (
-                  SELECT FROM blob_hot h WHERE h.account_id = $1 AND h.id = blob.id
-              )
-              AND NOT EXISTS (
-                  SELECT FROM blob other WHERE other.account_id = $2 AND other.id = blob.id
+                  SELECT FROM blob other WHERE other.account_id = $4 AND other.id = blob.id
               )
         """,
         source,
+        mailbox,
+        uids,
         target,
-        ids,
     )
     return [(BlobId(row["id"]), row["size"]) for row in rows]
 
 
 async def adopt(
-    tx: Executor,
-    source: AccountId,
-    target: AccountId,
-    refs: Sequence[tuple[BlobId, int]],
-    now: datetime,
+    tx: Executor, source: AccountId, target: AccountId, emails: Sequence[int], now: datetime
 ) -> list[BlobId]:
-    """Give an account references to bodies of another, each its own copy of the bytes.
+    """Give an account references to the bodies of another's emails, its own copy of the bytes each.
 
     Returns those that neither account has in PostgreSQL; then nothing of it may be committed.
     """
     rows = await tx.fetch(
         """
-        WITH counted AS (
+        WITH given AS (
+            SELECT email.blob_id AS id, count(*)::int AS refs
+            FROM unnest($3::bigint[]) AS e(id)
+            JOIN email ON email.account_id = $1 AND email.id = e.id
+            GROUP BY email.blob_id
+        ), counted AS (
             INSERT INTO blob (account_id, id, size, refs, created_at, length)
-            SELECT $2, blob.id, blob.size, given.refs, $5, blob.length
-            FROM unnest($3::bytea[], $4::int[]) AS given(id, refs)
+            SELECT $2, blob.id, blob.size, given.refs, $4, blob.length
+            FROM given
             JOIN blob ON blob.account_id = $1 AND blob.id = given.id
+            ORDER BY blob.id
             ON CONFLICT (account_id, id)
             DO UPDATE SET refs = blob.refs + excluded.refs, unreferenced_at = NULL
             RETURNING id, xmax = 0 AS new
@@ -102,8 +109,7 @@ async def adopt(
         """,
         source,
         target,
-        [blob for blob, _ in refs],
-        [count for _, count in refs],
+        emails,
         now,
     )
     return [BlobId(row["id"]) for row in rows]

@@ -8,7 +8,16 @@ import pytest
 import pytest_asyncio
 
 from mailserver.errors import NotFound, OverQuota
-from mailserver.mail import access, content, delivery, mailboxes, messages, rights, transfers
+from mailserver.mail import (
+    access,
+    content,
+    delivery,
+    listings,
+    mailboxes,
+    messages,
+    rights,
+    transfers,
+)
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
 from mailserver.mail.transfers import CHUNK_ROWS, Source
@@ -50,10 +59,14 @@ class Shared:
 
 async def messages_of(mail: Mail, source: Source) -> dict[int, int]:
     """Return the UIDs of a mailbox by email id."""
-    from mailserver.mail import listings
-
     listing = await listings.open_listing(mail, *source)
     return dict(zip(listing.email_ids, listing.uids, strict=True))
+
+
+async def threads_of(mail: Mail, source: Source) -> list[int]:
+    """Return the threads of the messages of a mailbox by UID."""
+    listing = await listings.open_listing(mail, *source)
+    return list(listing.thread_ids)
 
 
 async def share(mail: Mail, owner: Account, other: Account) -> tuple[Source, Place]:
@@ -130,17 +143,17 @@ async def test_a_body_that_becomes_cold_in_between(mail: Mail, shared: Shared) -
     await mail.database.execute("UPDATE account SET quota_used = 0")
 
 
-async def test_a_reply_joins_its_thread_there(mail: Mail, shared: Shared) -> None:
+async def test_copies_keep_their_thread_and_answers_join_it(mail: Mail, shared: Shared) -> None:
     first = b"Message-Id: <1@x>\r\nSubject: s\r\n\r\nfirst\r\n"
     reply = b"Message-Id: <2@x>\r\nIn-Reply-To: <1@x>\r\nSubject: Re: s\r\n\r\nreply\r\n"
-    await delivery.accept(mail, first, [Target(shared.bob.id)], received_at=mail.now())
-    await shared.deliver(reply, b"Subject: other\r\n\r\n", first)
+    await shared.deliver(first, reply, b"Message-Id: <3@x>\r\nSubject: other\r\n\r\n")
     await transfers.copy(mail, shared.from_alice, [1, 2, 3], shared.to_bob)
-    found = await messages.emails(
-        mail, shared.bob.id, list(await messages_of(mail, shared.from_bob))
-    )
-    threads = [found[email].thread_id for email in sorted(found)]
-    assert threads[0] == threads[1] == threads[3] != threads[2]
+    answer = b"Message-Id: <4@x>\r\nIn-Reply-To: <2@x>\r\nSubject: Re: s\r\n\r\nanswer\r\n"
+    await delivery.accept(mail, answer, [Target(shared.bob.id)], received_at=mail.now())
+    there = await threads_of(mail, shared.from_alice)
+    here = await threads_of(mail, shared.from_bob)
+    assert here[:3] == there
+    assert here[0] == here[1] == here[3] != here[2]
 
 
 async def test_the_quota_is_that_of_the_target(mail: Mail, shared: Shared) -> None:
