@@ -30,7 +30,7 @@ async def _drive(server: Served, message: bytes) -> Any:
     return json.loads(said)
 
 
-async def test_roundcube(server: Served, mail: Mail, filled: Account) -> None:
+async def test_roundcube(server: Served, mail: Mail, filled: Account, bob: Account) -> None:
     before = await accounts.contents(mail, filled, "INBOX")
     there = await accounts.subscribed(mail, filled)
     message = accounts.message("by Roundcube", number=70, html=True)
@@ -50,6 +50,9 @@ async def test_roundcube(server: Served, mail: Mail, filled: Account) -> None:
     assert not {"empty", "Two Words"} & paths
     assert await accounts.contents(mail, filled, 'say "hi"') == []
     assert said["metadata"] == {"INBOX": {"/private/comment": "ours"}}
+    mine, given = said["rights"]
+    assert given[bob.login] == ["l", "r", "s"]
+    assert {"l", "r", "s", "a"} <= set(mine)
     assert (said["vanished"], said["resynced"]) == ("4:6", [1, 2, 3])
     assert server.answered("no") == {}
 

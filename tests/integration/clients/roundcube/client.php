@@ -84,6 +84,10 @@ done($imap->deleteFolder('empty'), 'DELETE');
 done($imap->clearFolder('say "hi"'), 'clear');
 done($imap->setMetadata('INBOX', ['/private/comment' => 'ours']), 'SETMETADATA');
 $said['metadata'] = done($imap->getMetadata('INBOX', ['/private/comment']), 'GETMETADATA');
+done($imap->setACL('Archive', 'bob@example.test', 'lrs'), 'SETACL');
+$said['rights'] = [
+    done($imap->myRights('Archive'), 'MYRIGHTS'), done($imap->getACL('Archive'), 'GETACL'),
+];
 $said['quota'] = $imap->getQuota('INBOX');
 
 // what changed since then, as its cache asks
