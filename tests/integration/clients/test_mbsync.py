@@ -1,6 +1,5 @@
 """mbsync keeps Maildirs and the account equal, whichever side changes."""
 
-import itertools
 import re
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from mailserver.mail import mailboxes
 from mailserver.mail.context import Mail
 from mailserver.model import Account
 from tests.integration.clients import account as accounts
+from tests.integration.clients import maildir
 from tests.integration.clients.conftest import Served
 from tests.integration.clients.programs import run
 
@@ -39,14 +39,7 @@ Remove Both
 Expunge Both
 SyncState *
 """
-FLAGS = {
-    "S": "\\Seen",
-    "R": "\\Answered",
-    "F": "\\Flagged",
-    "D": "\\Draft",
-    "T": "\\Deleted",
-    "P": "$Forwarded",
-}
+LETTERS = "SRFDTP"  # the flags that mbsync carries
 
 
 class Maildirs:
@@ -70,32 +63,9 @@ class Maildirs:
     async def synchronize(self) -> None:
         await run(["mbsync", "-c", self.rc, "-a"])
 
-    def mails(self, path: str) -> list[Path]:
-        folder = self.folder / path
-        return sorted(itertools.chain((folder / "cur").iterdir(), (folder / "new").iterdir()))
-
-    def contents(self) -> dict[str, set[tuple[bytes, frozenset[str]]]]:
-        """Return the messages of every folder with their flags."""
-        found = {}
-        for cur in self.folder.rglob("cur"):
-            path = str(cur.parent.relative_to(self.folder))
-            found[path] = {
-                (accounts.unmarked(mail.read_bytes()), _flags(mail)) for mail in self.mails(path)
-            }
-        return found
-
-
-def _flags(mail: Path) -> frozenset[str]:
-    return frozenset(FLAGS[letter] for letter in mail.name.partition(":2,")[2])
-
-
-async def _remote(mail: Mail, account: Account) -> dict[str, set[tuple[bytes, frozenset[str]]]]:
-    """Return the server's side as a Maildir can show it."""
-    shown = frozenset(FLAGS.values())
-    return {
-        path: {(each.raw, each.flags & shown) for each in found}
-        for path, found in (await accounts.everything(mail, account)).items()
-    }
+    def contents(self) -> maildir.Folders:
+        """Return the messages of every folder, under its name as people read it."""
+        return {_decoded(path): found for path, found in maildir.contents(self.folder).items()}
 
 
 @pytest.mark.parametrize("security", ["IMAPS", "STARTTLS"])
@@ -104,35 +74,16 @@ async def test_mbsync(
 ) -> None:
     here = Maildirs(tmp_path, server, tls=security)
     await here.synchronize()
-    local = {_decoded(path): found for path, found in here.contents().items()}
-    assert local == await _remote(mail, filled)
-    assert sum(map(len, local.values())) == accounts.INBOX_COUNT + sum(accounts.FOLDERS.values())
+    before = await maildir.of_server(mail, filled, LETTERS)
+    assert here.contents() == before
+    assert sum(map(len, before.values())) == accounts.INBOX_COUNT + sum(accounts.FOLDERS.values())
 
-    # here: read one, delete one, add one, make a folder; there: one arrives, one folder goes
-    unread, doomed, *_ = (
-        each for each in here.mails("INBOX") if "S" not in each.name.partition(":2,")[2]
-    )
-    read = accounts.unmarked(unread.read_bytes())
-    unread.rename(here.folder / "INBOX" / "cur" / (unread.name.partition(":")[0] + ":2,FS"))
-    gone = accounts.unmarked(doomed.read_bytes())
-    doomed.rename(here.folder / "INBOX" / "cur" / (doomed.name.partition(":")[0] + ":2,ST"))
-    added = b"Subject: written here\nFrom: alice@example.test\n\nbody\n"
-    (here.folder / "INBOX" / "new" / "1.added").write_bytes(added)
-    for place in ("new", "cur", "tmp"):
-        (here.folder / "Neue &AMQ- Kiste" / place).mkdir(parents=True)
-    (here.folder / "Neue &AMQ- Kiste" / "new" / "2.added").write_bytes(added)
-    await accounts.put(mail, filled, "INBOX", b"Subject: late\r\n\r\nlate\r\n")
+    await maildir.change_both_sides(mail, filled, here.folder, "Neue &AMQ- Kiste")
     empty = await mailboxes.by_path(mail, filled.id, "empty")
     await mailboxes.delete(mail, filled.id, empty.id)  # mbsync removes no folder that has mail
     await here.synchronize()
-
-    there = await _remote(mail, filled)
-    assert {_decoded(path): found for path, found in here.contents().items()} == there
-    assert (read, frozenset({"\\Seen", "\\Flagged"})) in there["INBOX"]
-    assert gone not in {raw for raw, _ in there["INBOX"]}
-    assert added in {raw for raw, _ in there["INBOX"]}
-    assert added in {raw for raw, _ in there["Neue Ä Kiste"]}
-    assert (b"Subject: late\n\nlate\n", frozenset()) in there["INBOX"]
+    there = await maildir.of_server(mail, filled, LETTERS)
+    maildir.check_both_sides(before, here.contents(), there)
 
     uids = await accounts.everything(mail, filled)
     await here.synchronize()
