@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from mailserver.auth.credentials import Authenticator
+from mailserver.auth.tokens import Tokens
 from mailserver.config import Listener
 from mailserver.imap.server import ImapServer
 from mailserver.mail.context import Mail
@@ -41,9 +42,9 @@ class Served:
 
 
 @pytest_asyncio.fixture
-async def server(mail: Mail, tls: Tls) -> AsyncIterator[Served]:
+async def server(mail: Mail, tls: Tls, tokens: Tokens) -> AsyncIterator[Served]:
     """A server whose clients were all understood: none of their commands was BAD."""
-    authenticator = Authenticator(mail.database, passwords=mail.passwords)
+    authenticator = Authenticator(mail.database, passwords=mail.passwords, tokens=tokens)
     async with AsyncExitStack() as running:
         ports = []
         for implicit_tls in (False, True):

@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from mailserver.mail.context import Mail
 from mailserver.model import Account
+from tests import oidc
 from tests.integration.clients import account as accounts
 from tests.integration.clients.conftest import Served
 from tests.integration.clients.programs import TIME_LIMIT, ProgramFailed, run
@@ -54,11 +55,11 @@ class Imapflow:
 
 @asynccontextmanager
 async def _imapflow(
-    folder: Path, server: Served, scenario: str, port: int
+    folder: Path, server: Served, scenario: str, port: int, secret: str = accounts.PASSWORD
 ) -> AsyncIterator[Imapflow]:
     process = await asyncio.create_subprocess_exec(
         "node", folder / "client.mjs", scenario, str(port), server.ca,
-        accounts.LOGIN, accounts.PASSWORD,
+        accounts.LOGIN, secret,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE, limit=2**24,
     )  # fmt: skip
@@ -136,6 +137,15 @@ async def test_imapflow_writes(server: Served, mail: Mail, filled: Account, fold
     assert not {"empty", "Two Words"} & there
     assert "Lists/Neue Ä Kiste" in await accounts.subscribed(mail, filled)
     assert server.answered("no") == {}
+
+
+async def test_imapflow_logs_in_with_a_token(
+    server: Served, filled: Account, folder: Path, issuer: oidc.Issuer
+) -> None:
+    token = issuer.token(filled.login)
+    async with _imapflow(folder, server, "token", server.imaps, token) as client:
+        assert await client.says() == {"exists": accounts.INBOX_COUNT}
+    assert "LOGIN" not in server.answered("ok")
 
 
 async def test_imapflow_is_told(server: Served, mail: Mail, filled: Account, folder: Path) -> None:

@@ -74,6 +74,13 @@ const scenarios = {
         await client.logout();
     },
 
+    async token() {
+        const client = await connect({ auth: { user, accessToken: pass } });
+        await client.mailboxOpen('INBOX');
+        say({ exists: client.mailbox.exists });
+        await client.logout();
+    },
+
     async write(options) {
         const client = await connect(options);
         const created = await client.mailboxCreate(['Lists', 'Neue Ä Kiste']);
