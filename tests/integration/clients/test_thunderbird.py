@@ -20,6 +20,7 @@ async def test_thunderbird(
 ) -> None:
     # in GETQUOTAROOT it forgets the end of a name with quotation marks
     said = await mailboxes.by_path(mail, filled.id, 'say "hi"')
+    await mailboxes.subscribe(mail, filled.id, said.path, False)
     await mailboxes.delete(mail, filled.id, said.id)
     async with thunderbird(server, tmp_path) as program:
         await _opens(program, mail, filled)
