@@ -58,13 +58,14 @@ async def notify(session: Session, command: Notify) -> None:
         return
     if not command.supported:
         raise Refused(BAD_EVENT, "Some of the events are not supported")
-    # whatever it wants from now on, it is told what happened until now
-    session.hears = EVERYTHING
-    await session.synchronize(may_expunge=True, ask=True)
-    watch = Watch(session, command)
+    watch, before = Watch(session, command), session.hears
     try:
+        # whatever it wants from now on, it is told what happened until now
+        session.hears = EVERYTHING
+        await session.synchronize(may_expunge=True, ask=True)
         await watch.begin(command)
     except BaseException:
+        session.hears = before
         watch.close()
         raise
     session.listen(watch, _hears(command.of_selected))
