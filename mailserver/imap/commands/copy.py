@@ -3,6 +3,7 @@
 from mailserver.errors import NotFound
 from mailserver.imap.commands.condstore import after_expunge
 from mailserver.imap.commands.limits import demand_few, newest_uids
+from mailserver.imap.commands.store import DELETED, EXPUNGE_ISSUED
 from mailserver.imap.protocol.copy import Copy
 from mailserver.imap.protocol.sequences import compact, flatten
 from mailserver.imap.session import Refused, Session
@@ -22,7 +23,7 @@ async def copy(session: Session, command: Copy) -> bytes | None:
     selected = session.open
     source = Source(selected.account, selected.mailbox_id)
     copied = await transfers.copy(session.mail, source, uids, target)
-    return _code(copied)
+    return _code(copied, command)
 
 
 async def move(session: Session, command: Copy) -> None:
@@ -36,7 +37,7 @@ async def move(session: Session, command: Copy) -> None:
         return
     source = Source(selected.account, selected.mailbox_id)
     moved = await transfers.move(session.mail, source, uids, target)
-    code = _code(moved)
+    code = _code(moved, command)
     if code is None:
         return
     session.untagged(b"OK [%b] Moved" % code)
@@ -58,9 +59,12 @@ async def _target(session: Session, command: Copy) -> Place:
         raise Refused(b"TRYCREATE", "There is no such mailbox") from None
 
 
-def _code(copied: Copied) -> bytes | None:
+def _code(copied: Copied, command: Copy) -> bytes | None:
+    """Return COPYUID; when nothing was left to copy, UIDs are passed over (RFC 3501 §6.4.8)."""
     if not copied.sources:
-        return None
+        if command.by_uid:
+            return None
+        raise Refused(EXPUNGE_ISSUED, DELETED)  # RFC 2180 §4.4.1
     return b"COPYUID %d %b %b" % (
         copied.uidvalidity,
         compact(copied.sources),
