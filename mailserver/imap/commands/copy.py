@@ -3,7 +3,7 @@
 from mailserver.errors import NotFound
 from mailserver.imap.commands.condstore import after_expunge
 from mailserver.imap.commands.limits import demand_few, newest_uids
-from mailserver.imap.commands.store import DELETED, EXPUNGE_ISSUED
+from mailserver.imap.commands.store import EXPUNGE_ISSUED, SOME_DELETED
 from mailserver.imap.protocol.copy import Copy
 from mailserver.imap.protocol.sequences import compact, flatten
 from mailserver.imap.session import Refused, Session
@@ -64,7 +64,7 @@ def _code(copied: Copied, command: Copy) -> bytes | None:
     if not copied.sources:
         if command.by_uid:
             return None
-        raise Refused(EXPUNGE_ISSUED, DELETED)  # RFC 2180 §4.4.1
+        raise Refused(EXPUNGE_ISSUED, SOME_DELETED)  # RFC 2180 §4.4.1
     return b"COPYUID %d %b %b" % (
         copied.uidvalidity,
         compact(copied.sources),

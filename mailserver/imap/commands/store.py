@@ -11,7 +11,7 @@ from mailserver.mail import listings, messages
 from mailserver.model import DELETED, FlagChange, Right, flag_mask
 
 EXPUNGE_ISSUED = b"EXPUNGEISSUED"  # the client may want to say NOOP (RFC 5530 §3)
-DELETED = "Some of the messages have been deleted"
+SOME_DELETED = "Some of the messages have been deleted"
 _LINES = 2000  # lines that are put together before the client gets them
 
 
@@ -94,14 +94,14 @@ def _gone(command: Store) -> bytes:
     """Whoever wants to hear of every message hears that it was not possible (RFC 2180 §4.2)."""
     if command.silent:
         return EXPUNGE_ISSUED
-    raise Refused(EXPUNGE_ISSUED, DELETED)
+    raise Refused(EXPUNGE_ISSUED, SOME_DELETED)
 
 
 def _modified(failed: list[int], *, gone: bool) -> bytes:
     """Name the messages that UNCHANGEDSINCE kept from being changed (RFC 7162 §3.1.3)."""
     code = b"MODIFIED " + compact(failed)
     if gone:  # as in its example 11
-        raise Refused(code, DELETED)
+        raise Refused(code, SOME_DELETED)
     return code
 
 
