@@ -12,6 +12,7 @@ In `tests/transcript/imap/*.txt`, and in `clients/` what programs say that canno
     @now MOMENT            from here on it is that time, as ISO 8601 writes it
     C: a1 NOOP             the client of connection 1 sends a line
     C~ text                the client sends octets without a line end; \\r \\n \\t \\x are escapes
+    C* N text              the same N times
     S: a1 OK ...           the server's next line; "..." is anything, to the end or in the middle
     S* a1 OK ...           the first of the server's lines that is this, after any others
     S- * 1 EXISTS          the same, in any order among neighbouring "S-" lines
@@ -198,7 +199,7 @@ class Script:
             client = await self.client(int(found["who"] or 1))
             text = found["text"]
             if found["what"] == "C":
-                client.wire.send(self._octets(text, raw=found["how"] == "~"))
+                client.wire.send(self._octets(text, found["how"]))
             elif found["how"] == "-":
                 wanted = [text]
                 while (
@@ -264,11 +265,15 @@ class Script:
                 received_at=self.mail.now(),
             )
 
-    def _octets(self, text: str, *, raw: bool) -> bytes:
+    def _octets(self, text: str, how: str) -> bytes:
+        times = 1
+        if how == "*":
+            count, _, text = text.partition(" ")
+            times = int(count)
         octets = self._filled(text).encode("utf-8")
-        if not raw:
+        if how == ":":
             return octets + b"\r\n"
-        return octets.decode("unicode_escape").encode("latin-1")
+        return octets.decode("unicode_escape").encode("latin-1") * times
 
     async def _expect(self, client: Client, wanted: str, where: str) -> None:
         try:

@@ -15,6 +15,8 @@ LITERAL_LIMIT = 65536  # octets of all literals of one command that is not APPEN
 SPOOL_ABOVE = 262144  # octets of literals that one command may have in memory
 CHUNK = 65536  # octets of a large literal that are handed out at once, or more
 _SET_CHARACTERS = b"0123456789*:,"
+_START = 256  # octets at the start of a line that is not kept: they name the command
+_END = 32  # octets at its end: they tell whether a literal follows
 _LITERAL = re.compile(rb"~?\{(\d{1,20})(\+?)\}\Z")
 _TAG = re.compile(rb"([\x21\x23\x24\x26\x27\x2c-\x5b\x5d-\x7a\x7c\x7e]+) ")
 _APPEND = re.compile(rb"[^ ]+ (?:APPEND|REPLACE|UID REPLACE) ", re.IGNORECASE)
@@ -90,7 +92,6 @@ class Framing:
         "_plain",
         "_refusal",
         "_scanned",
-        "_skipping_line",
         "_spooled",
         "_spooling",
         "_text",
@@ -102,7 +103,6 @@ class Framing:
         self.append_limit = 0  # octets of an APPEND literal; 0 until the client has logged in
         self._buffer = bytearray()
         self._scanned = 0  # octets at the start of the buffer that hold no line end
-        self._skipping_line = False
         self._forget()
 
     def _forget(self) -> None:
@@ -134,12 +134,8 @@ class Framing:
 
         Only after `command` has returned None or a Chunk; more may have arrived since.
         """
-        if self._wanted is None:
-            end = self._buffer.find(b"\n")
-            self._skip(end if end >= 0 else None)
-        self._refusal = NoRoom(self._tag())
-        del self._parts[1:]
-        self._kept = 0
+        self._keep_start()
+        self._refuse(NoRoom(self._tag()))
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take what arrived."""
@@ -149,13 +145,12 @@ class Framing:
         """Throw away what was sent before TLS began (RFC 9051 §11.1: no command injection)."""
         self._buffer.clear()
         self._scanned = 0
-        self._skipping_line = False
         self._forget()
 
     def line(self) -> bytes | LineTooLong | None:
         """Return the next line as it is, for DONE and SASL; None when it is not complete."""
         line = self._take_line(LINE_LIMIT)
-        if not isinstance(line, LineTooLong):
+        if line is None or self._refusal is None:
             return line
         self._forget()
         return LineTooLong(b"*")
@@ -170,10 +165,6 @@ class Framing:
             line = self._take_line(self._line_limit - self._text)
             if line is None:
                 return None
-            if isinstance(line, LineTooLong):
-                refusal = self._refusal or LineTooLong(self._tag())
-                self._forget()
-                return refusal
             event = self._take_text(line)
             if event is not None:
                 return event
@@ -182,32 +173,34 @@ class Framing:
     def _line_limit(self) -> int:
         return LONG_LINE_LIMIT if self.append_limit else LINE_LIMIT
 
-    def _take_line(self, limit: int) -> bytes | LineTooLong | None:
+    def _take_line(self, limit: int) -> bytes | None:
+        """Return the next line, which is refused above the limit; of a refused one only the end."""
         end = self._buffer.find(b"\n", self._scanned)
+        there = len(self._buffer) if end < 0 else end
+        if there > limit and self._refusal is None:
+            self._keep_start()
+            self._refuse(LineTooLong(self._tag()))
+        if self._refusal is not None and there > _END:
+            del self._buffer[: there - _END]
+            there = _END
         if end < 0:
-            self._scanned = len(self._buffer)
-            if self._skipping_line or self._scanned > limit:
-                self._skip()
+            self._scanned = there
             return None
-        if self._skipping_line or end > limit:
-            self._skip(end)
-            del self._buffer[: end + 1]
-            self._scanned = 0
-            self._skipping_line = False
-            return LineTooLong(b"")
-        line = bytes(memoryview(self._buffer)[:end])
-        del self._buffer[: end + 1]
+        line = self._take(there).removesuffix(b"\r")
+        del self._buffer[:1]
         self._scanned = 0
-        return line[:-1] if line.endswith(b"\r") else line
+        return line
 
-    def _skip(self, end: int | None = None) -> None:
-        """Keep only the start of a line that is too long: it may have the tag."""
-        if not self._parts and not self._skipping_line:
-            self._parts.append(bytes(self._buffer[: min(256, end or 256)]))
-        self._skipping_line = True
-        if end is None:
-            self._buffer.clear()
-            self._scanned = 0
+    def _keep_start(self) -> None:
+        """Remember the start of a line that is not kept: it may have the tag."""
+        if not self._parts:
+            self._parts.append(bytes(self._buffer[:_START]).partition(b"\n")[0])
+
+    def _refuse(self, refusal: LineTooLong | LiteralTooBig | NoRoom) -> None:
+        """Read the rest of the command without keeping it; a literal sent at once belongs to it."""
+        self._refusal = refusal
+        del self._parts[1:]
+        self._kept = 0
 
     def _take_literal(self) -> bool | Chunk:
         """Move the literal out of the buffer, when it is there whole, or large, or refused."""
@@ -252,7 +245,7 @@ class Framing:
             refusal, parts = self._refusal, self._parts
             self._forget()
             return refusal or Command((*parts, line))
-        if not self._parts and self.append_limit and _APPEND.match(line):
+        if self.append_limit and _APPEND.match(self._start(line)):
             # the mailbox name may be a literal too
             self._limit = self.append_limit + LITERAL_LIMIT
         self._count(line)
@@ -266,15 +259,15 @@ class Framing:
         self._plain += len(line.translate(None, _SET_CHARACTERS))
         if self._plain > LINE_LIMIT and self._refusal is None:
             if not self._parts:
-                self._parts.append(line[:256])
-            self._refusal = LineTooLong(self._tag())
+                self._parts.append(line[:_START])
+            self._refuse(LineTooLong(self._tag()))
 
     def _announce(self, size: int, *, synchronizing: bool) -> Event | None:
         """Decide about a literal before it is sent (RFC 7888 §4 for those sent at once)."""
         append = self._limit != LITERAL_LIMIT
         limit = self.append_limit if append else LITERAL_LIMIT
         if self._refusal is None and (size > limit or self._octets + size > self._limit):
-            self._refusal = LiteralTooBig(self._tag(), append)
+            self._refuse(LiteralTooBig(self._tag(), append))
         self._octets += size
         if self._refusal is None:
             self._wanted = size
@@ -293,6 +286,11 @@ class Framing:
         return None
 
     def _tag(self) -> bytes:
-        start = self._parts[0] if self._parts else b""
-        found = _TAG.match(start) if isinstance(start, bytes) else None
+        found = _TAG.match(self._start())
         return found[1] if found else b"*"
+
+    def _start(self, line: bytes = b"") -> bytes:
+        """Return the text at the start of the command, of which `line` is the first or a later."""
+        first = self._parts[0] if self._parts else line
+        assert isinstance(first, bytes)  # a command starts with text
+        return first

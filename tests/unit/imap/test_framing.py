@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -108,6 +109,61 @@ def test_a_long_line_is_skipped_and_named() -> None:
     assert _events([sent]) == [LineTooLong(b"a"), Command((b"b NOOP",))]
 
 
+@pytest.mark.parametrize(
+    ("line", "append_limit"),
+    [
+        (b"a X " + b"x" * LINE_LIMIT, 0),
+        (b"a X " + b"x" * LONG_LINE_LIMIT, APPEND_LIMIT),
+        (b"a FETCH " + b"1," * LONG_LINE_LIMIT, APPEND_LIMIT),
+        (b"a X {3+}\r\nabc " + b"x" * LINE_LIMIT, 0),
+        (b"a X {3+}\r\nabc " + b"x" * LINE_LIMIT + b" {3+}\r\nabc" + b"x" * LINE_LIMIT, 0),
+    ],
+    ids=["text", "logged in", "sequence set", "later text", "twice"],
+)
+@pytest.mark.parametrize(
+    ("rest", "last"),
+    [
+        (b" {8+}\r\nz NOOP\r\n y\r\n", None),
+        (b"~{8+}\nz NOOP\r\n\n", None),
+        (b" {8+}\r\nz NOOP\r\n {8+}\r\ny NOOP\r\n x NOOP\r\n", None),
+        (b" {0+}\r\n\r\n", None),
+        (b" {8}\r\n", None),
+        (b" {8+}\r\nz NOOP\r\n {8}\r\n", None),
+        (b" {8+} \r\nz NOOP\r\n", b"z NOOP"),
+        (b" {8+}\r\r\nz NOOP\r\n", b"z NOOP"),
+        (b"9+}\r\nz NOOP\r\n", b"z NOOP"),
+    ],
+)
+def test_a_literal_sent_at_once_belongs_to_a_line_that_is_not_kept(
+    line: bytes, append_limit: int, rest: bytes, last: bytes | None
+) -> None:
+    sent = line + rest + b"b NOOP\r\n"
+    commands = [b"b NOOP"] if last is None else [last, b"b NOOP"]
+    expected = [LineTooLong(b"a"), *(Command((each,)) for each in commands)]
+    assert _events([sent], append_limit) == expected
+    for size in (1, 33, 977):  # the end of the line and what follows it, in small pieces
+        place = len(line) - 50
+        pieces = [sent[i : i + size] for i in range(place, len(sent), size)]
+        assert _events([sent[:place], *pieces], append_limit) == expected
+
+
+def test_what_is_sent_at_once_with_a_line_that_is_not_kept_has_its_limits() -> None:
+    line = b"a X " + b"x" * LONG_LINE_LIMIT
+    most = 2 * LITERAL_LIMIT
+    sent = line + b" {%d+}\r\n" % most + b"\n" * most + b"\r\nb NOOP\r\n"
+    expected = [LineTooLong(b"a"), Command((b"b NOOP",))]
+    assert _events([sent]) == expected
+    assert _events([line + b" {%d+}\r\nb NOOP\r\n" % (most + 1)]) == [Hopeless()]
+    both = line + b" {1+}\r\nx {%d+}\r\nb NOOP\r\n" % most
+    assert _events([both]) == [Hopeless()]
+    # of a message they are others
+    line = b"a APPEND box (" + b"x" * LONG_LINE_LIMIT
+    most = 2 * (APPEND_LIMIT + LITERAL_LIMIT)
+    sent = line + b" {%d+}\r\n" % most + b"\n" * most + b"\r\nb NOOP\r\n"
+    assert _events([sent]) == expected
+    assert _events([line + b" {%d+}\r\nb NOOP\r\n" % (most + 1)]) == [Hopeless()]
+
+
 def test_after_the_login_a_line_may_be_long_by_its_sequence_sets() -> None:
     numbers = b"1000001," * 100_000 + b"1"
     assert _events([b"a UID STORE " + numbers + b" +FLAGS (x)\r\n"]) == [
@@ -177,7 +233,8 @@ def test_without_room_the_rest_is_read_and_forgotten() -> None:
     assert framing.command() == NoRoom(b"d")
     assert framing.command() is None
     framing.give_up()
-    assert framing.held == 0
+    assert framing.command() is None
+    assert framing.held == len(b"e FETCH 1,2")
     framing.feed(b",3 FLAGS\r\nf NOOP\r\n")
     assert framing.command() == NoRoom(b"e")
     assert framing.command() == Command((b"f NOOP",))
@@ -188,6 +245,42 @@ def test_without_room_the_rest_is_read_and_forgotten() -> None:
     framing.give_up()
     assert framing.command() == NoRoom(b"g")
     assert framing.command() == Command((b"h NOOP",))
+
+
+def test_without_room_a_literal_sent_at_once_is_forgotten_too() -> None:
+    framing = Framing()
+    framing.append_limit = APPEND_LIMIT
+    framing.feed(b"a APPEND x {3+}\r\nabc (\\Seen) {20")
+    assert framing.command() is None
+    framing.give_up()
+    framing.feed(b"0000+}\r\n" + b"\n" * 200_000 + b"\r\nb COPY 1,")
+    assert framing.command() == NoRoom(b"a")
+    # a line that came to its end meanwhile, and one whose start is not even a tag
+    assert framing.command() is None
+    framing.feed(b"2 {8+}\r\nz NOOP\r\n")
+    framing.give_up()
+    framing.feed(b"\r\nc")
+    assert framing.command() == NoRoom(b"b")
+    assert framing.command() is None
+    framing.give_up()
+    framing.feed(b" APPEND x {8}\r\nd NOOP\r\n")
+    assert framing.command() == NoRoom(b"*")
+    assert framing.command() == Command((b"d NOOP",))
+
+
+def test_what_is_refused_leaves_memory_at_once() -> None:
+    framing = Framing()
+    framing.append_limit = APPEND_LIMIT
+    framing.feed(b"a APPEND x {200000+}\r\n" + b"m" * 200_000)
+    assert framing.command() is None
+    assert framing.held > 200_000
+    for _ in range(100):
+        framing.feed(b" " + b"x" * 50_000)
+        assert framing.command() is None
+    assert framing.held < 100
+    framing.feed(b" {8+}\r\nz NOOP\r\n\r\nb NOOP\r\n")
+    assert framing.command() == LineTooLong(b"a")
+    assert framing.command() == Command((b"b NOOP",))
 
 
 def test_memory_is_bounded() -> None:
@@ -212,7 +305,7 @@ def test_lines_as_they_are() -> None:
     assert framing.command() == Command((b"a NOOP",))
     framing.feed(b"x" * (LINE_LIMIT + 1))
     assert framing.line() is None
-    framing.feed(b"\r\nb NOOP\r\n")
+    framing.feed(b" {8+}\r\nb NOOP\r\n")  # in DONE and SASL there are no literals
     assert framing.line() == LineTooLong(b"*")
     assert framing.command() == Command((b"b NOOP",))
 
@@ -227,6 +320,8 @@ PIECES = st.sampled_from(
         b"a4 APPEND x {400001+}\r\n" + b"m" * 400_001 + b"\r\n",
         b"a5 SEARCH {70000}\r\n",
         b"a6 " + b"y" * 70000 + b"\r\n",
+        b"a7 " + b"y" * LONG_LINE_LIMIT + b" {9+}\r\nb1 NOOP\r\n\r\n",
+        b"a8 " + b"y" * LONG_LINE_LIMIT + b" {9}\r\n",
         b"{1}\r\n",
         b"{1+}",
         b"\r\n",
@@ -244,6 +339,33 @@ def test_cutting_changes_nothing(pieces: list[bytes], cuts: list[int]) -> None:
     places = sorted({0, len(whole), *(cut % (len(whole) + 1) for cut in cuts)})
     cut = [whole[a:b] for a, b in itertools.pairwise(places)]
     assert _events(cut) == _events([whole])
+
+
+@given(
+    st.integers(-60, 20),
+    st.sampled_from([b" ", b"~", b"{", b"{1"]),
+    st.sampled_from([b"\r\n", b"\n"]),
+    st.lists(st.sampled_from([b"z NOOP\r\n", b"{1+}\r\n", b"\n", b"\0"]), max_size=4),
+    st.lists(st.integers(-100, 100), max_size=12),
+)
+def test_what_a_literal_holds_is_no_command_however_long_the_line(
+    beyond: int, before: bytes, line_end: bytes, held: list[bytes], cuts: list[int]
+) -> None:
+    octets = b"".join(held)
+    line = b"a X " + b"x" * (LINE_LIMIT + beyond) + before
+    announced = b"{%d+}" % len(octets)
+    whole = line + announced + line_end + octets + b"\r\nb NOOP\r\n"
+    places = {len(line) + len(announced) + cut for cut in cuts}
+    places = {0, len(whole), *(place for place in places if place < len(whole))}
+    cut = [whole[a:b] for a, b in itertools.pairwise(sorted(places))]
+    found = _events(cut, append_limit=0)
+    assert found == _events([whole], append_limit=0)
+    if before == b"~":
+        line = line[:-1]
+    assert found in (
+        [LineTooLong(b"a"), Command((b"b NOOP",))],
+        [Command((line, octets, b"")), Command((b"b NOOP",))],
+    )
 
 
 @settings(max_examples=100)
