@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: run test clients unit conformance check format lock bench image clean
+.PHONY: run test clients unit coverage conformance check format lock bench image clean
 
 run: $(VENV)/.run  ## start the whole server on 127.0.0.1 (ARGS="--data-dir DIR --ports free")
 	@exec $(BIN)/mailserver dev $(ARGS)
@@ -19,6 +19,11 @@ clients: $(VENV)/.dev  ## every mail program that tests drive, also the large on
 
 unit: $(VENV)/.dev  ## the tests that need no service: seconds
 	$(BIN)/pytest tests/unit $(ARGS)
+
+coverage: $(VENV)/.dev  ## the unit tests take every branch of the pure IMAP code
+	$(BIN)/coverage run --source=mailserver/imap/protocol -m pytest tests/unit/imap \
+	    --hypothesis-seed=0 $(ARGS)
+	$(BIN)/coverage report --show-missing --skip-covered --fail-under=100
 
 conformance: $(VENV)/.dev  ## imaptest and IMAPClient's live tests; docs/develop.md says what to set
 	$(BIN)/pytest tests/conformance $(ARGS)

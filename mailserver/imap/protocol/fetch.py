@@ -144,8 +144,6 @@ def _fetch(args: Cursor, *, by_uid: bool) -> Fetch:
     if changed_since is not None:
         items.append(Attribute.MODSEQ)
     unique = tuple(dict.fromkeys(items))
-    if len(unique) > MAX_ITEMS:
-        args.fail("Too many data items")
     return Fetch(messages, by_uid, unique, changed_since, vanished, partial)
 
 

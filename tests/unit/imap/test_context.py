@@ -19,6 +19,7 @@ from mailserver.imap.protocol.context import (
 )
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.errors import ProtocolError
+from mailserver.imap.protocol.fetch import Attribute
 from mailserver.imap.protocol.search import (
     Returns,
     Wanted,
@@ -108,6 +109,13 @@ def test_what_depends_on_the_last_message() -> None:
 def test_return_options() -> None:
     found = parse_search(Cursor((b" RETURN (UPDATE CONTEXT COUNT) SEEN",)))
     assert found.returns == Returns(Wanted.UPDATE | Wanted.CONTEXT | Wanted.COUNT)
+    for text in (b"(UID FLAGS UID)", b" (UID FLAGS UID)"):  # RFC 5465 §8 and its examples
+        found = parse_search(Cursor((b" RETURN (UPDATE" + text + b" COUNT) SEEN",)))
+        items = (Attribute.UID, Attribute.FLAGS)
+        assert found.returns == Returns(Wanted.UPDATE | Wanted.COUNT, items=items)
+    for text in (b"UPDATE ()", b"UPDATE (NONSENSE)", b"COUNT (UID)", b"UPDATE  (UID)"):
+        with pytest.raises(ProtocolError):
+            parse_search(Cursor((b" RETURN (" + text + b") SEEN",)))
     # only updates are asked for: the response says that there are none yet
     assert esearch(b"a", Returns(Wanted.UPDATE), [1], by_uid=False) == b'ESEARCH (TAG "a")'
     assert esearch(b"a", Returns(Wanted.SAVE | Wanted.CONTEXT), [1], by_uid=False) is None

@@ -1,6 +1,7 @@
 """LIST with options: what is read, and what is chosen."""
 
 import itertools
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
@@ -124,6 +125,11 @@ def _tree(subscribed: set[str], special: set[str]) -> list[Place]:
     ]
 
 
+def _is_above_one_of(path: str, others: Iterable[str]) -> bool:
+    """Whether one of the others is this path or below it."""
+    return any(f"{other}/".startswith(f"{path}/") for other in others)
+
+
 PATHS = [place.path for place in _tree(set(), set())]
 PATTERNS = st.sampled_from(["*", "%", "a", "a/%", "%/b", "*b", "a*", "%/%", "", "x"])
 
@@ -134,6 +140,7 @@ PATTERNS = st.sampled_from(["*", "%", "a", "a/%", "%/b", "*b", "a*", "%/%", "", 
     st.lists(PATTERNS, min_size=1, max_size=3),
     st.frozensets(st.sampled_from(Selection)),
     st.sets(st.sampled_from(PATHS)),
+    st.sets(st.sampled_from(PATHS)),
 )
 def test_what_is_chosen_is_what_the_rules_say(
     subscribed: set[str],
@@ -141,14 +148,20 @@ def test_what_is_chosen_is_what_the_rules_say(
     patterns: list[str],
     selection: frozenset[Selection],
     hidden: set[str],
+    left: set[str],
 ) -> None:
     there = {place.path: place for place in _tree(subscribed, special) if place.path not in hidden}
-    names = [path for path in PATHS if any(f"{other}/".startswith(f"{path}/") for other in there)]
+    only_names = set() if Selection.SPECIAL_USE in selection else left - set(there)
+    real = [path for path in PATHS if _is_above_one_of(path, there)]
+    names = real + [
+        path for path in PATHS if path not in real and _is_above_one_of(path, only_names)
+    ]
 
     def selected(path: str) -> bool:
-        return (
-            Selection.SUBSCRIBED not in selection or (path in there and path in subscribed)
-        ) and (Selection.SPECIAL_USE not in selection or (path in there and path in special))
+        return path in only_names or (
+            (Selection.SUBSCRIBED not in selection or (path in there and path in subscribed))
+            and (Selection.SPECIAL_USE not in selection or (path in there and path in special))
+        )
 
     def matched(path: str) -> bool:
         return any(pattern and matcher(pattern)(path) for pattern in patterns)
@@ -161,8 +174,24 @@ def test_what_is_chosen_is_what_the_rules_say(
         )
         if matched(path) and (selected(path) or child_info):
             place = there.get(path)
-            wanted.append(Match(path, place, selected(path), child_info, bool(below)))
-    assert choose(List("", tuple(patterns), True, selection), there.values()) == wanted
+            has_children = not set(below).isdisjoint(real)
+            wanted.append(
+                Match(path, place, selected(path), child_info, has_children, path in only_names)
+            )
+    command = List("", tuple(patterns), True, selection)
+    assert choose(command, there.values(), sorted(left)) == wanted
+
+
+def test_subscribed_names_of_no_mailbox_come_last() -> None:
+    def chosen(selection: frozenset[Selection]) -> list[Match]:
+        command = List("", ("*",), True, selection)
+        return choose(command, [], ["b/a", "a"])
+
+    assert chosen(frozenset({Selection.SUBSCRIBED})) == [
+        Match("b/a", None, True, False, False, True),
+        Match("a", None, True, False, False, True),
+    ]
+    assert chosen(frozenset({Selection.SUBSCRIBED, Selection.SPECIAL_USE})) == []
 
 
 @given(st.text("ab/*%", max_size=6), st.text("ab/", max_size=8))
