@@ -30,7 +30,6 @@ RUNS = {
     "owners of messages": (f"user={login(94)}", "own_msgs"),
     "checkpoints": (f"user={login(95)}", "checkpoint=5"),
     "checkpoints, qresync": (f"user={login(96)}", "checkpoint=5", "qresync"),
-    "in any order": (ONE, "random", "noop=30", "search=30"),
     "searching": (ONE, "search=50", "sort=50", "thread=50", "uidfetch=50", "noop=30", "check=20"),
     "copying": (ONE, "copybox=Archive", "copy=50,10", "move=30,10", "disconnect=10"),
     "mailboxes": (ONE, "mcreate=50", "mdelete=50", "msubs=50"),
