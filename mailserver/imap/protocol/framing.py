@@ -148,12 +148,23 @@ class Framing:
         self._forget()
 
     def line(self) -> bytes | LineTooLong | None:
-        """Return the next line as it is, for DONE and SASL; None when it is not complete."""
-        line = self._take_line(LINE_LIMIT)
-        if line is None or self._refusal is None:
-            return line
-        self._forget()
-        return LineTooLong(b"*")
+        """Return the next line as it is, for DONE and SASL; None when it is not complete.
+
+        A line that announces a literal is neither: it is a command that came too early, which is
+        read to its end and reported as too long, lest the octets of a message count as commands.
+        """
+        while self._wanted is None or self._take_literal() is True:
+            line = self._take_line(LINE_LIMIT)
+            if line is None:
+                return None
+            announced = _LITERAL.search(line)
+            if announced is None or not announced[2]:
+                refused = self._refusal is not None
+                self._forget()
+                return LineTooLong(b"*") if refused else line
+            self._refuse(LineTooLong(b"*"))
+            self._wanted = int(announced[1])
+        return None
 
     def command(self) -> Event | None:
         """Return the next event; None when more octets are needed."""

@@ -295,6 +295,22 @@ def test_memory_is_bounded() -> None:
     assert framing.command() == Command((b"a NOOP",))
 
 
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_a_command_in_the_place_of_a_line_is_read_to_its_end(size: int) -> None:
+    """What a message holds is no command, though the client sends it too early."""
+    message = b"x LOGOUT\r\n" * 10
+    early = b"a APPEND INBOX ~{%d+}\r\n%b {3+}\r\nabc\r\n" % (len(message), message)
+    octets = early + b"DONE\r\nb NOOP\r\n"
+    framing = Framing()
+    said: list[object] = []
+    for start in range(0, len(octets), size):
+        framing.feed(octets[start : start + size])
+        while len(said) < 2 and (line := framing.line()) is not None:
+            said.append(line)
+    assert said == [LineTooLong(b"*"), b"DONE"]
+    assert framing.command() == Command((b"b NOOP",))
+
+
 def test_lines_as_they_are() -> None:
     framing = Framing()
     framing.feed(b"DO")
@@ -305,9 +321,9 @@ def test_lines_as_they_are() -> None:
     assert framing.command() == Command((b"a NOOP",))
     framing.feed(b"x" * (LINE_LIMIT + 1))
     assert framing.line() is None
-    framing.feed(b" {8+}\r\nb NOOP\r\n")  # in DONE and SASL there are no literals
+    framing.feed(b" {8+}\r\nb NOOP\r\n\r\nc NOOP\r\n")
     assert framing.line() == LineTooLong(b"*")
-    assert framing.command() == Command((b"b NOOP",))
+    assert framing.command() == Command((b"c NOOP",))
 
 
 PIECES = st.sampled_from(
