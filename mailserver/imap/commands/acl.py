@@ -6,7 +6,8 @@ from mailserver.imap.protocol import acl as wire
 from mailserver.imap.protocol.acl import Identified, SetAcl
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.mailboxes import Named
-from mailserver.imap.session import Refused, Session
+from mailserver.imap.selected import Refused
+from mailserver.imap.session import Session
 from mailserver.mail import access, rights
 from mailserver.model import NO_RIGHTS, Place, Right
 

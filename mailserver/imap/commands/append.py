@@ -9,7 +9,8 @@ from mailserver.imap.commands.mailboxes import tell_name
 from mailserver.imap.protocol.append import Append, BadUrl, NewMessage, Part, Replace, Url
 from mailserver.imap.protocol.framing import LITERAL_LIMIT, Spooled
 from mailserver.imap.protocol.sequences import compact, flatten
-from mailserver.imap.session import Refused, Session
+from mailserver.imap.selected import Refused
+from mailserver.imap.session import Session
 from mailserver.mail import access, content, delivery, listings, messages, rights
 from mailserver.mime import Env, section, textual
 from mailserver.model import EmailId, Place, Right

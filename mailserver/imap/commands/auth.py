@@ -13,7 +13,8 @@ from mailserver.imap.commands.capabilities import capability_list
 from mailserver.imap.protocol.auth import Authenticate, Login
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.framing import LineTooLong
-from mailserver.imap.session import Refused, Session, ShutOut
+from mailserver.imap.selected import Refused
+from mailserver.imap.session import Session, ShutOut
 from mailserver.mail import accounts
 from mailserver.model import Principal
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from mailserver.errors import CannotCalculateChanges
 from mailserver.imap.protocol.select import Resync
 from mailserver.imap.protocol.sequences import SequenceSet
-from mailserver.imap.session import Selected, Session
+from mailserver.imap.selected import Selected
+from mailserver.imap.session import Session
 from mailserver.mail import changes, mailboxes
 from mailserver.model import GONE_KINDS
 

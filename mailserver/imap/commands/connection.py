@@ -8,7 +8,8 @@ from mailserver.imap.commands.context import end_numbered
 from mailserver.imap.protocol import responses
 from mailserver.imap.protocol.connection import Bare, Enable, Id, Language, chosen_language
 from mailserver.imap.protocol.errors import ProtocolError
-from mailserver.imap.session import Refused, Session
+from mailserver.imap.selected import Refused
+from mailserver.imap.session import Session
 from mailserver.mail import mailboxes
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ from mailserver.errors import MailError
 from mailserver.imap.protocol.context import CancelUpdate, Run, additions, removals, update
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.responses import status_line, string
-from mailserver.imap.session import Follower, Session
+from mailserver.imap.selected import Follower
+from mailserver.imap.session import Session
 
 log = logging.getLogger(__name__)
 

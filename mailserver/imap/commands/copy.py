@@ -6,7 +6,8 @@ from mailserver.imap.commands.limits import demand_few, newest_uids
 from mailserver.imap.commands.store import EXPUNGE_ISSUED, SOME_DELETED
 from mailserver.imap.protocol.copy import Copy
 from mailserver.imap.protocol.sequences import compact, flatten
-from mailserver.imap.session import Refused, Session
+from mailserver.imap.selected import Refused
+from mailserver.imap.session import Session
 from mailserver.mail import access, transfers
 from mailserver.mail.messages import Copied
 from mailserver.mail.transfers import Source

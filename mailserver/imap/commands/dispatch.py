@@ -13,7 +13,8 @@ from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.errors import BadCharset, BadName, Garbled, ProtocolError
 from mailserver.imap.protocol.framing import Command, Hopeless, LineTooLong, NoRoom, Outcome
 from mailserver.imap.protocol.responses import status_line
-from mailserver.imap.session import EVERYTHING, Refused, Session, ShutOut, State
+from mailserver.imap.selected import EVERYTHING, Refused
+from mailserver.imap.session import Session, ShutOut, State
 
 log = logging.getLogger(__name__)
 

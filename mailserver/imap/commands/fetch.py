@@ -20,7 +20,8 @@ from mailserver.imap.protocol import responses
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.fetch import Attribute, Binary, Fetch, Item, Section
 from mailserver.imap.protocol.sequences import SequenceSet, flatten, spans
-from mailserver.imap.session import Refused, Selected, Session
+from mailserver.imap.selected import Refused, Selected
+from mailserver.imap.session import Session
 from mailserver.mail import content, listings, mailboxes, messages
 from mailserver.mime import (
     HEADER_LIMIT,

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from mailserver.imap.protocol import responses
 from mailserver.imap.protocol.fetch import Attribute, Binary, Item, Section
 from mailserver.imap.protocol.structure import without_global
-from mailserver.imap.session import Selected, Session
+from mailserver.imap.selected import Selected
+from mailserver.imap.session import Session
 from mailserver.mail import messages
 from mailserver.mime import HEADER_LIMIT, Env, header_fields
 from mailserver.model import Description

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from mailserver.imap.protocol import search as search_wire
 from mailserver.imap.protocol.search import Returns
 from mailserver.imap.protocol.sequences import last
-from mailserver.imap.session import Refused, Session
+from mailserver.imap.selected import Refused
+from mailserver.imap.session import Session
 
 
 def newest(session: Session, positions: Sequence[range]) -> Sequence[range]:

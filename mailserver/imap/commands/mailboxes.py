@@ -17,7 +17,8 @@ from mailserver.imap.protocol.mailboxes import (
     matcher,
 )
 from mailserver.imap.protocol.metadata import metadata as metadata_response
-from mailserver.imap.session import Refused, Session
+from mailserver.imap.selected import Refused
+from mailserver.imap.session import Session
 from mailserver.mail import access, listings, mailboxes, metadata
 from mailserver.model import DELETED, SPECIAL_USES, MailboxId, Place, Right, Role
 

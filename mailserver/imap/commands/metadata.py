@@ -3,7 +3,8 @@
 from mailserver.errors import Forbidden, TooLarge, TooMany
 from mailserver.imap.protocol import metadata as wire
 from mailserver.imap.protocol.metadata import GetMetadata, SetMetadata
-from mailserver.imap.session import Refused, Session
+from mailserver.imap.selected import Refused
+from mailserver.imap.session import Session
 from mailserver.mail import access, metadata
 from mailserver.model import AccountId, MailboxId
 

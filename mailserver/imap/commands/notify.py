@@ -25,7 +25,8 @@ from mailserver.imap.protocol.notify import (
     Notify,
     metadata_names,
 )
-from mailserver.imap.session import EVERYTHING, Hears, Refused, Session, Watcher
+from mailserver.imap.selected import EVERYTHING, Hears, Refused, Watcher
+from mailserver.imap.session import Session
 from mailserver.mail import access, changes, metadata
 from mailserver.model import (
     EMAIL_KINDS,

@@ -6,7 +6,8 @@ from mailserver.imap.protocol.connection import Bare
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.select import Select
 from mailserver.imap.protocol.view import View
-from mailserver.imap.session import CHANGING, Selected, Session
+from mailserver.imap.selected import CHANGING, Selected
+from mailserver.imap.session import Session
 from mailserver.mail import access, listings, mailboxes, messages
 from mailserver.mail.context import Mail
 from mailserver.mail.listings import Listing

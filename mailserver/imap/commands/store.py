@@ -6,7 +6,8 @@ from mailserver.imap.commands.condstore import after_expunge, make_aware
 from mailserver.imap.commands.limits import newest, newest_uids
 from mailserver.imap.protocol.sequences import compact, flatten
 from mailserver.imap.protocol.store import Expunge, Store
-from mailserver.imap.session import Refused, Session
+from mailserver.imap.selected import Refused
+from mailserver.imap.session import Session
 from mailserver.mail import listings, messages
 from mailserver.model import DELETED, FlagChange, Right, flag_mask
 

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from mailserver.imap.protocol.uidbatches import UidBatches, uidbatches
-from mailserver.imap.session import Refused, Session
+from mailserver.imap.selected import Refused
+from mailserver.imap.session import Session
 
 MIN_BATCH = 10  # messages; RFC 10022 wants 500 and more to be possible
 
