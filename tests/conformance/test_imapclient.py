@@ -1,12 +1,9 @@
-"""The live tests of IMAPClient, of which `IMAPCLIENT_LIVETEST` names the script."""
+"""The live tests of IMAPClient, which come with it."""
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 from tests.conformance.conftest import PASSWORD, login
 from tests.conformance.expected import LIVE_FAILED, LIVE_SKIPPED
@@ -21,15 +18,7 @@ _WRONG = re.compile(r"^(?:ERROR|FAIL): (test_\w+)", re.MULTILINE)
 _SKIPPED = re.compile(r"^(test_\w+) .*\.\.\. skipped", re.MULTILINE)
 
 
-@pytest.fixture
-def script() -> Path:
-    script = Path(os.environ.get("IMAPCLIENT_LIVETEST", ""))
-    if not script.is_file():
-        pytest.skip("set IMAPCLIENT_LIVETEST to livetest.py in a checkout of IMAPClient")
-    return script.resolve()
-
-
-def test_live(script: Path, server: RunningServer, tmp_path: Path) -> None:
+def test_live(server: RunningServer, tmp_path: Path) -> None:
     host, port = server.address("imap")
     (tmp_path / "live.ini").write_text(
         f"[DEFAULT]\nhost = {host}\nport = {port}\nssl = false\n"
@@ -40,7 +29,7 @@ def test_live(script: Path, server: RunningServer, tmp_path: Path) -> None:
     skipped: set[str] = set()
     for name in _CLASSES:
         done = subprocess.run(
-            [sys.executable, script, tmp_path / "live.ini", "-v", name],
+            [sys.executable, "-m", "imapclient.livetest", tmp_path / "live.ini", "-v", name],
             cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True,
             timeout=LIMIT, check=False,
         )  # fmt: skip
