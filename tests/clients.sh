@@ -20,6 +20,7 @@ for program in "${!packages[@]}"; do
     command -v "$program" >/dev/null || read -ra missing <<<"${missing[*]} ${packages[$program]}"
 done
 perl -MNet::SSLeay -e 1 2>/dev/null || missing+=(libnet-ssleay-perl)  # TLS of swaks
+compgen -G '/usr/lib/*/sasl2/libplain.so' >/dev/null || missing+=(libsasl2-modules)  # of mbsync
 
 if [ ${#missing[@]} -eq 0 ] && [ -d $roundcube ]; then
     exit 0

@@ -59,7 +59,10 @@ def _fetch(cache_dir: Path) -> None:
     unpacked = cache_dir / "unpacking"
     shutil.rmtree(unpacked, ignore_errors=True)
     with tarfile.open(archive) as tar:
-        tar.extractall(unpacked, filter="data")
+        if hasattr(tarfile, "data_filter"):
+            tar.extractall(unpacked, filter="data")
+        else:  # CPython before 3.11.4, Debian 12's among them; npm has checked the hash
+            tar.extractall(unpacked)
     (unpacked / "package").rename(cache_dir / "package")
     unpacked.rmdir()
     archive.unlink()

@@ -32,7 +32,7 @@ def store(server: SeaweedFS) -> S3Store:
         secret_access_key=server.secret_key,
         region="us-east-1",
         virtual_hosted_style_request=False,
-        client_options={"allow_http": True, "timeout": "10s"},
+        client_options={"allow_http": True, "timeout": "60s"},  # weed is slow on a busy machine
         retry_config={"max_retries": 0},
     )
 
