@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from mailserver.model import AccountId
 from mailserver.storage.database import Executor
 
+LONGEST = 2500  # octets of a name: one of more than 2704 cannot be in an index
 LIMIT = 1000  # names of one account; a client could make, subscribe and remove without end
 
 
@@ -17,17 +18,19 @@ async def of_account(database: Executor, account: AccountId) -> list[str]:
 
 
 async def keep(tx: Executor, account: AccountId, path: str) -> None:
-    """Add the name of a mailbox that is removed, unless there are too many already."""
+    """Add the name of a mailbox that is removed, unless it is too long or there are too many."""
     await tx.execute(
         """
         INSERT INTO subscribed_name (account_id, path)
         SELECT $1, $2
-        WHERE (SELECT count(*) FROM subscribed_name WHERE account_id = $1) < $3
+        WHERE octet_length($2) <= $4
+              AND (SELECT count(*) FROM subscribed_name WHERE account_id = $1) < $3
         ON CONFLICT DO NOTHING
         """,
         account,
         path,
         LIMIT,
+        LONGEST,
     )
 
 

@@ -287,3 +287,16 @@ async def test_addresses_resolve(mail: Mail, alice: Account, bob: Account) -> No
     assert await logins("sales+x@example.test") == ["alice@example.test"]
     assert await logins("anyone@example.test") == ["bob@example.test"]
     assert not (await recipients.resolve(mail, parse_address("x@example.org"))).local
+
+
+async def test_a_mailbox_with_a_very_long_name_can_be_removed(mail: Mail, alice: Account) -> None:
+    # text that does not compress: a row of an index has less than 2704 octets
+    parts = [
+        "".join(chr(0x4E00 + (7919 * (80 * part + place)) % 20000) for place in range(80))
+        for part in range(20)
+    ]
+    made = await mailboxes.create(mail, alice.id, "/".join(parts), subscribed=True)
+    for each in reversed(made):
+        await mailboxes.delete(mail, alice.id, each.id)
+    left = await mailboxes.subscribed_names(mail, alice.id)
+    assert "/".join(parts[:5]) in left
