@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from mailserver.errors import AlreadyExists, NotFound
+from mailserver.errors import AlreadyExists, Forbidden, NotFound
 from mailserver.imap.commands.condstore import make_aware
 from mailserver.imap.protocol import responses
 from mailserver.imap.protocol.acl import my_rights
@@ -27,6 +27,7 @@ ASSIGNABLE = {
     SPECIAL_USES[role].lower(): role
     for role in (Role.ARCHIVE, Role.DRAFTS, Role.JUNK, Role.SENT, Role.TRASH)
 }
+TAKE = Right.READ | Right.DELETE | Right.EXPUNGE  # what MOVE needs of where the messages are
 
 
 async def list_mailboxes(session: Session, command: List) -> None:
@@ -216,6 +217,9 @@ async def delete(session: Session, command: Named) -> None:
 async def rename(session: Session, command: Rename) -> None:
     """Give a mailbox and all below it another name (RFC 3501 §6.3.5)."""
     place = await access.find(session.mail, session.user, command.mailbox, Right.DELETE_MAILBOX)
+    # its messages go where another list says who may read them
+    if place.mailbox.role is Role.INBOX and TAKE not in place.rights:
+        raise Forbidden("the rights do not suffice")
     account, path = await access.new(session.mail, session.user, command.new)
     if account != place.account_id:
         raise Refused(b"CANNOT", "A mailbox stays with its owner")
