@@ -187,7 +187,9 @@ class Committer:
             if replaced:
                 owner = replaced.account_id
                 change = Change(tx, owner, batch.modseqs[owner], batch.now)
-                await remove_rows(change, replaced.mailbox_id, leaving)
+                left = await remove_rows(change, replaced.mailbox_id, leaving)
+                if account == owner and left < freed:  # it stays in another mailbox
+                    _demand_room(locked[account], batch.sizes[account] - left)
                 await change.write()
         self._answer(batch)
 
@@ -434,6 +436,11 @@ async def _leaving(tx: Connection, replaced: Replaced) -> list[Membership]:
     if not rows:
         raise NotFound("message to replace")
     return rows
+
+
+def _demand_room(room: delivery.Room, grown: int) -> None:
+    if room.quota_limit is not None and room.quota_used + grown > room.quota_limit:
+        raise OverQuota("account")
 
 
 def _fail(arrival: Arrival, error: Exception) -> None:

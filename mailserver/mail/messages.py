@@ -96,8 +96,12 @@ async def expunge(
     return [row.uid for row in rows]
 
 
-async def remove_rows(change: Change, mailbox: MailboxId, rows: Sequence[Membership]) -> None:
-    """Take messages out of a mailbox; an email that is in no other one is destroyed."""
+async def remove_rows(change: Change, mailbox: MailboxId, rows: Sequence[Membership]) -> int:
+    """Take messages out of a mailbox; an email that is in no other one is destroyed.
+
+    Returns the bytes that this gives back to the account.
+    """
+    freed = 0
     await messages.remove(change.tx, change.account, mailbox, [row.uid for row in rows])
     await _shrink(change, mailbox, rows)
     ids = list({row.email_id for row in rows})
@@ -115,6 +119,7 @@ async def remove_rows(change: Change, mailbox: MailboxId, rows: Sequence[Members
     _report_gone(
         change, ChangeKind.EMAIL_REMOVED, mailbox, [r for r in rows if r.email_id not in homeless]
     )
+    return freed
 
 
 def _report_gone(
@@ -177,7 +182,9 @@ async def copy(
     async with mail.change(account) as change:
         rows = await messages.in_mailbox(change.tx, account, source, uids)
         if rows:
-            copied = await _add(mail, change, rows, target, rights, bounded=True)
+            copied, grown = await _add(mail, change, rows, target, rights)
+            if grown:
+                await _check_room(change)
         else:
             copied = Copied(0, [], [])
     return copied
@@ -192,7 +199,10 @@ async def move(
     *,
     rights: Right = ALL_RIGHTS,
 ) -> Copied:
-    """Take messages from one mailbox to another in one step (RFC 6851); rights as for `copy`."""
+    """Take messages from one mailbox to another in one step (RFC 6851); rights as for `copy`.
+
+    Raises OverQuota when emails have to be doubled that stay in a third mailbox, or in the target.
+    """
     async with mail.change(account) as change:
         rows = await messages.in_mailbox(change.tx, account, source, uids)
         if rows:
@@ -211,8 +221,9 @@ async def move_rows(
     rights: Right = ALL_RIGHTS,
 ) -> Copied:
     """Add messages to the target, then remove them from the source."""
-    moved = await _add(mail, change, rows, target, rights, bounded=False)
-    await remove_rows(change, source, rows)
+    moved, grown = await _add(mail, change, rows, target, rights)
+    if grown > await remove_rows(change, source, rows):
+        await _check_room(change)
     return moved
 
 
@@ -222,10 +233,8 @@ async def _add(
     rows: Sequence[Membership],
     target: MailboxId,
     rights: Right,
-    *,
-    bounded: bool,
-) -> Copied:
-    """Put emails in a mailbox.
+) -> tuple[Copied, int]:
+    """Put emails in a mailbox; return also the bytes by which the account has grown.
 
     One that is there already gets a twin, with an id of its own; so does one that may not keep
     its flags, as flags belong to the email.
@@ -269,10 +278,9 @@ async def _add(
             for uid, row in zip(targets, rows, strict=True)
         ],
     )
+    grown = 0
     if twins:
         grown = await messages.duplicate(change.tx, change.account, list(twins.items()))
-        if bounded:
-            await _check_room(change, grown)
         await delivery.grow_accounts(change.tx, [(change.account, change.modseq, grown)])
     for kind, new in ((ChangeKind.EMAIL_CREATED, True), (ChangeKind.EMAIL_ADDED, False)):
         added = [
@@ -288,11 +296,11 @@ async def _add(
                 tuple(twins.get(row.email_id, row.email_id) for _, row in added),
                 tuple(row.thread_id for _, row in added),
             )
-    return Copied(place.uidvalidity, [row.uid for row in rows], list(targets))
+    return Copied(place.uidvalidity, [row.uid for row in rows], list(targets)), grown
 
 
-async def _check_room(change: Change, grown: int) -> None:
-    """Refuse to go beyond the quota."""
+async def _check_room(change: Change) -> None:
+    """Refuse what has grown beyond the quota."""
     room = (await delivery.lock_accounts(change.tx, [change.account]))[change.account]
-    if room.quota_limit is not None and room.quota_used + grown > room.quota_limit:
+    if room.quota_limit is not None and room.quota_used > room.quota_limit:
         raise OverQuota("account")
