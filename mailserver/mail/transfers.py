@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from mailserver.errors import NotFound, OverQuota, Unavailable
-from mailserver.mail import content, messages, uploads
+from mailserver.mail import content, messages, quota, uploads
 from mailserver.mail.context import Change
 from mailserver.mail.messages import Copied
 from mailserver.mail.rights import limited
@@ -209,9 +209,14 @@ async def _hold_cold(
     """Read bodies back from S3 that are there only, and keep them for the other account.
 
     They are uploads of that account until the copy needs them, so a body is never in two hands
-    without a reference, and no more than a few are in memory at a time.
+    without a reference, and no more than a few are in memory at a time. What there is no room for
+    there is not read: it would be left there as uploads. Raises OverQuota.
     """
     cold = await bodies.to_fetch(mail.database, *source, uids, account)
+    if cold:
+        used, limit = await quota.storage(mail, account)
+        if limit is not None and used + sum(size for _, size in cold) > limit:
+            raise OverQuota("account")
     held = []
     for batch in _batches(cold):
         octets = await content.contents(mail, source.account_id, batch)

@@ -117,6 +117,12 @@ async def test_bodies_that_are_in_s3_only(mail: Mail, shared: Shared) -> None:
         later = begun + timedelta(days=days)
         await mover.round()
     assert await mail.database.fetchval("SELECT count(*) FROM blob_hot") == 0
+    # what the other account has no room for is not even read
+    await accounts.set_quota(mail.database, shared.bob.id, 1)
+    with pytest.raises(OverQuota):
+        await transfers.copy(mail, shared.from_alice, [1, 2], shared.to_bob)
+    assert await mail.database.fetchval("SELECT count(*) FROM upload") == 0
+    await accounts.set_quota(mail.database, shared.bob.id, None)
     # one that is there already, hot, with the same bytes
     await delivery.accept(mail, raws[1], [Target(shared.bob.id)], received_at=begun)
     copied = await transfers.copy(mail, shared.from_alice, [1, 2, 3, 4], shared.to_bob)
