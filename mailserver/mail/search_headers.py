@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 CHUNK = 200  # headers that are read and decoded at once
 ROOM = 128 * 1024 * 1024  # octets of headers in memory, about
 _ROW_SIZE = 900  # octets of a row besides its texts
+ANSWER_SIZE = 300  # octets that an answer costs besides what it says
 ANSWER_ROOM = 32 * 1024 * 1024  # octets of answers in memory
 FIELDS = ("from", "to", "cc", "bcc", "subject", "message-id")  # that `SearchHeader` has
 _OF_ADDRESSES = frozenset({"from", "to", "cc", "bcc"})
@@ -162,11 +163,12 @@ class SearchHeaders(Shelves[SearchHeader]):
             self._answers.move_to_end(key)
             return known
         answer = await work()
-        self.answer_size += len(answer) - len(self._answers.pop(key, b""))
-        self._answers[key] = answer
+        if key not in self._answers:  # else another session was first
+            self._answers[key] = answer
+            self.answer_size += ANSWER_SIZE + len(answer)
         while self.answer_size > self._answer_room:
             _, dropped = self._answers.popitem(last=False)
-            self.answer_size -= len(dropped)
+            self.answer_size -= ANSWER_SIZE + len(dropped)
         return answer
 
 

@@ -4,7 +4,7 @@ import pytest
 import zstandard
 
 from mailserver.mail.search_bodies import Frame
-from mailserver.mail.search_headers import SearchHeader, SearchHeaders
+from mailserver.mail.search_headers import ANSWER_SIZE, SearchHeader, SearchHeaders
 from mailserver.mime.subject import is_reply
 from mailserver.model import AccountId, MailboxId
 from mailserver.storage.search_headers import StoredHeader
@@ -69,7 +69,7 @@ def test_what_is_a_reply() -> None:
 
 
 async def test_a_question_is_answered_once() -> None:
-    cache = SearchHeaders(answer_room=25)
+    cache = SearchHeaders(answer_room=2 * (ANSWER_SIZE + 10) + 5)
     asked = []
 
     async def ask(*question: bytes) -> bytes:
@@ -83,9 +83,26 @@ async def test_a_question_is_answered_once() -> None:
         assert await ask(*question) == b"0123456789"
     assert asked == [(b"a", b"bc"), (b"ab", b"c")]
     await ask(b"new")
-    assert cache.answer_size == 20
+    assert cache.answer_size == 2 * (ANSWER_SIZE + 10)
     await ask(b"ab", b"c")  # it was the one that made room
     assert len(asked) == 4
+
+
+async def test_empty_answers_take_room_as_well() -> None:
+    cache = SearchHeaders(answer_room=10_000)
+    asked = []
+
+    async def nothing() -> bytes:
+        asked.append(b"")
+        return b""
+
+    for number in range(1000):
+        await cache.answer((b"%d" % number,), nothing)
+    await cache.answer((b"999",), nothing)
+    assert len(asked) == 1000
+    await cache.answer((b"0",), nothing)
+    assert len(asked) == 1001
+    assert 0 < cache.answer_size <= 10_000
 
 
 def _frame(ids: tuple[int, ...], text: bytes) -> Frame:
