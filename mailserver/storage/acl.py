@@ -163,11 +163,14 @@ async def shared_with(
 async def subscribe(
     database: Executor, subscriber: AccountId, account: AccountId, mailbox: MailboxId
 ) -> None:
-    """Remember that somebody subscribed to a mailbox of another account."""
+    """Remember that somebody subscribed to a mailbox of another account, if it is there still."""
     await database.execute(
         """
         INSERT INTO subscription (subscriber_id, account_id, mailbox_id)
-        VALUES ($1, $2, $3)
+        SELECT $1, account_id, id
+        FROM mailbox
+        WHERE account_id = $2 AND id = $3
+        FOR KEY SHARE
         ON CONFLICT DO NOTHING
         """,
         subscriber,

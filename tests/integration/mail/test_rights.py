@@ -16,6 +16,7 @@ from mailserver.model import (
     RightsChange,
     rights_of,
 )
+from mailserver.storage import acl
 
 REPLACE = RightsChange.REPLACE
 
@@ -64,6 +65,17 @@ async def test_entries_go_with_the_mailbox_and_with_the_account(
     await mail.database.execute("DELETE FROM account WHERE id = $1", bob.id)
     assert await mail.database.fetchval("SELECT count(*) FROM acl") == 0
     assert [grant.login for grant in await rights.entries(mail, alice.id, inbox)] == [alice.login]
+
+
+async def test_a_mailbox_that_is_gone_when_it_is_subscribed(
+    mail: Mail, alice: Account, bob: Account
+) -> None:
+    await acl.subscribe(mail.database, bob.id, alice.id, MailboxId(7))
+    assert await mail.database.fetchval("SELECT count(*) FROM subscription") == 0
+    inbox = await inbox_of(mail, alice)
+    for _ in range(2):
+        await acl.subscribe(mail.database, bob.id, alice.id, inbox)
+    assert await mail.database.fetchval("SELECT count(*) FROM subscription") == 1
 
 
 async def test_the_rights_of_owners_are_recounted(mail: Mail, alice: Account) -> None:
