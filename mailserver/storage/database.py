@@ -246,8 +246,8 @@ class Database:
             self._held -= 1
 
     async def give(self, connection: Connection, *, doubtful: bool = False) -> None:
-        """Take back a connection; a doubtful one is looked after by the pool."""
-        if doubtful or connection.pool is not self._pool:
+        """Take back a connection; the pool looks after a doubtful one and one that has broken."""
+        if doubtful or connection.closed or connection.pool is not self._pool:
             await self._release(connection)
         elif not self._serve(connection):
             now = connection.since = asyncio.get_running_loop().time()

@@ -107,6 +107,26 @@ async def test_a_refusal_keeps_the_connection_and_rolls_back(dsn: str) -> None:
     await database.close()
 
 
+async def test_a_connection_that_broke_is_given_to_nobody(dsn: str) -> None:
+    database = Database(lambda: dsn, size=1)
+
+    async def break_and_refuse() -> None:
+        async with database.transaction() as tx:
+            await terminate(dsn, await tx.fetchval("SELECT pg_backend_pid()"))
+            async with asyncio.timeout(10):
+                while not tx.closed:
+                    await asyncio.sleep(0)
+            raise NotFound("what was asked for")
+
+    refusing = asyncio.create_task(break_and_refuse())
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(backend(database))
+    with pytest.raises(NotFound):
+        await refusing
+    assert await asyncio.wait_for(waiting, 10)
+    await database.close()
+
+
 async def test_an_error_in_a_transaction_rolls_back(dsn: str) -> None:
     database = Database(lambda: dsn, size=1)
     with pytest.raises(asyncpg.DivisionByZeroError):
