@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mailserver.errors import AlreadyExists, Forbidden, InUse, Invalid, NotFound
 from mailserver.mail.context import Change
 from mailserver.model import AccountId, ChangeKind, Mailbox, MailboxId, Role
-from mailserver.storage import acl, mailboxes, messages, metadata, subscriptions
+from mailserver.storage import acl, mailboxes, messages, subscriptions
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
@@ -156,6 +156,8 @@ async def rename(mail: "Mail", account: AccountId, mailbox: MailboxId, target: s
 
     Renaming INBOX moves its messages to a new mailbox and leaves it empty (RFC 9051 §6.3.6).
     """
+    from mailserver.mail import metadata
+
     target = normal_path(target)
     _check_new(target)
     async with mail.change(account) as change:
@@ -168,7 +170,7 @@ async def rename(mail: "Mail", account: AccountId, mailbox: MailboxId, target: s
         if source.role is Role.INBOX:
             made = await _make(mail, change, known, target, None)
             await _move_all(mail, change, source, made[-1])
-            await metadata.copy(change.tx, account, source.id, made[-1].id)  # RFC 5464 §4.1
+            await metadata.copy(change, source.id, made[-1].id)
             return made[-1]
         parent_path, _, name = target.rpartition(SEPARATOR)
         parent: MailboxId | None = None

@@ -79,6 +79,14 @@ async def put(
         mail.events.publish(change.account, change.modseq)
 
 
+async def copy(change: Change, source: MailboxId, target: MailboxId) -> None:
+    """Give a new mailbox the annotations of another (RFC 5464 §4.1); TooMany."""
+    await metadata.copy(change.tx, change.account, source, target)
+    used = await metadata.usage(change.tx, change.account, target)
+    if used.here and (used.total > MAX_TOTAL or used.octets > MAX_OCTETS):
+        raise TooMany("there are too many annotations")
+
+
 async def _write(
     change: Change,
     account: AccountId,

@@ -142,13 +142,13 @@ async def delete(
 
 
 async def copy(tx: Executor, account: AccountId, source: MailboxId, target: MailboxId) -> None:
-    """Give a new mailbox the annotations of another."""
+    """Give a new mailbox the annotations of another, but not those that are others' own."""
     await tx.execute(
         """
-        INSERT INTO metadata (account_id, mailbox_id, reader_id, name, value)
-        SELECT account_id, $3, reader_id, name, value
+        INSERT INTO metadata (account_id, mailbox_id, name, value)
+        SELECT account_id, $3, name, value
         FROM metadata
-        WHERE account_id = $1 AND mailbox_id = $2
+        WHERE account_id = $1 AND mailbox_id = $2 AND reader_id IS NULL
         """,
         account,
         source,

@@ -54,3 +54,25 @@ async def test_whose_they_are(mail: Mail, alice: Account, bob: Account) -> None:
         await metadata.put(mail, alice.id, alice.id, None, {"/shared/a": b""})
     with pytest.raises(NotFound):
         await metadata.put(mail, bob.id, bob.id, inbox.id, {"/shared/a": b""})
+
+
+async def test_renaming_inbox_keeps_the_limits(
+    mail: Mail, alice: Account, bob: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = (await mailboxes.by_path(mail, alice.id, "INBOX")).id
+    await metadata.put(mail, alice.id, alice.id, inbox, {"/private/a": b"12345"})
+    await metadata.put(mail, bob.id, alice.id, inbox, {"/private/a": b"of bob"})
+    monkeypatch.setattr(metadata, "MAX_OCTETS", 10)
+    made = await mailboxes.rename(mail, alice.id, inbox, "old")
+    assert await metadata.get(mail, alice.id, alice.id, made.id) == {"/private/a": b"12345"}
+    # what is another's own is counted there, and stays where it was put
+    assert await metadata.get(mail, bob.id, alice.id, made.id) == {}
+    assert await metadata.get(mail, bob.id, alice.id, inbox) == {"/private/a": b"of bob"}
+    with pytest.raises(TooMany):
+        await mailboxes.rename(mail, alice.id, inbox, "older")
+    monkeypatch.setattr(metadata, "MAX_OCTETS", 15)
+    monkeypatch.setattr(metadata, "MAX_TOTAL", 2)
+    with pytest.raises(TooMany):
+        await mailboxes.rename(mail, alice.id, inbox, "older")
+    with pytest.raises(NotFound):
+        await mailboxes.by_path(mail, alice.id, "older")
