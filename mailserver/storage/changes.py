@@ -126,11 +126,18 @@ async def trim(database: Executor, before: datetime) -> int:
             DELETE FROM change WHERE created_at < $1 RETURNING account_id, modseq
         ), marks AS (
             SELECT account_id, max(modseq) AS modseq, count(*) AS rows FROM gone GROUP BY account_id
+        ), locked AS MATERIALIZED (
+            SELECT id
+            FROM account
+            WHERE id IN (SELECT account_id FROM marks)
+            ORDER BY id  -- as every writer does, so that none waits in a circle
+            FOR NO KEY UPDATE
         )
         UPDATE account
         SET low_water_mark = greatest(account.low_water_mark, marks.modseq)
         FROM marks
-        WHERE account.id = marks.account_id
+        JOIN locked ON locked.id = marks.account_id
+        WHERE account.id = locked.id
         RETURNING marks.rows
         """,
         before,

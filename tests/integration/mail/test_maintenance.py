@@ -1,14 +1,25 @@
 """The change log is trimmed by age, and whoever asks for what is gone hears so."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
 from mailserver.errors import CannotCalculateChanges
-from mailserver.mail import changes, delivery, listings, mailboxes, maintenance, uploads
+from mailserver.mail import (
+    accounts,
+    changes,
+    delivery,
+    listings,
+    mailboxes,
+    maintenance,
+    uploads,
+)
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
 from mailserver.model import Account
+from mailserver.storage import changes as change_table
+from mailserver.storage.delivery import lock_accounts
 
 
 async def test_old_changes_go_and_listings_load_anew(mail: Mail, alice: Account) -> None:
@@ -29,6 +40,30 @@ async def test_old_changes_go_and_listings_load_anew(mail: Mail, alice: Account)
     assert list(listing.uids) == [1, 2, 3]
     assert listing.removed_since(before) is None
     assert await changes.since(mail, alice.id, listing.modseq, limit=None) == []
+
+
+async def test_trimming_locks_accounts_in_the_order_of_all_writers(mail: Mail) -> None:
+    made = [
+        await accounts.create(mail, f"{number}@example.test", password=None) for number in range(8)
+    ]
+    for account in reversed(made):  # so that they are stored in another order
+        await mailboxes.create(mail, account.id, "New")
+    async with mail.database.transaction() as tx:
+        await lock_accounts(tx, [made[0].id])
+        later = mail.now() + timedelta(seconds=1)
+        trimming = asyncio.create_task(change_table.trim(mail.database, later))
+        waits = """
+            SELECT count(*) FROM pg_stat_activity
+            WHERE wait_event_type = 'Lock' AND datname = current_database()
+        """
+        while not await mail.database.fetchval(waits):
+            pass
+        # it has none of the others yet, which would wait for it in a circle
+        await tx.execute("SELECT FROM account FOR NO KEY UPDATE NOWAIT")
+    assert await trimming >= 8
+    for account in made:
+        mark = await change_table.low_water_mark(mail.database, account.id)
+        assert mark > account.modseq
 
 
 async def test_a_state_from_the_future_is_no_state(mail: Mail, alice: Account) -> None:
