@@ -1,5 +1,6 @@
 """The wire as a session sees it: commands in, octets out."""
 
+import asyncio
 from abc import ABC, abstractmethod
 
 from mailserver.errors import TooMany
@@ -111,6 +112,8 @@ class Channel(ABC):
             elif event is None and self.framing.held > self._taken + FREE_MEMORY:
                 await self._charge()  # more may arrive while it waits
             elif event is not None or waited:
+                if not waited:
+                    await asyncio.sleep(0)  # a client that sends ahead does not keep others waiting
                 return event
             else:
                 await self.more()

@@ -145,7 +145,10 @@ class Connection(asyncio.BufferedProtocol, Channel):
         return self.framing.buffered + compressed
 
     def eof_received(self) -> bool:
-        """Treat a half-closed connection as closed."""
+        """Treat a half-closed connection as closed, though what was written is still sent."""
+        self._closed = True
+        _wake(self._wakeup)
+        _wake(self._writable)
         return False
 
     def pause_writing(self) -> None:
@@ -311,11 +314,13 @@ class Connection(asyncio.BufferedProtocol, Channel):
 
     def close(self) -> None:
         """Close when all that was written is sent, and soon even when it cannot be."""
-        if self._transport is None or self._transport.is_closing():
+        if self._transport is None:
             return
-        if self._tls is not None:
-            self._transport.write(self._tls.close())
-        self._transport.close()
+        if not self._transport.is_closing():
+            if self._tls is not None:
+                self._transport.write(self._tls.close())
+            self._transport.close()
+        # also when the client was the first to close: it may never read what waits for it
         if self._transport.get_write_buffer_size():
             asyncio.get_running_loop().call_later(self._server.write_timeout, self.abort)
 

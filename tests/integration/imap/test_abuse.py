@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 import socket
+import ssl
 import tracemalloc
 import unicodedata
 from typing import Any
@@ -322,6 +323,60 @@ async def test_a_client_that_reads_nothing_is_let_go_of(
         while not connection._closed:
             await asyncio.sleep(0)
     await _serves(connect, port)
+
+
+@pytest.mark.parametrize("under_tls", [False, True])
+async def test_a_client_that_says_its_last_and_reads_nothing_is_let_go_of(
+    servers: Any,
+    tls: Any,
+    deliver: Any,
+    alice: Account,
+    monkeypatch: pytest.MonkeyPatch,
+    under_tls: bool,
+) -> None:
+    monkeypatch.setattr(server, "HIGH_WATER", 1 << 28)  # so that nothing waits for the client
+    await deliver(b"Subject: long\r\n\r\n" + b"x\r\n" * 4_000_000)
+    port = await servers.start(implicit_tls=under_tls, write_timeout=0.5)
+    with await asyncio.to_thread(_ask_for_much, port, tls.client if under_tls else None) as client:
+        async with asyncio.timeout(20):
+            while not servers.running[0]._connections:
+                await asyncio.sleep(0)
+            ((connection, task),) = servers.running[0]._connections.items()
+            while not connection._transport.get_write_buffer_size():
+                await asyncio.sleep(0)
+            if isinstance(client, ssl.SSLSocket):
+                with contextlib.suppress(ssl.SSLError):  # it does not wait for the answer
+                    client.unwrap()
+            else:
+                client.shutdown(socket.SHUT_WR)
+            await task
+            while connection._transport.get_write_buffer_size():
+                await asyncio.sleep(0)
+
+
+def _ask_for_much(port: int, tls: ssl.SSLContext | None) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", port))
+    if tls is not None:
+        client = tls.wrap_socket(client, server_hostname="localhost")
+    client.sendall(b'a LOGIN alice@example.test "correct horse"\r\n')
+    client.sendall(b"b SELECT INBOX\r\nc FETCH 1 BODY.PEEK[]\r\n")
+    client.setblocking(False)
+    return client
+
+
+async def test_others_are_served_between_commands_that_came_at_once(
+    servers: Any, connect: Any
+) -> None:
+    port = await servers.start()
+    client = await connect(port)
+    (connection,) = servers.running[0]._connections
+    await client.send(b"a NOOP\r\n" * 5000 + b"b LOGOUT\r\n")
+    before, most = 0, 0
+    while connection in servers.running[0]._connections:
+        await asyncio.sleep(0)
+        most = max(most, before - connection.framing.buffered)
+        before = connection.framing.buffered
+    assert most < 100  # octets of commands that were done while nobody else could do anything
 
 
 async def test_shutdown_says_bye(servers: Any, connect: Any, alice: Account) -> None:
