@@ -11,8 +11,9 @@ from mailserver.auth.credentials import Authenticator
 from mailserver.imap.commands import idle
 from mailserver.imap.commands.dispatch import converse
 from mailserver.imap.session import Session
-from mailserver.mail import delivery
+from mailserver.mail import delivery, listings
 from mailserver.mail.context import Mail
+from mailserver.mail.listings import Listing
 from mailserver.model import Account, Principal
 from mailserver.storage import changes
 from tests.transcript.test_imap import PLAIN, Client, Wire
@@ -105,6 +106,37 @@ async def test_what_nobody_can_decode_is_passed_over(
     shown = [line for line in said if " FETCH " in line]
     assert [line.split()[1] for line in shown] == ["1", "3"]
     assert all("BINARY[1] {19}" in line for line in shown)
+
+
+async def test_what_comes_while_idle_begins_is_told_at_once(
+    mail: Mail, alice: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = SlowWire()
+    session = Session(
+        mail=mail, authenticator=Authenticator(mail.database), channel=wire, session_id="idle"
+    )
+    session.log_in(Principal(alice.id, alice.login))
+    client = Client(wire, asyncio.create_task(converse(session)))
+    assert (await client.line()).startswith("* OK ")
+    wire.send(b"a SELECT INBOX\r\n")
+    while not (await client.line()).startswith("a OK "):
+        pass
+    refresh = listings.refresh
+
+    async def refresh_too_early(mail: Mail, listing: Listing) -> None:
+        monkeypatch.undo()
+        await refresh(mail, listing)
+        await _deliver(mail, alice)
+
+    monkeypatch.setattr(listings, "refresh", refresh_too_early)
+    wire.send(b"b IDLE\r\n")
+    assert await client.line() == "+ idling"
+    assert await client.line() == "* 1 EXISTS"
+    assert await client.line() == "* 1 RECENT"
+    wire.send(b"DONE\r\n")
+    assert await client.line() == "b OK IDLE completed"
+    wire.send(None)
+    await client.task
 
 
 async def test_idle_gives_signs_of_life(

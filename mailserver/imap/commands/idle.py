@@ -18,9 +18,9 @@ RETRY = 5.0  # seconds until the store is asked again when it could not be reach
 
 async def idle(session: Session, command: Bare) -> None:
     """Tell what changes as it changes, until DONE (RFC 2177)."""
-    await session.tell_news(may_expunge=True, ask=True)
-    session.send(b"+ idling\r\n")
-    with session.awake():
+    with session.awake():  # from here on: what comes while it looks is told at once, too
+        await session.tell_news(may_expunge=True, ask=True)
+        session.send(b"+ idling\r\n")
         line = await _until_line(session)
     if not isinstance(line, bytes) or line.strip().upper() != b"DONE":
         # QUIRK(iOS): sends its next command inside IDLE; BAD, and the connection stays
