@@ -13,6 +13,7 @@ import pytest
 
 from mailserver.config import Config, Listener
 from mailserver.imap import server
+from mailserver.imap.commands import seeker
 from mailserver.model import Account
 from tests.integration.imap.conftest import Client
 
@@ -377,6 +378,24 @@ async def test_others_are_served_between_commands_that_came_at_once(
         most = max(most, before - connection.framing.buffered)
         before = connection.framing.buffered
     assert most < 100  # octets of commands that were done while nobody else could do anything
+
+
+async def test_others_are_served_between_the_keys_of_a_search(
+    servers: Any, connect: Any, deliver: Any, alice: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seeker, "MANY", 1)
+    await deliver(b"Subject: a\r\n\r\n")
+    port = await servers.start()
+    client = await connect(port)
+    await client.log_in()
+    await client.ask(b"SELECT INBOX")
+    asked = asyncio.create_task(client.ask(b"SEARCH" + b" UNSEEN" * 1000))
+    turns = 0
+    while not asked.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert (await asked)[0] == b"* SEARCH 1\r\n"
+    assert turns > 1000
 
 
 async def test_shutdown_says_bye(servers: Any, connect: Any, alice: Account) -> None:
