@@ -10,11 +10,12 @@ import pytest_asyncio
 from mailserver.auth.credentials import Authenticator
 from mailserver.imap.commands import idle
 from mailserver.imap.commands.dispatch import converse
+from mailserver.imap.protocol.filters import Filter, Named
 from mailserver.imap.session import Session
-from mailserver.mail import delivery, listings
+from mailserver.mail import delivery, listings, mailboxes
 from mailserver.mail.context import Mail
 from mailserver.mail.listings import Listing
-from mailserver.model import Account, Principal
+from mailserver.model import Account, AccountId, Principal
 from mailserver.storage import changes
 from tests.transcript.test_imap import PLAIN, Client, Wire
 
@@ -106,6 +107,45 @@ async def test_what_nobody_can_decode_is_passed_over(
     shown = [line for line in said if " FETCH " in line]
     assert [line.split()[1] for line in shown] == ["1", "3"]
     assert all("BINARY[1] {19}" in line for line in shown)
+
+
+async def test_what_many_filters_name_is_looked_for_when_something_happened_to_it(
+    mail: Mail,
+    alice: Account,
+    watcher: tuple[Client, SlowWire],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, wire = watcher
+    for number in range(5):
+        wire.send(b"b CREATE box%d\r\n" % number)
+        assert "OK" in await client.line()
+    turn, examined = 0, list[tuple[int, str]]()
+    matches = Filter.matches
+
+    def note(self: Filter, place: Named, own: AccountId) -> bool:
+        examined.append((turn, place.path))
+        return matches(self, place, own)
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            await asyncio.sleep(0)
+            turn += 1
+
+    counting = asyncio.create_task(count_turns())
+    monkeypatch.setattr(Filter, "matches", note)
+    wire.send(b"c NOTIFY SET (personal (MessageNew MessageExpunge MailboxName))\r\n")
+    assert await client.line() == "c OK NOTIFY completed"
+    assert len(examined) == len(dict(examined)) > 5  # others are served in between
+    examined.clear()
+    await _deliver(mail, alice)
+    assert (await client.line()).startswith("* STATUS INBOX ")
+    assert {path for _, path in examined} == {"INBOX"}
+    examined.clear()
+    await mailboxes.create(mail, alice.id, "new")
+    assert (await client.line()).startswith("* LIST ")
+    assert {path for _, path in examined} == {"new"}
+    counting.cancel()
 
 
 async def test_what_comes_while_idle_begins_is_told_at_once(

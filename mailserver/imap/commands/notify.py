@@ -179,6 +179,7 @@ class Watch(Watcher):
                     items.append(_highest(place))
                 self._send_status(place, items)
             await session.relieve()
+            await asyncio.sleep(0)  # filters may have many names, and accounts many mailboxes
 
     def close(self) -> None:
         """Stop listening."""
@@ -280,16 +281,17 @@ class Watch(Watcher):
     async def _tell_places(self, news: News, places: Iterable[Place]) -> None:
         session = self._session
         for place in places:
-            if Right.READ not in place.rights:
+            happened = news.messages.get(place.mailbox.id, NONE)
+            names = news.metadata.get(place.mailbox.id, {})
+            if Right.READ not in place.rights or not (happened or names):
                 continue
             events = self._events_of(place)
-            happened = news.messages.get(place.mailbox.id, NONE)
             if events & happened & MESSAGE_EVENTS and not self._is_selected(place):
                 self._send_status(place, self._numbers(place, events, events & happened))
-            names = news.metadata.get(place.mailbox.id, {})
             if names and Event.MAILBOX_METADATA_CHANGE in events:
                 session.send(metadata_names(session.mailbox_name(place.path), names))
             await session.relieve()
+            await asyncio.sleep(0)
 
     def _numbers(self, place: Place, events: Event, happened: Event) -> list[bytes]:
         """Return what a STATUS response tells (§5.1, §5.2, §5.3)."""
@@ -364,6 +366,8 @@ class Watch(Watcher):
 
     def _compare(self, old: Known, new: Known, shown: dict[str, str | None]) -> None:
         """Show a mailbox that has another name itself, or was subscribed or not."""
+        if old == new:
+            return
         events = self._events_of(old) | self._events_of(new)
         if (old.parent, old.name) != (new.parent, new.name):
             if Event.MAILBOX_NAME in events:
