@@ -267,6 +267,14 @@ class Session:
             code = b"READ-ONLY" if selected.read_only else b"READ-WRITE"
             self.untagged(b"OK [%b] Your rights have changed" % code)
 
+    async def check_sharing(self) -> None:
+        """Check the rights if the selected mailbox is another's; one's own is known by its changes.
+
+        Whatever reads the mailbox comes here first. Raises what `check_rights` does.
+        """
+        if self.open.account != self.account:
+            await self.check_rights()
+
     def tell_permanent_flags(self) -> None:
         """Send PERMANENTFLAGS."""
         selected = self.open

@@ -133,6 +133,7 @@ async def _read(session: Session, url: Url) -> bytes | None:
         if url.mailbox is None:
             if session.selected is None:
                 return None
+            await session.check_sharing()
             listing = session.open.listing
             await listings.refresh(mail, listing)
         else:

@@ -162,7 +162,7 @@ async def _outcome(
     """Do a command; return status, text and response code of its tagged line."""
     try:
         if spec.states is State.SELECTED:
-            await _check_rights(session)
+            await session.check_sharing()
         with telling(session, name):
             code = await spec.handler(session, arguments)
     except ProtocolError as error:
@@ -193,12 +193,6 @@ def _with_limit(session: Session, status: bytes, code: bytes | None) -> bytes | 
         return limited
     session.send(status_line(b"*", b"OK", b"Older messages were left out", limited))
     return code
-
-
-async def _check_rights(session: Session) -> None:
-    """Look whether another's mailbox is still shared; one's own is known by its changes."""
-    if session.open.account != session.account:
-        await session.check_rights()
 
 
 async def _synchronize(session: Session, spec: Spec) -> None:

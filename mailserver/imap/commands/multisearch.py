@@ -29,6 +29,8 @@ async def esearch(session: Session, command: MultiSearch) -> None:
     """Tell what matches in each mailbox; nothing of one in which nothing does."""
     if command.needs_selected and session.selected is None:
         raise ProtocolError("No mailbox is selected")
+    if command.needs_selected:
+        await session.check_sharing()
     search = command.search
     demand_no_charset(session, search)
     returns = search.returns or Returns(Wanted.ALL)
