@@ -193,7 +193,7 @@ class Authenticator:
                 return Challenge(mechanism.exchange.refuse())
         name = _normal(outcome.login)
         if isinstance(outcome, Proven):
-            return await self._proven(name, peer)
+            return await self._proven(name, outcome.keys, peer)
         assert isinstance(mechanism, Scram)
         return Challenge(mechanism.exchange.challenge(await self._scram_keys(name, peer)))
 
@@ -208,11 +208,12 @@ class Authenticator:
         )
         return Keys(salt[:SALT_LENGTH], ITERATIONS, stored, server)
 
-    async def _proven(self, name: str, peer: str) -> Principal:
+    async def _proven(self, name: str, keys: Keys, peer: str) -> Principal:
         found = await accounts.scram_keys(self._database, name)
-        if found is None or not found[2]:
+        # a client may have begun long ago: the password has to be that of now
+        if found is None or found[1] != keys.text() or not found[2]:
             self._throttle.failed(name, peer, self._now())
-            raise AuthenticationFailed("a disabled account")
+            raise AuthenticationFailed("a changed password, or a disabled account")
         self._throttle.succeeded(name, peer, self._now())
         return Principal(found[0], name)
 

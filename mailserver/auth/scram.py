@@ -81,6 +81,7 @@ class Proven:
     """The client knows the password of this login, and has seen that the server knows it."""
 
     login: str
+    keys: Keys  # of that password
 
 
 class ScramSha256:
@@ -112,7 +113,8 @@ class ScramSha256:
         if self._done:
             if response:
                 raise Invalid("SCRAM ends with an empty response")
-            return Proven(self._login)
+            assert self._keys is not None
+            return Proven(self._login, self._keys)
         if response is None:
             return b""
         if len(response) > MAX_MESSAGE:

@@ -38,6 +38,21 @@ async def test_a_password_is_proven_until_it_changes(mail: Mail, alice: Account)
         await exchange(mail, alice.login, PASSWORD)
 
 
+async def test_a_password_that_changes_meanwhile_proves_nothing(
+    mail: Mail, alice: Account
+) -> None:
+    authenticator = Authenticator(mail.database, passwords=mail.passwords)
+    client, mechanism = ScramClient(alice.login, PASSWORD), sasl.start("SCRAM-SHA-256", Terms())
+    assert mechanism is not None
+    asked = await authenticator.proceed(mechanism, client.first(), peer=PEER)
+    assert isinstance(asked, Challenge)
+    await accounts.set_password(mail, alice.login, "battery staple")
+    proven = await authenticator.proceed(mechanism, client.final(asked.data), peer=PEER)
+    assert isinstance(proven, Challenge)
+    with pytest.raises(AuthenticationFailed):
+        await authenticator.proceed(mechanism, client.end(proven.data), peer=PEER)
+
+
 async def test_nobody_is_told_whether_a_login_exists(mail: Mail, alice: Account) -> None:
     authenticator = Authenticator(mail.database, passwords=mail.passwords)
 

@@ -39,7 +39,7 @@ def asked() -> ScramSha256:
 def test_the_example() -> None:
     exchange = asked()
     assert exchange.step(FINAL) == SERVER_FINAL
-    assert exchange.step(b"") == Proven("user")
+    assert exchange.step(b"") == Proven("user", KEYS)
 
 
 def test_keys_are_stored_and_read_back() -> None:
