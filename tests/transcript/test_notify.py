@@ -8,14 +8,16 @@ import pytest
 import pytest_asyncio
 
 from mailserver.auth.credentials import Authenticator
-from mailserver.imap.commands import idle
+from mailserver.errors import Unavailable
+from mailserver.imap.commands import dispatch, idle
 from mailserver.imap.commands.dispatch import converse
 from mailserver.imap.protocol.filters import Filter, Named
 from mailserver.imap.session import Session
-from mailserver.mail import delivery, listings, mailboxes
+from mailserver.mail import changes as recent_changes
+from mailserver.mail import delivery, listings, mailboxes, rights
 from mailserver.mail.context import Mail
 from mailserver.mail.listings import Listing
-from mailserver.model import Account, AccountId, Principal
+from mailserver.model import Account, AccountId, Modseq, Principal, Right, RightsChange
 from mailserver.storage import changes
 from tests.transcript.test_imap import PLAIN, Client, Wire
 
@@ -146,6 +148,34 @@ async def test_what_many_filters_name_is_looked_for_when_something_happened_to_i
     assert (await client.line()).startswith("* LIST ")
     assert {path for _, path in examined} == {"new"}
     counting.cancel()
+
+
+async def test_a_new_share_is_told_though_the_store_was_away_meanwhile(
+    mail: Mail,
+    alice: Account,
+    bob: Account,
+    watcher: tuple[Client, SlowWire],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, wire = watcher
+    wire.send(b'b NOTIFY SET (subtree "Other Users" (MailboxName MessageNew MessageExpunge))\r\n')
+    assert await client.line() == "b OK NOTIFY completed"
+    state = recent_changes.state
+
+    async def away(mail: Mail, account: AccountId) -> Modseq:
+        monkeypatch.setattr(recent_changes, "state", state)
+        raise Unavailable("database")
+
+    monkeypatch.setattr(dispatch, "RETRY", 0.01)
+    monkeypatch.setattr(recent_changes, "state", away)
+    inbox = await mailboxes.by_path(mail, bob.id, "INBOX")
+    whom = rights.Identifier(alice.id, False)
+    seen = Right.LOOKUP | Right.READ
+    await rights.modify(mail, bob.id, inbox.id, whom, RightsChange.REPLACE, seen)
+    line = await client.line()
+    assert line.startswith("* LIST ")
+    assert line.endswith(' "Other Users/bob@example.test/INBOX"')
+    assert len(mail.events._subscriptions[bob.id]) == 1
 
 
 async def test_what_comes_while_idle_begins_is_told_at_once(

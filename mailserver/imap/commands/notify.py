@@ -325,14 +325,19 @@ class Watch(Watcher):
             subscription = mail.events.subscribe(account)
             subscription.wake = self._session.channel.wake
             subscription.maker = asyncio.current_task()
-            self._accounts[account] = Heard(subscription, Modseq(0))
-            self._accounts[account].told = await changes.state(mail, account)
+            try:
+                told = await changes.state(mail, account)
+            except BaseException:
+                mail.events.unsubscribe(subscription)
+                raise
+            self._accounts[account] = Heard(subscription, told)
 
     async def _take(self, places: Iterable[Place]) -> None:
         """Know these mailboxes, and listen to the accounts whose they are."""
-        self._known = {place.mailbox.id: Known.of(place) for place in places}
-        accounts = {known.account_id for known in self._known.values()}
+        known = {place.mailbox.id: Known.of(place) for place in places}
+        accounts = {each.account_id for each in known.values()}
         await self._follow({self._session.account, *accounts})
+        self._known = known  # last, for without the store all this is done again later
 
     async def _tell_names(self, news: News, places: list[Place]) -> None:
         """Tell which names came, went and changed, and which are subscribed (§5.4, §5.5)."""

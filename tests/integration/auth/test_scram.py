@@ -38,9 +38,7 @@ async def test_a_password_is_proven_until_it_changes(mail: Mail, alice: Account)
         await exchange(mail, alice.login, PASSWORD)
 
 
-async def test_a_password_that_changes_meanwhile_proves_nothing(
-    mail: Mail, alice: Account
-) -> None:
+async def test_a_password_that_changes_meanwhile_proves_nothing(mail: Mail, alice: Account) -> None:
     authenticator = Authenticator(mail.database, passwords=mail.passwords)
     client, mechanism = ScramClient(alice.login, PASSWORD), sasl.start("SCRAM-SHA-256", Terms())
     assert mechanism is not None
