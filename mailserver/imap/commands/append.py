@@ -16,10 +16,11 @@ from mailserver.mime import Env, section, textual
 from mailserver.model import EmailId, Place, Right
 
 
-async def append(session: Session, command: Append) -> bytes:
+async def append(session: Session, command: Append) -> bytes | None:
     """Store messages in a mailbox and tell their UIDs (RFC 3501 §6.3.11, RFC 4315 §3).
 
-    Several are stored all or none (RFC 3502 §6.3.11).
+    Several are stored all or none (RFC 3502 §6.3.11). Who may not read the mailbox is told no UIDs
+    (RFC 9051 §6.3.12).
     """
     mail = session.mail
     demand_few_new(session, len(command.messages))
@@ -42,6 +43,8 @@ async def append(session: Session, command: Append) -> bytes:
         )
         stored = list(accepted.delivered)
     session.made(account, stored[0].modseq)
+    if Right.READ not in place.rights:
+        return None
     uids = compact([each.uid for each in stored])
     return b"APPENDUID %d %b" % (stored[0].uidvalidity, uids)
 
@@ -62,9 +65,10 @@ async def replace(session: Session, command: Replace) -> None:
         session.mail, place.account_id, place.mailbox.id, incoming, replaced=replaced
     )
     session.made(place.account_id, stored.modseq)
-    # before the EXPUNGE, so that the client knows by what the message was replaced
-    code = b"APPENDUID %d %d" % (stored.uidvalidity, stored.uid)
-    session.untagged(b"OK [%b] Replacement is stored" % code)
+    if Right.READ in place.rights:
+        # before the EXPUNGE, so that the client knows by what the message was replaced
+        code = b"APPENDUID %d %d" % (stored.uidvalidity, stored.uid)
+        session.untagged(b"OK [%b] Replacement is stored" % code)
 
 
 async def _target(session: Session, path: str) -> Place:

@@ -24,7 +24,7 @@ async def copy(session: Session, command: Copy) -> bytes | None:
     selected = session.open
     source = Source(selected.account, selected.mailbox_id)
     copied = await transfers.copy(session.mail, source, uids, target)
-    return _code(copied, command)
+    return _code(copied, command, target)
 
 
 async def move(session: Session, command: Copy) -> None:
@@ -38,10 +38,11 @@ async def move(session: Session, command: Copy) -> None:
         return
     source = Source(selected.account, selected.mailbox_id)
     moved = await transfers.move(session.mail, source, uids, target)
-    code = _code(moved, command)
-    if code is None:
+    code = _code(moved, command, target)
+    if not moved.sources:
         return
-    session.untagged(b"OK [%b] Moved" % code)
+    if code is not None:
+        session.untagged(b"OK [%b] Moved" % code)
     code = await after_expunge(session)
     if code is not None:
         session.untagged(b"OK [%b] Highest" % code)  # RFC 6851 §4.4
@@ -60,12 +61,17 @@ async def _target(session: Session, command: Copy) -> Place:
         raise Refused(b"TRYCREATE", "There is no such mailbox") from None
 
 
-def _code(copied: Copied, command: Copy) -> bytes | None:
-    """Return COPYUID; when nothing was left to copy, UIDs are passed over (RFC 3501 §6.4.8)."""
+def _code(copied: Copied, command: Copy, target: Place) -> bytes | None:
+    """Return COPYUID for who may read the target (RFC 9051 §6.4.7), if anything was copied.
+
+    When nothing was left to copy, UIDs are passed over (RFC 3501 §6.4.8).
+    """
     if not copied.sources:
         if command.by_uid:
             return None
         raise Refused(EXPUNGE_ISSUED, SOME_DELETED)  # RFC 2180 §4.4.1
+    if Right.READ not in target.rights:
+        return None
     return b"COPYUID %d %b %b" % (
         copied.uidvalidity,
         compact(copied.sources),
