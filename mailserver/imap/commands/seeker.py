@@ -48,7 +48,7 @@ from mailserver.mime import HeaderBlock, as_text
 from mailserver.model import Email
 
 HEADER_ROWS = 500  # messages whose headers are read at once
-MANY = 5000  # messages that one key is compared with while others wait
+MANY = 5000  # messages of a mailbox in which others are served between two keys
 _DAY = timedelta(days=1)
 
 
@@ -102,12 +102,12 @@ class Seeker:
         """Return the candidates that a key matches."""
         if not candidates:
             return candidates
+        if len(self.uids) >= MANY:
+            await asyncio.sleep(0)  # a command may have two thousand keys, such as "1:*"
         narrower: Callable[[Seeker, Any, list[int]], Awaitable[list[int]]] | None
         narrower = _NARROWERS.get(type(key))
         if narrower is not None:
             return await narrower(self, key, candidates)
-        if len(candidates) >= MANY:
-            await asyncio.sleep(0)  # a command may have two thousand keys
         return _TESTS[type(key)](self, key, candidates)
 
     def numbers(self, found: Sequence[int], *, by_uid: bool) -> list[int]:
