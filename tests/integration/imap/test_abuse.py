@@ -395,8 +395,8 @@ async def test_others_are_served_between_the_keys_of_a_search(
     while not asked.done():
         await asyncio.sleep(0)
         turns += 1
-    assert (await asked)[0] == b"* SEARCH 1\r\n"
-    assert turns > 1000
+    assert b"* SEARCH 1\r\n" in await asked
+    assert turns > 900  # one for each key, but for those before the command was read
 
 
 async def test_shutdown_says_bye(servers: Any, connect: Any, alice: Account) -> None:
