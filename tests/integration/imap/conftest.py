@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -148,3 +149,11 @@ def deliver(mail: Mail, alice: Account) -> Deliver:
         )
 
     return accept
+
+
+async def serves(connect: Any, port: int) -> None:
+    """Assert that the server on that port still serves others."""
+    client = await connect(port)
+    await client.log_in()
+    assert (await client.ask(b"SELECT INBOX"))[-1].startswith(b"t2 OK")
+    client.close()

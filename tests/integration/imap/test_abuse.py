@@ -6,7 +6,6 @@ import random
 import socket
 import ssl
 import tracemalloc
-import unicodedata
 from typing import Any
 
 import pytest
@@ -15,16 +14,9 @@ from mailserver.config import Config, Listener
 from mailserver.imap import server
 from mailserver.imap.commands import seeker
 from mailserver.model import Account
-from tests.integration.imap.conftest import Client
+from tests.integration.imap.conftest import Client, serves
 
 MEGABYTE = 1024 * 1024
-
-
-async def _serves(connect: Any, port: int) -> None:
-    client = await connect(port)
-    await client.log_in()
-    assert (await client.ask(b"SELECT INBOX"))[-1].startswith(b"t2 OK")
-    client.close()
 
 
 async def test_a_line_without_end(servers: Any, connect: Any, alice: Account) -> None:
@@ -64,7 +56,7 @@ async def test_literal_bombs(
     client = await connect(port)
     await client.send(sent)
     assert await client.line() == answer
-    await _serves(connect, port)
+    await serves(connect, port)
 
 
 async def test_an_append_above_the_limit(servers: Any, connect: Any, alice: Account) -> None:
@@ -96,7 +88,7 @@ async def test_garbage(servers: Any, connect: Any, alice: Account) -> None:
         said = await client.rest()
         assert b"Traceback" not in said
         assert b"OK" not in said
-    await _serves(connect, port)
+    await serves(connect, port)
 
 
 async def test_nonsense_ends(servers: Any, connect: Any, alice: Account) -> None:
@@ -113,7 +105,7 @@ async def test_disconnects(servers: Any, connect: Any, alice: Account) -> None:
         await client.log_in()
         await client.send(b"x " + sent)
         client.writer.transport.abort()
-    await _serves(connect, port)
+    await serves(connect, port)
     await asyncio.wait_for(servers.running[0].stop(20), 30)
 
 
@@ -130,7 +122,7 @@ async def test_half_closed(servers: Any, connect: Any, alice: Account, said: byt
     await asyncio.wait_for(task, 30)
     assert b"BAD" not in await client.rest()
     assert not servers.running[0]._connections
-    await _serves(connect, port)
+    await serves(connect, port)
 
 
 async def test_a_thousand_that_say_nothing(servers: Any, connect: Any, alice: Account) -> None:
@@ -142,7 +134,7 @@ async def test_a_thousand_that_say_nothing(servers: Any, connect: Any, alice: Ac
         taken.setblocking(False)
         silent.append(taken)
         await asyncio.sleep(0)
-    await _serves(connect, port)
+    await serves(connect, port)
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert used < 40 * MEGABYTE
@@ -208,7 +200,7 @@ async def test_a_slow_reader_is_cut(
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 40 * MEGABYTE  # of 48; two chunks of 8, and one message in its literal
-    await _serves(connect, port)
+    await serves(connect, port)
 
 
 async def test_nothing_said_before_tls_counts(
@@ -239,12 +231,12 @@ async def test_ten_gigabytes_that_nobody_reads(
     wanted = b" ".join(b"BODY.PEEK[]<%d.4000000>" % start for start in range(200))
     for client in clients:
         await client.send(b"a FETCH 1:13 (" + wanted + b")\r\n")
-    await _serves(connect, port)
+    await serves(connect, port)
     await asyncio.wait_for(asyncio.gather(*tasks), 60)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 96 * MEGABYTE  # for each its message, one literal of it, and what is buffered
-    await _serves(connect, port)
+    await serves(connect, port)
 
 
 @pytest.mark.parametrize(
@@ -323,7 +315,7 @@ async def test_a_client_that_reads_nothing_is_let_go_of(
         assert connection._transport.get_write_buffer_size()
         while not connection._closed:
             await asyncio.sleep(0)
-    await _serves(connect, port)
+    await serves(connect, port)
 
 
 @pytest.mark.parametrize("under_tls", [False, True])
@@ -417,133 +409,3 @@ async def test_listening_twice_on_one_port(servers: Any) -> None:
     port = await servers.start()
     with pytest.raises(OSError, match="in use"):
         await servers.running[0].start(Listener(host="127.0.0.1", port=port))
-
-
-ENDLESS = [
-    b"SEARCH " + b"(" * 10_000 + b"ALL" + b")" * 10_000,
-    b"SEARCH " + b"NOT " * 10_000 + b"ALL",
-    b"SEARCH " + b"OR " * 10_000 + b"ALL ALL",
-    b"SEARCH " + b"OR ALL " * 9_000 + b"ALL",
-    b"FETCH 1 " + b"(" * 10_000 + b"UID" + b")" * 10_000,
-    b"FETCH 1 BODY[" + b"1." * 10_000 + b"TEXT]",
-    b"LIST " + b"(" * 10_000 + b' "" *',
-    b'LIST "" (' + b"* " * 10_000 + b"*)",
-    b"STATUS INBOX " + b"(" * 10_000,
-    b"STORE 1 FLAGS " + b"(" * 10_000,
-    b"ID " + b"(" * 10_000,
-    b"THREAD REFERENCES UTF-8 " + b"(" * 10_000,
-    b"SORT " + b"(" * 10_000 + b" UTF-8 ALL",
-    b"ENABLE" + b" X" * 20_000,
-    b"GETMETADATA INBOX " + b"(" * 10_000,
-    b"APPEND INBOX " + b"(" * 10_000,
-    b"APPEND INBOX CATENATE " + b"(" * 10_000,
-    b"ESEARCH IN " + b"(" * 10_000 + b" ALL",
-    b"UID FETCH " + b"1" * 500_000 + b" FLAGS",
-    b"UID FETCH 1" + b":1" * 200_000 + b" FLAGS",
-    b"UID FETCH " + b"," * 500_000 + b" FLAGS",
-    b"FETCH " + b"1,*,2:*," * 100_000 + b"9 FLAGS",
-    b"FETCH " + b",".join(b"%d" % number for number in range(1, 1_000_001)) + b" FLAGS",
-]
-
-
-async def test_endless_nesting_and_sets(servers: Any, connect: Any, alice: Account) -> None:
-    port = await servers.start()
-    client, other = await connect(port), await connect(port)
-    await client.log_in()
-    await client.ask(b"SELECT INBOX")
-    for command in ENDLESS:
-        await client.send(b"a " + command + b"\r\n")
-        await other.ask(b"NOOP")  # is served meanwhile
-        said = (await client.until(b"a"))[-1]
-        good = b"a OK" if command.startswith(b"ENABLE") else b"a BAD"
-        assert said.startswith(good), (command[:40], said[:200])
-        assert (await client.ask(b"NOOP"))[-1].endswith(b"OK NOOP completed\r\n")
-
-
-async def test_a_million_uids(servers: Any, connect: Any, deliver: Any, alice: Account) -> None:
-    """What one command may name at most: 1 MiB of text, each UID once."""
-    for number in range(3):
-        await deliver(b"Subject: %d\r\n\r\n" % number)
-    port = await servers.start()
-    client = await connect(port)
-    await client.log_in()
-    await client.ask(b"SELECT INBOX")
-    scattered = b",".join(b"%d" % uid for uid in range(2, 160_000, 2))
-    tracemalloc.start()
-    said = await client.ask(b"UID FETCH " + scattered + b",1 UID")
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert said[:-1] == [b"* %d FETCH (UID %d)\r\n" % (number, number) for number in (1, 2)]
-    assert peak < 64 * MEGABYTE
-
-
-SCRIPTS = [
-    "Αρχεία", "Входящие", "Հայերեն", "עברית", "العربية", "हिन्दी", "தமிழ்", "ไทย", "ქართული",
-    "አማርኛ", "日本語", "中文", "한국어", "ᏣᎳᎩ", "ᚠᚢᚦ", "𐌰𐌱𐌲", "👩‍👩‍👧", "Tiếng Việt", "a\u202eb",
-    "&", "&-", "~#!'", '"\\"', "%41", "..", "...", "C:\\x", "-", "İı", "ﬁ", "x" * 60,
-]  # fmt: skip
-
-
-async def test_names_of_every_script(servers: Any, connect: Any, alice: Account) -> None:
-    port = await servers.start()
-    old, new = await connect(port), await connect(port)
-    for client in (old, new):
-        await client.log_in()
-    await new.ask(b"ENABLE IMAP4rev2")
-    for name in SCRIPTS:
-        normal = unicodedata.normalize("NFC", name)
-        quoted = normal.replace("\\", "\\\\").replace('"', '\\"').encode()
-        said = await new.ask(b'CREATE "t/%b"' % quoted)
-        assert said[-1].split()[1] == b"OK", (name, said)
-        listed = await new.ask(b'LIST "t/" "%b"' % quoted)
-        assert len(listed) == 2, (name, listed)
-        # the other session reads the same name in its own way, and can say it
-        listed = await old.ask(b'LIST "t/" *')
-        shown = listed[0].partition(b' "/" ')[2].strip()
-        shown.decode("ascii")
-        assert (await old.ask(b"STATUS %b (MESSAGES)" % shown))[-1].split()[1] == b"OK"
-        assert (await old.ask(b"DELETE " + shown))[-1].split()[1] == b"OK", shown
-        assert len(await new.ask(b'LIST "t/" *')) == 1
-
-
-async def test_names_that_cannot_be(servers: Any, connect: Any, alice: Account) -> None:
-    port = await servers.start()
-    client = await connect(port)
-    await client.log_in()
-    await client.ask(b"ENABLE UTF8=ACCEPT")
-    names = [b"a//b", b"/", b"//", b"a\x01", b"\x7f", b"x" * 300, b"a/" * 30 + b"a", b""]
-    for name in (*names, "\u2029".encode(), b"\xed\xa0\x80", b"\xff"):
-        for command in (b"CREATE", b"RENAME INBOX", b"SUBSCRIBE", b"SELECT"):
-            said = await client.ask(command + b' "' + name + b'"')
-            assert said[-1].split()[1] in (b"NO", b"BAD"), (command, name, said)
-    assert (await client.ask(b"NOOP"))[-1].endswith(b"OK NOOP completed\r\n")
-
-
-async def test_literals_that_never_come(servers: Any, connect: Any, alice: Account) -> None:
-    """They cost what was sent of them, until the client is let go."""
-    port = await servers.start()
-    memory, disk = servers.running[0].memory, servers.running[0].disk
-    before = memory.free, disk.free
-    clients = [await connect(port) for _ in range(20)]
-    for client in clients:
-        await client.log_in()
-        await client.send(b"a APPEND INBOX {16000000}\r\n")
-        assert await client.line() == b"+ OK\r\n"
-        await client.send(b"x" * 100_000)
-    await _serves(connect, port)
-    assert disk.free >= before[1] - 20 * 100_000
-    for client in clients:
-        client.writer.transport.abort()
-    await asyncio.wait_for(servers.running[0].stop(20), 30)
-    assert (memory.free, disk.free) == before
-
-
-async def test_one_octet_a_segment(servers: Any, connect: Any, alice: Account) -> None:
-    port = await servers.start()
-    client = await connect(port)
-    await client.log_in()
-    for octet in b"a APPEND INBOX {4+}\r\na: b\r\nb SELECT INBOX\r\nc SEARCH CHARSET UTF-8 ALL\r\n":
-        await client.send(bytes([octet]))
-        await asyncio.sleep(0)
-    said = await client.until(b"c")
-    assert b"* SEARCH 1\r\n" in said
