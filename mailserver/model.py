@@ -379,6 +379,16 @@ class QueueState(IntEnum):
     FAILED = 2
     HELD = 3
     CAUGHT = 4  # kept and shown, never sent: `mailserver dev`
+    SENDING = 5  # a worker has it
+
+
+class ReportKind(IntEnum):
+    """What a delivery status notification tells (RFC 3464 §2.3.3); the numbers are stored."""
+
+    FAILED = 1
+    DELAYED = 2
+    DELIVERED = 3  # into a mailbox here
+    RELAYED = 4  # to a server that tells nobody when it delivers
 
 
 @dataclass(frozen=True, slots=True)

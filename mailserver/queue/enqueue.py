@@ -7,6 +7,7 @@ from mailserver.model import AccountId, BlobId, QueueId, QueueState
 from mailserver.storage.queue import NewQueued, NewRecipient
 
 EXPIRY = timedelta(days=5)  # RFC 5321 §4.5.4.1: at least 4 to 5 days
+DELAY_NOTICE = timedelta(hours=4)  # after which a sender is told that mail still waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,24 @@ class Outgoing:
     body: str = "7BIT"
     envid: str | None = None
     ret: str | None = None
+    require_tls: bool = False  # RFC 8689
+    release_at: datetime | None = None  # not before this time (RFC 4865)
+
+
+def reports_delay(notify: str | None) -> bool:
+    """Tell whether a delay may be reported; without NOTIFY it is (RFC 3461 §4.1)."""
+    return notify is None or "DELAY" in notify.upper().split(",")
 
 
 def rows(
     outgoing: Outgoing, queue_id: QueueId, blob: BlobId, size: int, now: datetime, *, caught: bool
 ) -> tuple[NewQueued, list[NewRecipient]]:
-    """Return the rows of one message: due at once, or caught: shown and never sent."""
+    """Return the rows of one message: due at its release, or caught: shown and never sent.
+
+    Every time is stored: a setting that changes later does not change what waits.
+    """
     state = QueueState.CAUGHT if caught else QueueState.WAITING
+    due = outgoing.release_at or now
     message = NewQueued(
         queue_id,
         outgoing.account_id,
@@ -50,6 +62,7 @@ def rows(
         outgoing.ret,
         now,
         outgoing.session,
+        outgoing.require_tls,
     )
     recipients = {
         recipient.address: NewRecipient(
@@ -57,10 +70,11 @@ def rows(
             recipient.address,
             recipient.domain,
             state,
-            now,
-            now + EXPIRY,
+            due,
+            due + EXPIRY,
             recipient.notify,
             recipient.orcpt,
+            due + DELAY_NOTICE if reports_delay(recipient.notify) else None,
         )
         for recipient in outgoing.recipients
     }

@@ -22,6 +22,7 @@ class NewQueued(NamedTuple):
     ret: str | None
     received_at: datetime
     session: str
+    require_tls: bool = False
 
 
 class NewRecipient(NamedTuple):
@@ -35,6 +36,7 @@ class NewRecipient(NamedTuple):
     expires_at: datetime
     notify: str | None
     orcpt: str | None
+    delay_at: datetime | None
 
 
 async def insert(
@@ -46,19 +48,20 @@ async def insert(
     await tx.execute(
         """
         INSERT INTO queue_message (id, account_id, blob_id, sender, size, smtputf8, body, envid,
-                                   ret, received_at, session)
+                                   ret, received_at, session, require_tls)
         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::text[], $5::bigint[],
                              $6::boolean[], $7::text[], $8::text[], $9::text[],
-                             $10::timestamptz[], $11::text[])
+                             $10::timestamptz[], $11::text[], $12::boolean[])
         """,
         *zip(*messages, strict=True),
     )
     await tx.execute(
         """
         INSERT INTO queue_recipient (message_id, recipient, domain, state, next_attempt,
-                                     expires_at, notify, orcpt)
+                                     expires_at, notify, orcpt, delay_at)
         SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::smallint[],
-                             $5::timestamptz[], $6::timestamptz[], $7::text[], $8::text[])
+                             $5::timestamptz[], $6::timestamptz[], $7::text[], $8::text[],
+                             $9::timestamptz[])
         ON CONFLICT DO NOTHING
         """,
         *zip(*recipients, strict=True),
