@@ -13,6 +13,14 @@ from mailserver.model import AccountId, Modseq
 _NEVER = Modseq(0)
 
 
+def shares_of(account: AccountId | None) -> AccountId:
+    """Return what to listen to for changes of what is shared with an account, None with all.
+
+    Its modseqs are times; what is lost between processes is not found again by a re-check.
+    """
+    return AccountId(0 if account is None else -account)
+
+
 class Subscription:
     """One listener's view of one account: the newest modseq it was told, and ways to wait."""
 

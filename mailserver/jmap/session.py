@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from mailserver.config import Http
 from mailserver.jmap.protocol.ids import account_text
 from mailserver.jmap.protocol.references import Budget
-from mailserver.mail import messages, search
+from mailserver.mail import messages, search, sharing
 from mailserver.mail.context import Mail
-from mailserver.model import AccountId, MailboxId, Principal
+from mailserver.mail.sharing import Share
+from mailserver.model import AccountId, Mailbox, MailboxId, Principal, Right
 
 COUNTS_KEPT = 1000  # accounts
 NO_MESSAGES = (0, 0, 0, 0)
@@ -40,26 +41,65 @@ class Counts:
     """The counts of threads of an account, computed once for each of its states."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[AccountId, tuple[int, dict[MailboxId, search.ThreadCount]]]
+        self._known: OrderedDict[
+            tuple[AccountId, str], tuple[int, dict[MailboxId, search.ThreadCount]]
+        ]
         self._known = OrderedDict()
 
     async def of(
-        self, mail: Mail, account: AccountId, modseq: int
+        self, mail: Mail, view: "AccountView", modseq: int
     ) -> dict[MailboxId, search.ThreadCount]:
         """Return the counts; `modseq` was read before."""
-        known = self._known.get(account)
+        key = view.id, view.mark
+        known = self._known.get(key)
         if known is None or known[0] != modseq:
-            known = (modseq, await search.thread_counts(mail, account))
-            self._known[account] = known
-        self._known.move_to_end(account)
+            counts = await search.thread_counts(mail, view.id, within=view.readable)
+            known = (modseq, counts)
+            self._known[key] = known
+        self._known.move_to_end(key)
         if len(self._known) > COUNTS_KEPT:
             self._known.popitem(last=False)
         return known[1]
 
 
 @dataclass(slots=True)
+class AccountView:
+    """An account as the principal sees it: their own, or what others share with them."""
+
+    id: AccountId
+    share: Share | None = None  # None: the principal's own
+    modseq: int | None = None  # read at or before everything that this request answers about it
+
+    @property
+    def mark(self) -> str:
+        """What a state says besides the modseq: with other rights, it is another state."""
+        return "" if self.share is None else f".{self.share.mark}"
+
+    @property
+    def readable(self) -> frozenset[MailboxId] | None:
+        """The mailboxes whose emails may be seen; None is all."""
+        return None if self.share is None else self.share.readable
+
+    def rights(self, mailbox: Mailbox) -> Right | None:
+        """Return what the principal may do with a mailbox; None when it is not there for them."""
+        if self.share is None:
+            return mailbox.owner_rights
+        return self.share.rights.get(mailbox.id)
+
+    def subscribed(self, mailbox: Mailbox) -> bool:
+        """Tell whether the principal subscribed to a mailbox."""
+        if self.share is None:
+            return mailbox.subscribed
+        return mailbox.id in self.share.subscribed
+
+    def state_at(self, modseq: int) -> str:
+        """Return the state of every type at a modseq, as clients see it."""
+        return f"{modseq}{self.mark}"
+
+
+@dataclass(slots=True)
 class Session:
-    """One API request of one principal."""
+    """One API request of one principal; every call of it concerns one account."""
 
     mail: Mail
     principal: Principal
@@ -69,30 +109,63 @@ class Session:
     using: frozenset[str] = frozenset()
     created_ids: dict[str, str] = field(default_factory=dict)
     budget: Budget = field(init=False)
-    modseq: int | None = None  # read at or before everything that this request answers
+    view: AccountView = field(init=False)  # of the call that runs; the dispatcher sets it
+    _views: dict[str, AccountView] = field(init=False)  # of this request, by account id
+    _knows_shares: bool = False
 
     def __post_init__(self) -> None:
         self.budget = Budget(self.limits.max_copied)
+        self.view = AccountView(self.principal.account_id)
+        self._views = {account_text(self.principal.account_id): self.view}
 
     @property
     def account(self) -> AccountId:
-        """The account of every call; there is one for each principal."""
-        return self.principal.account_id
+        """The account of the call that runs."""
+        return self.view.id
 
     @property
     def account_id(self) -> str:
-        """The account as clients see it."""
+        """The account of the call that runs, as clients see it."""
+        return account_text(self.view.id)
+
+    @property
+    def own_id(self) -> str:
+        """The principal's own account, as clients see it."""
         return account_text(self.principal.account_id)
 
-    async def state(self) -> str:
-        """Return the state of every type: the account's modseq.
+    async def find(self, account_id: str) -> AccountView | None:
+        """Return an account as the principal sees it, None when they do not.
+
+        The rights are those at the first call of the request that concerns another's account.
+        """
+        if account_id not in self._views and not self._knows_shares:
+            for share in await sharing.shares(self.mail, self.principal):
+                self._views[account_text(share.account_id)] = AccountView(share.account_id, share)
+            self._knows_shares = True
+        return self._views.get(account_id)
+
+    @property
+    def modseq(self) -> int | None:
+        """The modseq that this request answers about the account, once it was read.
 
         It may be older than the data in a response, never newer: /changes since it then reports
         something twice, and misses nothing.
         """
-        if self.modseq is None:
-            self.modseq = await messages.state(self.mail, self.account)
-        return str(self.modseq)
+        return self.view.modseq
+
+    @modseq.setter
+    def modseq(self, modseq: int | None) -> None:
+        self.view.modseq = modseq
+
+    async def read_modseq(self) -> int:
+        """Return the modseq that this request answers about the account."""
+        if self.view.modseq is None:
+            self.view.modseq = await messages.state(self.mail, self.account)
+        return self.view.modseq
+
+    async def state(self) -> str:
+        """Return the state of every type of the account: its modseq, and what rights there are."""
+        return self.view.state_at(await self.read_modseq())
 
     def resolved(self, text: str) -> str:
         """Replace `#creation-id` by the id that was made for it (RFC 8620 §5.3)."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
-from mailserver.model import EmailId
+from mailserver.model import EmailId, MailboxId
 
 
 class Within(StrEnum):
@@ -177,3 +177,4 @@ class Query:
     window: Window = Window()
     collapse_threads: bool = False
     total: bool = False
+    within: frozenset[MailboxId] | None = None  # nothing else is there; None is every mailbox

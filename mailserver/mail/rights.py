@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mailserver.address import parse_address
 from mailserver.errors import Invalid, NotFound, TooMany
+from mailserver.events import shares_of
 from mailserver.mail import mailboxes
 from mailserver.model import (
     ALL_RIGHTS,
@@ -18,6 +19,7 @@ from mailserver.model import (
     Flags,
     Grant,
     MailboxId,
+    Modseq,
     Right,
     RightsChange,
     flag_mask,
@@ -135,10 +137,17 @@ async def modify(
             raise TooMany("the access control list is full")
         await _write(change, mailbox, identifier, rights)
     grantee = identifier.grantee
+    tell_shares(mail, grantee)
     if grantee is not None and grantee != account:
         # so that whoever listens to the other account sees it come or go
         async with mail.change(grantee) as change:
             change.report(ChangeKind.SHARING_UPDATED, mailbox)
+
+
+def tell_shares(mail: "Mail", grantee: AccountId | None) -> None:
+    """Tell those who keep what is shared with somebody, None for everybody, that it changed."""
+    stamp = int(mail.now().timestamp() * 1_000_000)
+    mail.events.publish(shares_of(grantee), Modseq(stamp))
 
 
 async def remove(

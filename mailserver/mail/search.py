@@ -83,9 +83,14 @@ async def query(mail: "Mail", account: AccountId, asked: Query) -> Found:
     return await _by_scan(mail, account, asked)
 
 
-async def thread_counts(mail: "Mail", account: AccountId) -> dict[MailboxId, ThreadCount]:
-    """Return the counts of JMAP for every mailbox that has messages (RFC 8621 §2)."""
-    return await search.thread_counts(mail.database, account)
+async def thread_counts(
+    mail: "Mail", account: AccountId, *, within: frozenset[MailboxId] | None = None
+) -> dict[MailboxId, ThreadCount]:
+    """Return the counts of JMAP for every mailbox that has messages (RFC 8621 §2).
+
+    With `within` there are no other mailboxes than those.
+    """
+    return await search.thread_counts(mail.database, account, within)
 
 
 async def mailboxes_of_threads(
@@ -107,11 +112,17 @@ class Place(NamedTuple):
 
 
 async def places(
-    mail: "Mail", account: AccountId, ids: Sequence[int], *, envelopes: bool
+    mail: "Mail",
+    account: AccountId,
+    ids: Sequence[int],
+    *,
+    envelopes: bool,
+    within: frozenset[MailboxId] | None = None,
 ) -> tuple[dict[int, Place], dict[int, Stored]]:
     """Return where emails are, and their stored envelopes when asked; for lists.
 
-    An email that is in no mailbox without \\Deleted is left out.
+    An email that is in no mailbox without \\Deleted is left out, and so is one that is in none of
+    those `within`.
     """
     stored: dict[int, Stored] = {}
     if envelopes:
@@ -120,6 +131,8 @@ async def places(
         rows = await search.of_emails(mail.database, account, ids)
     found: dict[int, Place] = {}
     for email, thread, mailbox, _, received, size, flags in zip(*rows[1:-1], strict=True):
+        if within is not None and mailbox not in within:
+            continue
         known = found.get(email)
         if known is None:
             keywords = rows.keywords.get(email, NO_KEYWORDS)
@@ -145,6 +158,8 @@ def narrowed(asked: Query) -> Narrow | None:
     for each in conditions:
         if isinstance(each, InMailbox):
             narrow = Narrow(MailboxId(each.mailbox))
+    if narrow is not None and asked.within is not None and narrow.mailbox_id not in asked.within:
+        return None
     for each in conditions:
         narrow = None if narrow is None else _narrower(narrow, each)
     return narrow
@@ -253,11 +268,15 @@ def _looks_around(criterion: Criterion, top: bool = True) -> bool:
     return isinstance(criterion, matching.BEYOND_MAILBOX)
 
 
-def _gathered(rows: Candidates, one_mailbox: bool) -> dict[int, Candidate]:
+def _gathered(
+    rows: Candidates, one_mailbox: bool, within: frozenset[MailboxId] | None
+) -> dict[int, Candidate]:
     """Make one candidate of all memberships of an email."""
     by_id: dict[int, Candidate] = {}
     columns = zip(*rows[1:-1], strict=True)
     for email, thread, mailbox, uid, received, size, flags in columns:
+        if within is not None and mailbox not in within:
+            continue
         known = by_id.get(email)
         if known is None:
             tie = uid if one_mailbox else email
@@ -266,7 +285,8 @@ def _gathered(rows: Candidates, one_mailbox: bool) -> dict[int, Candidate]:
         else:
             known.mailboxes += (mailbox,)
     for email, keywords in rows.keywords.items():
-        by_id[email].keywords = keywords
+        if email in by_id:
+            by_id[email].keywords = keywords
     return by_id
 
 
@@ -288,7 +308,7 @@ class _Scan:
 
     def load(self, rows: Candidates, one_mailbox: bool) -> None:
         """Make candidates of rows, drop those that surely do not match, sort; in a thread."""
-        by_id = _gathered(rows, one_mailbox)
+        by_id = _gathered(rows, one_mailbox, self.asked.within)
         threads: dict[int, list[Candidate]] = {}
         for each in by_id.values():
             threads.setdefault(each.thread, []).append(each)

@@ -4,7 +4,7 @@ Messages with \\Deleted do not exist for whoever searches here (RFC 8621 §4.1.1
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -277,8 +277,10 @@ class ThreadCount(NamedTuple):
     unread_threads: int
 
 
-async def thread_counts(database: Executor, account: AccountId) -> dict[MailboxId, ThreadCount]:
-    """Count emails and threads of every mailbox that has any.
+async def thread_counts(
+    database: Executor, account: AccountId, within: Collection[MailboxId] | None = None
+) -> dict[MailboxId, ThreadCount]:
+    """Count emails and threads of every mailbox, or of these alone, that has any.
 
     A thread is unread in a mailbox when any of its emails is, wherever that one is; but what is in
     the trash counts for the trash only, and what is not does not count there.
@@ -293,6 +295,7 @@ async def thread_counts(database: Executor, account: AccountId) -> dict[MailboxI
                    ) IS TRUE AS in_trash
             FROM msg
             WHERE account_id = $1 AND flags & $3 = 0
+                  AND ($4::bigint[] IS NULL OR mailbox_id = ANY($4::bigint[]))
             GROUP BY mailbox_id, thread_id
         ), thread AS (
             SELECT thread_id,
@@ -313,6 +316,7 @@ async def thread_counts(database: Executor, account: AccountId) -> dict[MailboxI
         account,
         SEEN | DRAFT,
         DELETED,
+        None if within is None else list(within),
     )
     return {
         MailboxId(row["mailbox_id"]): ThreadCount(

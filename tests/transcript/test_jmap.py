@@ -3,7 +3,8 @@
 A string `{name}` in an expected response binds what is there the first time and must be equal ever
 after; in a request it is replaced. `{*}` is anything. `{alice}` is the account; a message that is
 given as `name` binds `{name}`, `{name.thread}` and `{name.blob}`; every mailbox of the account is
-bound by its path in lower case. An object in a response may have no keys but those expected.
+bound by its path in lower case. `as` is the login that asks, and `share` gives bob rights on
+mailboxes of alice. An object in a response may have no keys but those expected.
 """
 
 import base64
@@ -26,10 +27,10 @@ from mailserver.jmap.protocol.ids import (
     thread_text,
 )
 from mailserver.jmap.server import Application, application
-from mailserver.mail import delivery, mailboxes, messages
+from mailserver.mail import delivery, mailboxes, messages, rights
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
-from mailserver.model import Account, FlagChange, Flags
+from mailserver.model import Account, FlagChange, Flags, RightsChange
 
 TRANSCRIPTS = sorted((Path(__file__).parent / "jmap").glob("*.json"))
 PASSWORD = "correct horse"
@@ -162,6 +163,17 @@ async def act(mail: Mail, account: Account, step: dict[str, Any], binds: Binds) 
         deleted = Flags.of(["\\Deleted"])
         await messages.store(mail, account.id, mailbox, [uid], FlagChange.ADD, deleted)
         assert await messages.expunge(mail, account.id, mailbox, [uid]) == [uid]
+    for name, path in step.get("move", {}).items():
+        mailbox, uid = binds[f"{name}.uid"]
+        target = await mailbox_of(mail, account, path)
+        await messages.move(mail, account.id, mailbox, [uid], target.id)
+        binds[target.path.lower()] = mailbox_text(target.id)
+    for path, letters in step.get("share", {}).items():
+        found = await mailbox_of(mail, account, path)
+        bob = await rights.identify(mail, "bob@example.test")
+        given = rights.parse(letters)
+        await rights.modify(mail, account.id, found.id, bob, RightsChange.REPLACE, given)
+        binds[found.path.lower()] = mailbox_text(found.id)
     for name, path in step.get("copy", {}).items():
         mailbox, uid = binds[f"{name}.uid"]
         target = await mailbox_of(mail, account, path)
@@ -169,9 +181,15 @@ async def act(mail: Mail, account: Account, step: dict[str, Any], binds: Binds) 
 
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
-async def test_transcript(app: Application, mail: Mail, alice: Account, path: Path) -> None:
+async def test_transcript(
+    app: Application, mail: Mail, alice: Account, bob: Account, path: Path
+) -> None:
     transcript = json.loads(path.read_text())
-    binds: Binds = {"alice": account_text(alice.id), "login": alice.login}
+    binds: Binds = {
+        "alice": account_text(alice.id),
+        "bob": account_text(bob.id),
+        "login": alice.login,
+    }
     for mailbox in await mailboxes.list_all(mail, alice.id):
         binds[mailbox.path.lower()] = mailbox_text(mailbox.id)
     for number, step in enumerate(transcript["steps"], 1):
@@ -184,7 +202,7 @@ async def test_transcript(app: Application, mail: Mail, alice: Account, path: Pa
             using = step.get("using", ["urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail"])
             request = {"using": using, "methodCalls": filled(step["calls"], binds)}
             body = json.dumps({**request, **step.get("with", {})}).encode()
-        status, answer = await post(app, alice.login, body)
+        status, answer = await post(app, step.get("as", alice.login), body)
         assert status == step.get("status", 200), answer
         if status != 200:
             assert differences(step["problem"], answer, binds) == [], f"step {number}"

@@ -13,7 +13,7 @@ from mailserver.jmap.protocol.errors import MethodError, Problem, RequestError
 from mailserver.jmap.protocol.filters import COLLATIONS, EMAIL_SORTS
 from mailserver.jmap.protocol.references import Response, resolve
 from mailserver.jmap.protocol.request import Call, Request
-from mailserver.jmap.session import Limits, Session
+from mailserver.jmap.session import AccountView, Limits, Session
 from mailserver.mail.search import AnchorNotFound
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ class Spec:
     capability: str
     arguments: Callable[..., Any] | None  # None: any, and no account
     handler: Handler
+    shared: bool = True  # also there on an account that another shares, if its capability is
 
 
 METHODS: dict[str, Spec] = {
@@ -47,7 +48,7 @@ METHODS: dict[str, Spec] = {
     "Email/changes": Spec(MAIL, changes.Changes, changes.email_changes),
     "Email/query": Spec(MAIL, search.Query, search.query),
     # Of the submission capability, which is not advertised before anything can be submitted.
-    "Identity/get": Spec(MAIL, get.Get, identity.get),
+    "Identity/get": Spec(MAIL, get.Get, identity.get, shared=False),
 }
 
 
@@ -82,6 +83,10 @@ CAPABILITIES: dict[str, Callable[[Limits], dict[str, object]]] = {
     CORE: lambda limits: {},
     MAIL: mail_capability,
 }
+
+# what there is of an account that another shares
+SHARED_CAPABILITIES = frozenset({CORE, MAIL})
+WRITING = frozenset({"set", "copy", "import", "upload"})  # kinds of methods
 
 ERRORS: dict[type[errors.MailError], str] = {
     errors.AuthenticationFailed: "forbidden",
@@ -150,6 +155,19 @@ async def _call(session: Session, call: Call, before: list[Response]) -> dict[st
     if spec.arguments is None:
         return await spec.handler(session, arguments)
     parsed = properties.parse(spec.arguments, arguments)
-    if parsed.account_id != session.account_id:
-        raise MethodError("accountNotFound")
+    session.view = await _account(session, call.method, spec, parsed)
     return await spec.handler(session, parsed)
+
+
+async def _account(session: Session, method: str, spec: Spec, parsed: Any) -> AccountView:
+    """Return the account of a call: the one place where it is decided (RFC 8620 §3.6.2)."""
+    account_id = getattr(parsed, "account_id", None)  # a few methods concern none
+    view = await session.find(session.own_id if account_id is None else account_id)
+    if view is None:
+        raise MethodError("accountNotFound")
+    if view.share is not None:
+        if not spec.shared or spec.capability not in SHARED_CAPABILITIES:
+            raise MethodError("accountNotSupportedByMethod")
+        if view.share.is_read_only and method.partition("/")[2] in WRITING:
+            raise MethodError("accountReadOnly")
+    return view

@@ -9,13 +9,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mailserver.errors import CannotCalculateChanges
+from mailserver.jmap.methods.mailbox import visible_mailboxes
 from mailserver.jmap.protocol.ids import email_text, mailbox_text, thread_text
 from mailserver.jmap.protocol.properties import nullable, optional, positive, required, text
-from mailserver.jmap.session import Session
-from mailserver.mail import changes, mailboxes, messages, search
+from mailserver.jmap.session import AccountView, Session
+from mailserver.mail import changes, messages, search
 from mailserver.model import (
     DELETED,
     EMAIL_KINDS,
+    GONE_KINDS,
     MAILBOX_KINDS,
     ChangeEntry,
     ChangeKind,
@@ -65,9 +67,9 @@ Event = tuple[int, bool]
 
 async def read_log(session: Session, asked: Changes) -> Log:
     """Read what happened; raise CannotCalculateChanges for a state that was never given out."""
-    found = _STATE.fullmatch(asked.since_state)
+    found = _STATE.fullmatch(asked.since_state.removesuffix(session.view.mark))
     if found is None:
-        raise CannotCalculateChanges("not a state")
+        raise CannotCalculateChanges("not a state, or one of other rights")
     since, skip = int(found[1]), int(found[2] or 0)
     if since >= 1 << 63:
         raise CannotCalculateChanges("not a state")
@@ -84,8 +86,18 @@ async def read_log(session: Session, asked: Changes) -> Log:
         current = entries[-1].modseq
     elif entries:
         current = max(current, entries[-1].modseq)
+    entries = [each for each in entries if _seen(session.view, each)]
     limit = min(asked.max_changes or DEFAULT_CHANGES, session.limits.max_changes)
     return Log(since, skip, entries, current, complete, limit)
+
+
+def _seen(view: AccountView, entry: ChangeEntry) -> bool:
+    """Tell whether an entry is about something that the user may see."""
+    if view.share is None:
+        return True
+    if entry.kind in EMAIL_KINDS:
+        return entry.mailbox_id in view.share.readable
+    return entry.mailbox_id in view.share.rights
 
 
 def stretch(
@@ -152,7 +164,7 @@ def response(
     return {
         "accountId": session.account_id,
         "oldState": asked.since_state,
-        "newState": part.new_state,
+        "newState": part.new_state + session.view.mark,
         "hasMoreChanges": part.more,
         "created": [show(each) for each in touched if each in there and each in part.created],
         "updated": [show(each) for each in touched if each in there and each not in part.created],
@@ -167,10 +179,38 @@ async def visible(session: Session, ids: Collection[int]) -> dict[int, int]:
     if not ids:
         return {}
     found = await messages.memberships(session.mail, session.account, list(ids))
+    readable = session.view.readable
     return {
         email: rows[0].thread_id
         for email, rows in found.items()
-        if any(not row.flags.bits & DELETED for row in rows)
+        if any(
+            not row.flags.bits & DELETED and (readable is None or row.mailbox_id in readable)
+            for row in rows
+        )
+    }
+
+
+async def arrived(session: Session, log: Log) -> set[int]:
+    """Return the emails of another's account that came from mailboxes that may not be read."""
+    readable = session.view.readable
+    if readable is None:
+        return set()
+    added: dict[int, set[int]] = {}
+    left: set[int] = set()
+    for entry in log.entries:
+        if entry.kind is ChangeKind.EMAIL_ADDED:
+            for email in entry.email_ids:
+                added.setdefault(email, set()).add(entry.mailbox_id)
+        elif entry.kind in GONE_KINDS:
+            left.update(entry.email_ids)
+    fresh = added.keys() - left
+    if not fresh:
+        return set()
+    found = await messages.memberships(session.mail, session.account, list(fresh))
+    return {
+        email
+        for email, rows in found.items()
+        if {row.mailbox_id for row in rows} & readable <= added[email]
     }
 
 
@@ -188,6 +228,7 @@ async def email_changes(session: Session, asked: Changes) -> dict[str, object]:
     """Return which emails changed since a state (RFC 8621 §4.3)."""
     log = await read_log(session, asked)
     part = stretch(log, _email_events, divisible=True)
+    part.created |= await arrived(session, log) & part.touched
     return response(session, asked, part, await visible(session, part.touched), email_text)
 
 
@@ -218,15 +259,17 @@ async def thread_changes(session: Session, asked: Changes) -> dict[str, object]:
     part = stretch(log, events, divisible=False)
     members = await messages.thread_emails(session.mail, session.account, list(part.touched))
     shown = await visible(session, {email for ids in members.values() for email in ids})
-    part.created = _new_threads(log, members, shown)
+    part.created = _new_threads(log, members, shown, await arrived(session, log))
     return response(session, asked, part, set(shown.values()), thread_text)
 
 
 def _new_threads(
-    log: Log, members: Mapping[ThreadId, list[EmailId]], shown: dict[int, int]
+    log: Log, members: Mapping[ThreadId, list[EmailId]], shown: dict[int, int], made: set[int]
 ) -> set[int]:
-    """Return the threads none of whose emails, there or gone, is older than the state."""
-    made: set[int] = set()
+    """Return the threads none of whose emails, there or gone, is older than the state.
+
+    `made` are emails that are not, besides those that the log says were created.
+    """
     old: set[int] = set()
     for entry in log.entries:
         if entry.kind is ChangeKind.EMAIL_CREATED:
@@ -259,7 +302,7 @@ async def mailbox_changes(session: Session, asked: Changes) -> dict[str, object]
     part = stretch(log, _mailbox_events, divisible=False)
     if not part.more:
         await _add_thread_neighbours(session, log, part)
-    there = {each.id for each in await mailboxes.list_all(session.mail, session.account)}
+    there = {each.id for each in await visible_mailboxes(session)}
     answer = response(session, asked, part, there, mailbox_text)
     own = {entry.mailbox_id for entry in log.entries if entry.kind in MAILBOX_KINDS}
     only_counts = bool(answer["updated"]) and not own & part.touched
@@ -274,6 +317,8 @@ async def _add_thread_neighbours(session: Session, log: Log, part: Stretch) -> N
         return
     found = await search.mailboxes_of_threads(session.mail, session.account, list(threads))
     room = log.limit - len(part.touched)
+    if session.view.readable is not None:
+        found &= session.view.readable
     fresh = found - part.touched
     if len(fresh) > room:
         raise CannotCalculateChanges("more mailboxes changed than maxChanges")

@@ -147,7 +147,8 @@ async def get(session: Session, asked: GetEmail) -> dict[str, object]:
 async def _everything(session: Session) -> tuple[str, ...]:
     """Return all ids of the account where one call may return that many."""
     most = session.limits.max_objects_in_get
-    asked = criteria.Query(window=criteria.Window(limit=most + 1))
+    window = criteria.Window(limit=most + 1)
+    asked = criteria.Query(window=window, within=session.view.readable)
     found = await search.query(session.mail, session.account, asked)
     if len(found.ids) > most:
         raise too_many_objects(most)
@@ -159,7 +160,7 @@ async def _views(session: Session, ids: list[int], chosen: Plan) -> dict[int, Vi
     if not ids:
         return {}
     places, stored = await search.places(
-        session.mail, session.account, ids, envelopes=chosen.stored
+        session.mail, session.account, ids, envelopes=chosen.stored, within=session.view.readable
     )
     of_header: Mapping[EmailId, Email] = {}
     if chosen.header:

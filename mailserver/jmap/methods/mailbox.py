@@ -1,7 +1,7 @@
 """Mailbox/get and Mailbox/query (RFC 8621 §2)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mailserver.jmap.methods.get import Get, StandardQuery, got, page_limit, wanted
@@ -13,21 +13,29 @@ from mailserver.jmap.protocol.properties import WrongType, boolean, nullable, op
 from mailserver.jmap.session import NO_MESSAGES, Session
 from mailserver.mail import mailboxes
 from mailserver.mail.search import ThreadCount
-from mailserver.model import IdKind, Mailbox, MailboxId, Role, id_value
+from mailserver.model import IdKind, Mailbox, MailboxId, Right, Role, id_value
 
 _COUNTS = {"totalEmails": 0, "unreadEmails": 1, "totalThreads": 2, "unreadThreads": 3}
-# The owner reads; no method that changes anything is there yet, and rights promise none.
+# property -> the rights that it needs, all of them (RFC 8621 §2)
 _RIGHTS = {
-    "mayReadItems": True,
-    "mayAddItems": False,
-    "mayRemoveItems": False,
-    "maySetSeen": False,
-    "maySetKeywords": False,
-    "mayCreateChild": False,
-    "mayRename": False,
-    "mayDelete": False,
-    "maySubmit": False,
+    "mayReadItems": Right.LOOKUP | Right.READ,
+    "mayAddItems": Right.INSERT,
+    "mayRemoveItems": Right.DELETE | Right.EXPUNGE,
+    "maySetSeen": Right.SEEN,
+    "maySetKeywords": Right.WRITE,
+    "mayCreateChild": Right.CREATE,
+    "mayRename": Right.DELETE_MAILBOX,
+    "mayDelete": Right.DELETE_MAILBOX,
+    "maySubmit": Right.POST,
 }
+
+
+def _my_rights(mailbox: Mailbox) -> dict[str, bool]:
+    # the inbox can be neither renamed nor deleted, whatever the rights
+    fixed = ("mayRename", "mayDelete") if mailbox.role is Role.INBOX else ()
+    return {
+        name: needs in mailbox.owner_rights and name not in fixed for name, needs in _RIGHTS.items()
+    }
 
 
 _SHOWN: dict[str, Callable[[Mailbox], object]] = {
@@ -36,7 +44,7 @@ _SHOWN: dict[str, Callable[[Mailbox], object]] = {
     "parentId": lambda mailbox: _parent(mailbox),
     "role": lambda mailbox: mailbox.role.value if mailbox.role else None,
     "sortOrder": lambda mailbox: mailbox.sort_order,
-    "myRights": lambda _: _RIGHTS,
+    "myRights": _my_rights,
     "isSubscribed": lambda mailbox: mailbox.subscribed,
 }
 PROPERTIES = (*_SHOWN, *_COUNTS)
@@ -46,16 +54,38 @@ def _parent(mailbox: Mailbox) -> str | None:
     return None if mailbox.parent_id is None else mailbox_text(mailbox.parent_id)
 
 
+async def visible_mailboxes(session: Session) -> list[Mailbox]:
+    """Return the mailboxes of the account as its user sees them, parents before children.
+
+    Rights and subscription are those of the user, not of the owner; where the mailbox above is not
+    visible, there is none.
+    """
+    found = await mailboxes.list_all(session.mail, session.account)
+    view = session.view
+    if view.share is None:
+        return found
+    return [
+        replace(
+            each,
+            parent_id=each.parent_id if each.parent_id in view.share.rights else None,
+            subscribed=each.id in view.share.subscribed,
+            owner_rights=view.share.rights[each.id],
+        )
+        for each in found
+        if each.id in view.share.rights
+    ]
+
+
 async def get(session: Session, asked: Get) -> dict[str, object]:
     """Return mailboxes with their counts (RFC 8621 §2.1)."""
     shown = properties.check_properties(asked.properties, PROPERTIES)
     ids = None if asked.ids is None else wanted(session, IdKind.MAILBOX, asked.ids)
-    state = int(await session.state())
+    modseq = await session.read_modseq()
     counts: Mapping[Any, ThreadCount | tuple[int, ...]] = {}
     if shown & _COUNTS.keys():
-        counts = await session.counts.of(session.mail, session.account, state)
+        counts = await session.counts.of(session.mail, session.view, modseq)
     found: dict[int, object] = {}
-    for mailbox in await mailboxes.list_all(session.mail, session.account):
+    for mailbox in await visible_mailboxes(session):
         if ids is not None and mailbox.id not in ids.values():
             continue
         values: dict[str, object] = {
@@ -149,7 +179,7 @@ async def query(session: Session, asked: Query) -> dict[str, object]:
         test = parse_tree(asked.filter, _condition, _combine)
     comparators = checked_sort(asked.sort, tuple(_KEYS))
     state = await session.state()
-    everything = await mailboxes.list_all(session.mail, session.account)
+    everything = await visible_mailboxes(session)
     result = sorted(everything, key=lambda mailbox: (mailbox.sort_order, mailbox.path))
     for comparator in reversed(comparators):
         descending = comparator.get("isAscending", True) is False

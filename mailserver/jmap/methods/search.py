@@ -41,6 +41,7 @@ async def query(session: Session, asked: Query) -> dict[str, object]:
         window=window,
         collapse_threads=asked.collapse_threads,
         total=asked.calculate_total,
+        within=session.view.readable,
     )
     try:
         found = await search.query(session.mail, session.account, wanted)
@@ -50,7 +51,7 @@ async def query(session: Session, asked: Query) -> dict[str, object]:
         session.modseq = found.modseq
     answer: dict[str, object] = {
         "accountId": session.account_id,
-        "queryState": str(found.modseq),
+        "queryState": session.view.state_at(found.modseq),
         "canCalculateChanges": False,
         "position": found.position,
         "ids": [email_text(email) for email in found.ids],

@@ -1,7 +1,7 @@
 """The API endpoint: one POST, many method calls (RFC 8620 §3)."""
 
 import asyncio
-from functools import lru_cache
+from collections import OrderedDict
 from typing import Any
 
 from mailserver.jmap import methods
@@ -12,9 +12,11 @@ from mailserver.jmap.server.replies import Receive
 from mailserver.jmap.server.resource import session_state
 from mailserver.jmap.session import Counts, Limits, Session
 from mailserver.mail.context import Mail
-from mailserver.model import Principal
+from mailserver.mail.sharing import Share, Shares
+from mailserver.model import AccountId, Principal
 
 LARGE = 64 * 1024  # octets; a larger request is parsed in a thread
+STATES_KEPT = 1000  # accounts
 BODY_TIME = 60.0  # seconds in which the octets of a request must come
 
 
@@ -26,7 +28,8 @@ class Api:
         self._mail = mail
         self._counts = Counts()
         self._gate = Gate(self.limits.max_concurrent_requests, "maxConcurrentRequests")
-        self._state = lru_cache(maxsize=1000)(session_state)
+        self.shares = Shares(mail)
+        self._states: OrderedDict[AccountId, tuple[tuple[Share, ...], str]] = OrderedDict()
 
     async def answer(
         self,
@@ -46,11 +49,21 @@ class Api:
             responses = await methods.answer(session, request)
         answer: dict[str, Any] = {
             "methodResponses": responses,
-            "sessionState": self._state(principal, self.limits),
+            "sessionState": self.session_state(principal, await self.shares.of(principal)),
         }
         if request.created_ids is not None:
             answer["createdIds"] = session.created_ids
         return answer
+
+    def session_state(self, principal: Principal, shares: tuple[Share, ...]) -> str:
+        """Return the state of the session object, computed once for the same shares."""
+        known = self._states.get(principal.account_id)
+        if known is None or known[0] is not shares:
+            known = shares, session_state(principal, shares, self.limits)
+            self._states[principal.account_id] = known
+            if len(self._states) > STATES_KEPT:
+                self._states.popitem(last=False)
+        return known[1]
 
     async def _parsed(self, body: bytes) -> Request:
         most = self.limits.max_calls_in_request

@@ -174,7 +174,8 @@ class Application:
         principal = await self._principal_of(exchange)
         limits = self._api.limits
         base = resource.base_url(self._mail.config.http, exchange.scope, exchange.headers)
-        shown = resource.session_object(principal, limits, base)
+        shares = await self._api.shares.of(principal)
+        shown = resource.session_object(principal, shares, limits, base)
         etag = (b"etag", f'"{shown["state"]}"'.encode())
         await reply_json(exchange.send, shown, (NO_STORE, etag))
 

@@ -1,15 +1,22 @@
 """The Session resource (RFC 8620 §2), and the places of everything below it."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import orjson
 
 from mailserver.config import JMAP_SESSION, Http
-from mailserver.jmap.methods import CAPABILITIES, CORE, core_capability
+from mailserver.jmap.methods import (
+    CAPABILITIES,
+    CORE,
+    MAIL,
+    SHARED_CAPABILITIES,
+    core_capability,
+)
 from mailserver.jmap.protocol.ids import account_text
 from mailserver.jmap.server.replies import Scope
 from mailserver.jmap.session import Limits
+from mailserver.mail.sharing import Share
 from mailserver.model import Principal
 
 WELL_KNOWN = JMAP_SESSION
@@ -28,41 +35,59 @@ def base_url(config: Http, scope: Scope, headers: Mapping[bytes, bytes]) -> str:
     return f"{scope['scheme']}://{host}"
 
 
-def _unchanging(principal: Principal, limits: Limits) -> dict[str, object]:
+def _unchanging(principal: Principal, shares: Sequence[Share], limits: Limits) -> dict[str, object]:
     """Return what does not depend on the address that the client used."""
-    account = account_text(principal.account_id)
+    own = account_text(principal.account_id)
+    accounts = {own: _account(principal.login, CAPABILITIES, limits)}
+    for share in shares:
+        accounts[account_text(share.account_id)] = _account(
+            share.login, SHARED_CAPABILITIES, limits, share
+        )
     return {
         "capabilities": {
             urn: core_capability(limits) if urn == CORE else {} for urn in CAPABILITIES
         },
-        "accounts": {
-            account: {
-                "name": principal.login,
-                "isPersonal": True,
-                "isReadOnly": True,  # over JMAP, as long as no method changes anything
-                "accountCapabilities": {urn: say(limits) for urn, say in CAPABILITIES.items()},
-            }
-        },
-        "primaryAccounts": {urn: account for urn in CAPABILITIES},
+        "accounts": accounts,
+        "primaryAccounts": dict.fromkeys(CAPABILITIES, own),
         "username": principal.login,
     }
 
 
-def session_state(principal: Principal, limits: Limits) -> str:
-    """Return the state of the session object, which every response repeats."""
-    encoded = orjson.dumps(_unchanging(principal, limits), option=orjson.OPT_SORT_KEYS)
+def _account(
+    login: str, capabilities: Collection[str], limits: Limits, share: Share | None = None
+) -> dict[str, object]:
+    shown = {urn: CAPABILITIES[urn](limits) for urn in CAPABILITIES if urn in capabilities}
+    if share is not None and MAIL in shown:
+        shown[MAIL] |= {"mayCreateTopLevelMailbox": False}
+    return {
+        "name": login,
+        "isPersonal": share is None,
+        "isReadOnly": share is not None and share.is_read_only,
+        "accountCapabilities": shown,
+    }
+
+
+def session_state(principal: Principal, shares: Sequence[Share], limits: Limits) -> str:
+    """Return the state of the session object, which every response repeats.
+
+    It moves with every change of the rights on what others share.
+    """
+    shown = _unchanging(principal, shares, limits), [share.mark for share in shares]
+    encoded = orjson.dumps(shown, option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(encoded).hexdigest()[:16]
 
 
-def session_object(principal: Principal, limits: Limits, base: str) -> dict[str, object]:
+def session_object(
+    principal: Principal, shares: Sequence[Share], limits: Limits, base: str
+) -> dict[str, object]:
     """Return the Session object with absolute URLs."""
     return {
-        **_unchanging(principal, limits),
+        **_unchanging(principal, shares, limits),
         "apiUrl": base + API,
         "downloadUrl": f"{base}{DOWNLOAD}/{{accountId}}/{{blobId}}/{{name}}?accept={{type}}",
         "uploadUrl": f"{base}{UPLOAD}/{{accountId}}",
         "eventSourceUrl": (
             f"{base}{EVENTS}?types={{types}}&closeafter={{closeafter}}&ping={{ping}}"
         ),
-        "state": session_state(principal, limits),
+        "state": session_state(principal, shares, limits),
     }

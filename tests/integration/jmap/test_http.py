@@ -25,10 +25,10 @@ from mailserver.jmap.server import Application, application
 from mailserver.jmap.server.blobs import Uploads
 from mailserver.jmap.server.replies import Message
 from mailserver.mail import accounts as people
-from mailserver.mail import delivery
+from mailserver.mail import delivery, mailboxes, rights
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Accepted, Target
-from mailserver.model import Account
+from mailserver.model import Account, Right, RightsChange
 from mailserver.storage import accounts
 from mailserver.storage.database import Database
 from tests import oidc
@@ -473,3 +473,38 @@ async def test_a_fault_tells_the_peer_nothing(site: Site, mail: Mail, alice: Acc
     await mail.database.execute("ALTER TABLE msg_away RENAME TO msg")
     ((name, _, _),) = await site.call(["Email/query", {"accountId": account}, "0"])
     assert name == "Email/query"
+
+
+async def test_the_session_shows_the_accounts_that_others_share(
+    site: Site, mail: Mail, alice: Account, bob: Account
+) -> None:
+    async def session() -> Any:
+        _, _, body = await site.get("/.well-known/jmap", login=bob.login)
+        found = json.loads(body)
+        echo = json.dumps({"using": [CORE], "methodCalls": []}).encode()
+        _, _, answer = await asyncio.to_thread(site.ask, "POST", "/jmap/api", echo, login=bob.login)
+        assert json.loads(answer)["sessionState"] == found["state"]
+        return found
+
+    async def share(identifier: rights.Identifier, given: Right) -> Any:
+        await rights.modify(mail, alice.id, inbox.id, identifier, RightsChange.REPLACE, given)
+        found = await session()
+        assert found["state"] not in states
+        states.append(found["state"])
+        return found["accounts"].get(account_text(alice.id))
+
+    inbox = await mailboxes.by_path(mail, alice.id, "INBOX")
+    own = account_text(bob.id)
+    before = await session()
+    assert list(before["accounts"]) == [own]
+    states = [before["state"]]
+    for identifier in (rights.Identifier(bob.id, False), rights.Identifier(None, False)):
+        seen = await share(identifier, Right.LOOKUP | Right.READ)
+        assert (seen["name"], seen["isPersonal"], seen["isReadOnly"]) == (alice.login, False, True)
+        assert seen["accountCapabilities"][MAIL]["mayCreateTopLevelMailbox"] is False
+        seen = await share(identifier, Right.LOOKUP | Right.SEEN)
+        assert seen["isReadOnly"] is False
+        states.remove(before["state"])
+        assert await share(identifier, Right.READ) is None
+        states = [before["state"]]
+    assert (await session())["primaryAccounts"] == {CORE: own, MAIL: own}
