@@ -1,7 +1,9 @@
 """What the method calls of one API request share."""
 
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Any
 
 from mailserver.config import Http
 from mailserver.jmap.protocol.ids import account_text
@@ -108,6 +110,7 @@ class Session:
     id: str  # in log lines
     using: frozenset[str] = frozenset()
     created_ids: dict[str, str] = field(default_factory=dict)
+    following: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # implicit calls
     budget: Budget = field(init=False)
     view: AccountView = field(init=False)  # of the call that runs; the dispatcher sets it
     _views: dict[str, AccountView] = field(init=False)  # of this request, by account id
@@ -166,6 +169,23 @@ class Session:
     async def state(self) -> str:
         """Return the state of every type of the account: its modseq, and what rights there are."""
         return self.view.state_at(await self.read_modseq())
+
+    async def fresh_state(self) -> str:
+        """Return the state as it is now, whatever this request answered before."""
+        self.modseq = None
+        return await self.state()
+
+    async def advanced(self, modseqs: Collection[int]) -> str:
+        """Return the state after changes of this request, given by their modseqs.
+
+        It stops before the first change that somebody else made: whoever knows the state before
+        and what was changed here knows all that it stands for, and asks for the rest.
+        """
+        reached = await self.read_modseq()
+        while reached + 1 in modseqs:
+            reached += 1
+        self.modseq = reached
+        return await self.state()
 
     def resolved(self, text: str) -> str:
         """Replace `#creation-id` by the id that was made for it (RFC 8620 §5.3)."""

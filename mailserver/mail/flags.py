@@ -88,10 +88,10 @@ async def store(
             if new != group.flags and group.uids:
                 here.append(Restamp(group, new))
         if here:
-            await _write(change, mailbox, here)
+            await write(change, mailbox, here)
             elsewhere = [group for group in groups if group.mailbox_id != mailbox]
             for other, restamps in sorted(_followed(here, elsewhere).items()):
-                await _write(change, other, restamps)
+                await write(change, other, restamps)
         stored = Stored(change.modseq if here else 0, here, sorted(refused))
     return stored
 
@@ -126,7 +126,7 @@ def _followed(
     return found
 
 
-async def _write(change: Change, mailbox: MailboxId, restamps: Sequence[Restamp]) -> None:
+async def write(change: Change, mailbox: MailboxId, restamps: Sequence[Restamp]) -> None:
     """Write new flags of one mailbox, keep its counters, and report it."""
     unseen = deleted = 0
     uids, emails, threads = array("q"), array("q"), array("q")

@@ -69,14 +69,14 @@ def normal_path(path: str) -> str:
     if len(parts) > MAX_DEPTH:
         raise Invalid("the path is too deep")
     for part in parts:
-        if not part.isprintable() and any(map(_breaks_lines, part)):
+        if not part.isprintable() and any(map(breaks_lines, part)):
             raise Invalid("the path has a control character")
         if not part or len(part.encode()) > MAX_NAME:
             raise Invalid("a part of the path is empty or too long")
     return SEPARATOR.join(parts)
 
 
-def _breaks_lines(character: str) -> bool:
+def breaks_lines(character: str) -> bool:
     """Whether it is a control character, a line separator or half a character."""
     return unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
 

@@ -182,9 +182,9 @@ async def copy(
     async with mail.change(account) as change:
         rows = await messages.in_mailbox(change.tx, account, source, uids)
         if rows:
-            copied, grown = await _add(mail, change, rows, target, rights)
+            copied, grown = await add_rows(mail, change, rows, target, rights)
             if grown:
-                await _check_room(change)
+                await check_room(change)
         else:
             copied = Copied(0, [], [])
     return copied
@@ -221,13 +221,13 @@ async def move_rows(
     rights: Right = ALL_RIGHTS,
 ) -> Copied:
     """Add messages to the target, then remove them from the source."""
-    moved, grown = await _add(mail, change, rows, target, rights)
+    moved, grown = await add_rows(mail, change, rows, target, rights)
     if grown > await remove_rows(change, source, rows):
-        await _check_room(change)
+        await check_room(change)
     return moved
 
 
-async def _add(
+async def add_rows(
     mail: "Mail",
     change: Change,
     rows: Sequence[Membership],
@@ -299,7 +299,7 @@ async def _add(
     return Copied(place.uidvalidity, [row.uid for row in rows], list(targets)), grown
 
 
-async def _check_room(change: Change) -> None:
+async def check_room(change: Change) -> None:
     """Refuse what has grown beyond the quota."""
     room = (await delivery.lock_accounts(change.tx, [change.account]))[change.account]
     if room.quota_limit is not None and room.quota_used > room.quota_limit:

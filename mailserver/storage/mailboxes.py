@@ -184,6 +184,36 @@ async def rename(
     )
 
 
+class Altered(NamedTuple):
+    """What a client may choose of a mailbox, as it is to be."""
+
+    id: MailboxId
+    parent_id: MailboxId | None
+    name: str
+    role: str | None
+    subscribed: bool
+    sort_order: int
+
+
+async def alter(
+    tx: Executor, account: AccountId, mailboxes: Sequence[Altered], modseq: Modseq
+) -> None:
+    """Give mailboxes other places, names and so on."""
+    await tx.execute(
+        """
+        UPDATE mailbox m
+        SET parent_id = d.parent_id, name = d.name, role = d.role, subscribed = d.subscribed,
+            sort_order = d.sort_order, modseq = $2
+        FROM unnest($3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::boolean[], $8::int[])
+             AS d(id, parent_id, name, role, subscribed, sort_order)
+        WHERE m.account_id = $1 AND m.id = d.id
+        """,
+        account,
+        modseq,
+        *zip(*mailboxes, strict=True),
+    )
+
+
 async def subscribe(
     tx: Executor, account: AccountId, mailbox: MailboxId, subscribed: bool, modseq: Modseq
 ) -> None:

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from mailserver import errors
-from mailserver.jmap.methods import changes, core, email, get, identity, mailbox, search, thread
+from mailserver.jmap.methods import (
+    changes,
+    core,
+    email,
+    get,
+    identity,
+    mailbox,
+    mailbox_set,
+    search,
+    thread,
+)
 from mailserver.jmap.protocol import properties
 from mailserver.jmap.protocol.errors import MethodError, Problem, RequestError
 from mailserver.jmap.protocol.filters import COLLATIONS, EMAIL_SORTS
@@ -42,6 +52,7 @@ METHODS: dict[str, Spec] = {
     "Mailbox/get": Spec(MAIL, get.Get, mailbox.get),
     "Mailbox/changes": Spec(MAIL, changes.Changes, changes.mailbox_changes),
     "Mailbox/query": Spec(MAIL, mailbox.Query, mailbox.query),
+    "Mailbox/set": Spec(MAIL, mailbox_set.SetMailbox, mailbox_set.set_mailboxes),
     "Thread/get": Spec(MAIL, get.Get, thread.get),
     "Thread/changes": Spec(MAIL, changes.Changes, changes.thread_changes),
     "Email/get": Spec(MAIL, email.GetEmail, email.get),
@@ -74,7 +85,7 @@ def mail_capability(limits: Limits) -> dict[str, object]:
         "maxSizeMailboxName": MAX_MAILBOX_NAME,
         "maxSizeAttachmentsPerEmail": limits.max_size_upload,
         "emailQuerySortOptions": list(EMAIL_SORTS),
-        "mayCreateTopLevelMailbox": False,
+        "mayCreateTopLevelMailbox": True,
     }
 
 
@@ -110,16 +121,22 @@ async def answer(session: Session, request: Request) -> list[Response]:
     responses: list[Response] = []
     for call in request.calls:
         responses.append(await _run(session, call, responses))
+        while session.following:  # RFC 8620 §5.4, RFC 8621 §7.5
+            method, arguments = session.following.pop(0)
+            implicit = Call(method, arguments, call.id)
+            responses.append(await _run(session, implicit, responses, implicit=True))
     return responses
 
 
-async def _run(session: Session, call: Call, before: list[Response]) -> Response:
+async def _run(
+    session: Session, call: Call, before: list[Response], *, implicit: bool = False
+) -> Response:
     """Run one call: the one place where its time, its outcome and its failure are noted."""
     started = time.perf_counter()
     outcome = "ok"
     name = call.method
     try:
-        response = await _call(session, call, before)
+        response = await _call(session, call, before, implicit=implicit)
     except MethodError as error:
         name, response, outcome = "error", error.body(), error.kind
     except errors.MailError as error:
@@ -147,9 +164,11 @@ def _about(session: Session, call: Call) -> dict[str, object]:
     }
 
 
-async def _call(session: Session, call: Call, before: list[Response]) -> dict[str, Any]:
+async def _call(
+    session: Session, call: Call, before: list[Response], *, implicit: bool
+) -> dict[str, Any]:
     spec = METHODS.get(call.method)
-    if spec is None or spec.capability not in session.using:
+    if spec is None or not (implicit or spec.capability in session.using):
         raise MethodError("unknownMethod")
     arguments = resolve(call.arguments, before, session.budget)
     if spec.arguments is None:

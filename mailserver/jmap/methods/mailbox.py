@@ -1,6 +1,6 @@
 """Mailbox/get and Mailbox/query (RFC 8621 §2)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,9 @@ from mailserver.mail import mailboxes
 from mailserver.mail.search import ThreadCount
 from mailserver.model import IdKind, Mailbox, MailboxId, Right, Role, id_value
 
-_COUNTS = {"totalEmails": 0, "unreadEmails": 1, "totalThreads": 2, "unreadThreads": 3}
+COUNTS = {"totalEmails": 0, "unreadEmails": 1, "totalThreads": 2, "unreadThreads": 3}
+Counts = Mapping[Any, ThreadCount | tuple[int, ...]]
+NOTHING_IN_IT: Counts = {}
 # property -> the rights that it needs, all of them (RFC 8621 §2)
 _RIGHTS = {
     "mayReadItems": Right.LOOKUP | Right.READ,
@@ -47,11 +49,23 @@ _SHOWN: dict[str, Callable[[Mailbox], object]] = {
     "myRights": _my_rights,
     "isSubscribed": lambda mailbox: mailbox.subscribed,
 }
-PROPERTIES = (*_SHOWN, *_COUNTS)
+PROPERTIES = (*_SHOWN, *COUNTS)
 
 
 def _parent(mailbox: Mailbox) -> str | None:
     return None if mailbox.parent_id is None else mailbox_text(mailbox.parent_id)
+
+
+def record(
+    mailbox: Mailbox, counts: Counts, names: Collection[str] = PROPERTIES
+) -> dict[str, object]:
+    """Show a mailbox as its user sees it; `counts` are those of all that have messages."""
+    values: dict[str, object] = {
+        name: show(mailbox) for name, show in _SHOWN.items() if name in names
+    }
+    numbers = counts.get(mailbox.id, NO_MESSAGES)
+    values.update((name, numbers[at]) for name, at in COUNTS.items() if name in names)
+    return values
 
 
 async def visible_mailboxes(session: Session) -> list[Mailbox]:
@@ -61,19 +75,23 @@ async def visible_mailboxes(session: Session) -> list[Mailbox]:
     visible, there is none.
     """
     found = await mailboxes.list_all(session.mail, session.account)
-    view = session.view
-    if view.share is None:
+    share = session.view.share
+    if share is None:
         return found
-    return [
-        replace(
-            each,
-            parent_id=each.parent_id if each.parent_id in view.share.rights else None,
-            subscribed=each.id in view.share.subscribed,
-            owner_rights=view.share.rights[each.id],
-        )
-        for each in found
-        if each.id in view.share.rights
-    ]
+    return [seen(session, each) for each in found if each.id in share.rights]
+
+
+def seen(session: Session, mailbox: Mailbox) -> Mailbox:
+    """Return a visible mailbox as the user of the account sees it."""
+    share = session.view.share
+    if share is None:
+        return mailbox
+    return replace(
+        mailbox,
+        parent_id=mailbox.parent_id if mailbox.parent_id in share.rights else None,
+        subscribed=mailbox.id in share.subscribed,
+        owner_rights=share.rights[mailbox.id],
+    )
 
 
 async def get(session: Session, asked: Get) -> dict[str, object]:
@@ -81,19 +99,14 @@ async def get(session: Session, asked: Get) -> dict[str, object]:
     shown = properties.check_properties(asked.properties, PROPERTIES)
     ids = None if asked.ids is None else wanted(session, IdKind.MAILBOX, asked.ids)
     modseq = await session.read_modseq()
-    counts: Mapping[Any, ThreadCount | tuple[int, ...]] = {}
-    if shown & _COUNTS.keys():
+    counts = NOTHING_IN_IT
+    if shown & COUNTS.keys():
         counts = await session.counts.of(session.mail, session.view, modseq)
     found: dict[int, object] = {}
     for mailbox in await visible_mailboxes(session):
         if ids is not None and mailbox.id not in ids.values():
             continue
-        values: dict[str, object] = {
-            name: show(mailbox) for name, show in _SHOWN.items() if name in shown
-        }
-        numbers = counts.get(mailbox.id, NO_MESSAGES)
-        values.update((name, numbers[at]) for name, at in _COUNTS.items() if name in shown)
-        found[mailbox.id] = values
+        found[mailbox.id] = record(mailbox, counts, shown)
     return await got(session, ids, found)
 
 

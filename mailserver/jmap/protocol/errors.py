@@ -1,5 +1,6 @@
 """What a client is told when a request or a method call fails (RFC 8620 §3.6)."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 _URN = "urn:ietf:params:jmap:error:"
@@ -58,3 +59,35 @@ class MethodError(Exception):
 def invalid_arguments(description: str) -> MethodError:
     """Return the error for a missing, unknown or wrong argument."""
     return MethodError("invalidArguments", description)
+
+
+class SetError(Exception):
+    """One object of a /set is refused, the others are not (RFC 8620 §5.3)."""
+
+    def __init__(
+        self,
+        kind: str,
+        description: str | None = None,
+        *,
+        properties: Sequence[str] | None = None,
+        **more: object,  # what the specification of the type adds: existingId, notFound, …
+    ) -> None:
+        super().__init__(description or kind)
+        self.kind = kind
+        self.description = description
+        self.properties = properties
+        self.more = more
+
+    def body(self) -> dict[str, object]:
+        """Return the SetError object."""
+        shown: dict[str, object] = {"type": self.kind}
+        if self.description is not None:
+            shown["description"] = self.description
+        if self.properties is not None:
+            shown["properties"] = list(self.properties)
+        return shown | self.more
+
+
+def invalid_properties(properties: Sequence[str], description: str | None = None) -> SetError:
+    """Return the error for an object whose properties are wrong, missing or not to be set."""
+    return SetError("invalidProperties", description, properties=properties)

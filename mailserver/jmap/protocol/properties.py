@@ -123,6 +123,20 @@ def mappings(value: object) -> tuple[dict[str, object], ...]:
     return tuple(value)
 
 
+def objects(value: object) -> dict[str, dict[str, object]]:
+    """Read a map of ids to objects."""
+    if not isinstance(value, dict) or not all(isinstance(each, dict) for each in value.values()):
+        raise WrongType("a map of ids to objects")
+    return value
+
+
+def marks(value: object) -> frozenset[str]:
+    """Read a set, which JMAP writes as a map to true."""
+    if not isinstance(value, dict) or not all(each is True for each in value.values()):
+        raise WrongType("a map whose values are true")
+    return frozenset(value)
+
+
 def nullable(read: Reader[T]) -> Reader[T | None]:
     """Let a reader also take null."""
 
