@@ -68,3 +68,10 @@ def parse_address(text: str) -> Address:
     if any(ord(character) < 32 or ord(character) == 127 for character in local_part):
         raise Invalid("the local part has a control character")
     return Address(local_part, normal_domain(domain))
+
+
+def quoted(local_part: str) -> str:
+    """Write a local part as a path and a header field have it: quoted where it must be."""
+    if _DOT_ATOM.match(local_part):
+        return local_part
+    return '"' + re.sub(r'(["\\])', r"\\\1", local_part) + '"'

@@ -148,6 +148,16 @@ class Smtp(Section):
         max_length=1,
         description="alice+list@ is delivered to alice@, RFC 5233",
     )
+    max_delay: int = Field(
+        default=30 * 86400,
+        ge=0,
+        description="seconds a message may be held before it is sent, RFC 4865; 0: none is held",
+    )
+    vacation_interval: float = Field(
+        default=7 * 86400,
+        ge=86400,
+        description="seconds until a sender gets a second vacation response, RFC 5230 §4.1",
+    )
     catch_outbound: bool = Field(
         default=False, description="queue mail to other domains as caught: shown, never sent"
     )
@@ -295,6 +305,11 @@ class Store(Section):
         default=60 * 86400,
         ge=86400,
         description="seconds a client may be away and still get changes only",
+    )
+    submissions: float = Field(
+        default=30 * 86400,
+        ge=86400,
+        description="seconds a submission is shown after it was sent, RFC 8621 §7",
     )
 
 

@@ -12,6 +12,8 @@ MailboxId = NewType("MailboxId", int)
 EmailId = NewType("EmailId", int)
 ThreadId = NewType("ThreadId", int)
 QueueId = NewType("QueueId", int)
+IdentityId = NewType("IdentityId", int)
+SubmissionId = NewType("SubmissionId", int)
 BlobId = NewType("BlobId", bytes)  # SHA-256 of the message as stored, 32 octets
 Modseq = NewType("Modseq", int)  # one counter per account, RFC 7162 §3.1
 Uid = NewType("Uid", int)  # 1 to 2**32-1, ascending in a mailbox, never reused
@@ -32,6 +34,8 @@ class IdKind(StrEnum):
     THREAD = "t"
     BLOB = "b"
     QUEUE = "q"
+    IDENTITY = "i"
+    SUBMISSION = "s"
 
 
 def id_text(kind: IdKind, value: int) -> str:
@@ -349,12 +353,21 @@ class ChangeKind(IntEnum):
     MAILBOX_DESTROYED = 13
     METADATA_UPDATED = 21  # annotations were set or removed
     SHARING_UPDATED = 22  # another account's mailbox is shared with this one otherwise than before
+    IDENTITY_CREATED = 31
+    IDENTITY_UPDATED = 32
+    IDENTITY_DESTROYED = 33
+    SUBMISSION_CREATED = 41
+    SUBMISSION_UPDATED = 42
+    SUBMISSION_DESTROYED = 43
+    VACATION_UPDATED = 51
 
 
 EMAIL_KINDS = frozenset(kind for kind in ChangeKind if kind < ChangeKind.MAILBOX_CREATED)
 MAILBOX_KINDS = frozenset(
     {ChangeKind.MAILBOX_CREATED, ChangeKind.MAILBOX_UPDATED, ChangeKind.MAILBOX_DESTROYED}
 )
+IDENTITY_KINDS = frozenset(kind for kind in ChangeKind if kind // 10 == 3)
+SUBMISSION_KINDS = frozenset(kind for kind in ChangeKind if kind // 10 == 4)
 GONE_KINDS = frozenset({ChangeKind.EMAIL_REMOVED, ChangeKind.EMAIL_DESTROYED})
 
 
@@ -366,7 +379,7 @@ class ChangeEntry:
     kind: ChangeKind
     mailbox_id: MailboxId
     uids: tuple[int, ...] = ()
-    email_ids: tuple[int, ...] = ()
+    email_ids: tuple[int, ...] = ()  # or of the identities or submissions that it is about
     thread_ids: tuple[int, ...] = ()
     names: tuple[str, ...] = ()  # of annotations
 
@@ -397,3 +410,89 @@ class Principal:
 
     account_id: AccountId
     login: str
+
+
+# Submissions -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EmailAddress:
+    """A name and an address, as a header field has them (RFC 8621 §4.1.2.3)."""
+
+    name: str | None
+    email: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """An address that the account may send from, and what clients put into mail from it."""
+
+    id: IdentityId
+    email: str  # "*@domain" is any address there
+    name: str
+    reply_to: tuple[EmailAddress, ...] | None
+    bcc: tuple[EmailAddress, ...] | None
+    text_signature: str
+    html_signature: str
+    standard: bool  # came with an address of the account, and goes with it only
+
+
+class UndoStatus(IntEnum):
+    """Whether a submission may still be canceled (RFC 8621 §7); the numbers are stored."""
+
+    PENDING = 0
+    FINAL = 1
+    CANCELED = 2
+
+
+class Delivery(IntEnum):
+    """What is known of the delivery to one recipient (RFC 8621 §7); the numbers are stored."""
+
+    QUEUED = 0
+    YES = 1
+    NO = 2
+    UNKNOWN = 3  # another server took it
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientStatus:
+    """How far a submission came with one recipient."""
+
+    recipient: str
+    delivered: Delivery
+    reply: str  # of SMTP, on one line
+    displayed: bool = False
+
+
+class NotificationKind(IntEnum):
+    """What a recipient's system says about a message; the numbers are stored."""
+
+    DSN = 1  # RFC 3464
+    MDN = 2  # RFC 8098
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One email on its way to the recipients of its envelope."""
+
+    id: SubmissionId
+    identity_id: IdentityId
+    email_id: EmailId
+    thread_id: ThreadId
+    envelope: str  # JSON of an Envelope (RFC 8621 §7)
+    send_at: datetime
+    undo_status: UndoStatus
+    recipients: tuple[RecipientStatus, ...] = ()
+    reports: tuple[tuple[NotificationKind, BlobId], ...] = ()  # oldest first
+
+
+@dataclass(frozen=True, slots=True)
+class Vacation:
+    """What is answered while somebody is away (RFC 8621 §8)."""
+
+    enabled: bool = False
+    from_date: datetime | None = None
+    to_date: datetime | None = None
+    subject: str | None = None
+    text_body: str | None = None
+    html_body: str | None = None

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from mailserver.address import normal_domain, parse_address
 from mailserver.errors import AlreadyExists, NotFound
+from mailserver.mail import identities
 from mailserver.mail.context import Change, Mail
 from mailserver.model import Account, AccountId, ChangeKind, MailboxId, Role
 from mailserver.storage import accounts, mailboxes
@@ -74,6 +75,7 @@ async def create(
             mailbox = MailboxId(mail.ids.next())
             await mailboxes.insert(tx, account, mailbox, None, leaf, role, modseq, subscribed=True)
             change.report(ChangeKind.MAILBOX_CREATED, mailbox)
+        await identities.follow_addresses(change, mail, name)
         await change.write()
     mail.directory.forget()
     return await get(mail, account)
@@ -106,8 +108,10 @@ async def add_alias(mail: Mail, address: str, login: str) -> None:
     if not await accounts.domain_exists(mail.database, normal.rpartition("@")[2]):
         raise NotFound(f"domain {domain}")
     account = await find(mail, login)
-    if not await accounts.insert_address(mail.database, normal, account.id):
-        raise AlreadyExists(normal)
+    async with mail.change(account.id) as change:
+        if not await accounts.insert_address(change.tx, normal, account.id):
+            raise AlreadyExists(normal)
+        await identities.follow_addresses(change, mail, account.name)
     mail.directory.forget()
 
 

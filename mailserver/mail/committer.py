@@ -7,7 +7,7 @@ one busy account do not fight for its row.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from mailserver.mail.delivery import (
     seal,
 )
 from mailserver.mail.messages import remove_rows
+from mailserver.mail.reports import is_report
 from mailserver.mail.threads import join, thread_hashes
 from mailserver.model import (
     DELETED,
@@ -40,11 +41,12 @@ from mailserver.model import (
     ThreadId,
 )
 from mailserver.queue import enqueue
-from mailserver.storage import bodies, delivery, mailboxes, messages
+from mailserver.storage import bodies, delivery, delivery_tasks, mailboxes, messages
 from mailserver.storage import queue as queue_table
 from mailserver.storage.bodies import NewBody
 from mailserver.storage.database import Connection
 from mailserver.storage.delivery import NewCopy
+from mailserver.storage.delivery_tasks import NewTask, TaskKind
 from mailserver.storage.mailboxes import Growth
 from mailserver.storage.queue import NewQueued, NewRecipient
 
@@ -155,9 +157,12 @@ class Committer:
         await self._find_inboxes(arrivals)
         batch = await self._begin(arrivals)
         async with self._mail.database.transaction() as tx:
-            accounts = {target.account_id for arrival in arrivals for target in arrival.targets}
+            accounts = _accounts(arrivals)
             locked = await delivery.lock_accounts(tx, sorted(accounts)) if accounts else {}
             for arrival in arrivals:
+                if arrival.companion is not None and not await arrival.companion.admit(tx):
+                    _fail(arrival, NotFound("what the message is about"))
+                    continue
                 self._admit(batch, arrival, locked)
             if batch.admitted:
                 await self._place(tx, batch)
@@ -207,6 +212,8 @@ class Committer:
             if not arrival.done.done():
                 arrival.done.set_result(batch.accepted(arrival))
         self._mail.metrics.commit_size.observe(len(batch.admitted))
+        if batch.tasks:
+            self._mail.delivery_tasks.set()
         for account, modseq in batch.modseqs.items():
             self._mail.events.publish(account, modseq)
 
@@ -229,6 +236,10 @@ class Committer:
     ) -> None:
         """Take an arrival into the batch, or fail it alone."""
         size = len(arrival.raw)
+        owner = arrival.companion.account_id if arrival.companion is not None else None
+        if owner is not None and owner not in locked:
+            _fail(arrival, NotFound("account"))
+            return
         for target in arrival.targets:
             room = locked.get(target.account_id)
             if room is None or self._mailbox(target) is None:
@@ -242,6 +253,10 @@ class Committer:
         for target in arrival.targets:
             batch.sizes[target.account_id] += size
             batch.modseqs[target.account_id] = Modseq(locked[target.account_id].modseq + 1)
+            if arrival.sender and locked[target.account_id].responds:
+                batch.responding.add(target.account_id)
+        if owner is not None:
+            batch.modseqs[owner] = Modseq(locked[owner].modseq + 1)
         batch.admitted.append(arrival)
 
     def _mailbox(self, target: Target) -> MailboxId | None:
@@ -249,7 +264,7 @@ class Committer:
 
     async def _place(self, tx: "Connection", batch: "Batch") -> None:
         """Work out ids, threads and UIDs of everything in the batch."""
-        if not batch.modseqs:
+        if not any(arrival.targets for arrival in batch.admitted):
             for arrival in batch.admitted:  # all of it leaves this server
                 batch.enqueue(arrival, self._mail)
             return
@@ -311,6 +326,8 @@ class Batch:
     refs: dict[tuple[AccountId, int], ThreadId] = field(default_factory=dict)
     queued: list[NewQueued] = field(default_factory=list)
     recipients: list[NewRecipient] = field(default_factory=list)
+    responding: set[AccountId] = field(default_factory=set)  # accounts with a vacation response
+    tasks: list[NewTask] = field(default_factory=list)
     _delivered: dict[int, list[NewCopy]] = field(default_factory=dict)
     _queue_ids: dict[int, QueueId] = field(default_factory=dict)
 
@@ -343,6 +360,7 @@ class Batch:
             " ".join(target.flags.keywords),
         )
         self.copies.append(row)
+        self.tasks.extend(_tasks(arrival, account, email, responds=account in self.responding))
         self._delivered.setdefault(id(arrival), []).append(row)
 
     def enqueue(self, arrival: Arrival, mail: "Mail") -> None:
@@ -376,7 +394,8 @@ class Batch:
         # in key order, like every writer of these rows
         new = [self.bodies[key] for key in sorted(self.bodies)]
         await queue_table.insert(tx, self.queued, self.recipients)
-        if not self.copies:
+        entries = self._changes() + await self._companions(tx)
+        if not self.modseqs:
             await bodies.insert(tx, new, self.now)
             return
         await delivery.write(
@@ -385,9 +404,21 @@ class Batch:
             copies=self.copies,
             accounts=[(each, modseq, self.sizes[each]) for each, modseq in self.modseqs.items()],
             threads=[(account, key, thread) for (account, key), thread in self.refs.items()],
-            entries=self._changes(),
+            entries=entries,
             now=self.now,
         )
+        await delivery_tasks.insert(tx, self.tasks)
+
+    async def _companions(self, tx: "Connection") -> list[tuple[AccountId, ChangeEntry]]:
+        """Write what comes with the messages; return what the change log says of it."""
+        entries: list[tuple[AccountId, ChangeEntry]] = []
+        for arrival in self.admitted:
+            if arrival.companion is None or (owner := arrival.companion.account_id) is None:
+                continue
+            change = Change(tx, owner, self.modseqs[owner], self.now)
+            await arrival.companion.write(change, self._queue_ids.get(id(arrival)))
+            entries.extend((owner, entry) for entry in change.entries)
+        return entries
 
     def _changes(self) -> list[tuple[AccountId, ChangeEntry]]:
         """Return one entry for each mailbox, however many messages it got."""
@@ -429,6 +460,28 @@ class Batch:
             ),
             self._queue_ids.get(id(arrival)),
         )
+
+
+def _accounts(arrivals: Sequence[Arrival]) -> set[AccountId]:
+    """Return the accounts that a commit changes."""
+    accounts = {target.account_id for arrival in arrivals for target in arrival.targets}
+    for arrival in arrivals:
+        if arrival.companion is not None and arrival.companion.account_id is not None:
+            accounts.add(arrival.companion.account_id)
+    return accounts
+
+
+def _tasks(
+    arrival: Arrival, account: AccountId, email: EmailId, *, responds: bool
+) -> Iterable[NewTask]:
+    """Return what is to be done after the delivery of one copy."""
+    if arrival.sender is None:
+        return
+    task = (account, email, arrival.sender, arrival.received_at)
+    if responds and arrival.sender:
+        yield NewTask(TaskKind.VACATION, *task)
+    if is_report(arrival.digest.header):
+        yield NewTask(TaskKind.REPORT, *task)
 
 
 async def _leaving(tx: Connection, replaced: Replaced) -> list[Membership]:

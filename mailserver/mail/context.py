@@ -1,5 +1,6 @@
 """The handle that every session holds, and the one way to change an account."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -89,6 +90,7 @@ class Mail:
         self.search_headers = SearchHeaders()
         self.search_bodies = SearchBodies()
         self.directory = Directory(self)
+        self.delivery_tasks = asyncio.Event()  # set when a delivery left something to do
 
     @asynccontextmanager
     async def change(self, account: AccountId) -> AsyncIterator[Change]:

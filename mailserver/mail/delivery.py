@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mailserver.errors import Invalid
 from mailserver.mime import Digest, digest
@@ -23,7 +23,8 @@ from mailserver.queue.enqueue import Outgoing
 from mailserver.storage.compression import compressor
 
 if TYPE_CHECKING:
-    from mailserver.mail.context import Mail
+    from mailserver.mail.context import Change, Mail
+    from mailserver.storage.database import Connection
 
 LARGE = 256 * 1024  # bytes; a larger message is parsed in a thread
 NO_FLAGS = Flags()
@@ -88,6 +89,23 @@ class Sealed:
     header: bytes  # zstd of its header block
 
 
+class Companion(Protocol):
+    """What is written with a message, in the same commit: its submission, its reason."""
+
+    @property
+    def account_id(self) -> AccountId | None:
+        """Return whose change it is; None: nobody's."""
+        ...
+
+    async def admit(self, tx: "Connection") -> bool:
+        """Tell, in the transaction, whether the message is wanted; else it fails with NotFound."""
+        ...
+
+    async def write(self, change: "Change", queue_id: QueueId | None) -> None:
+        """Write and report it; called when there is an account. The lock is held."""
+        ...
+
+
 @dataclass(slots=True)
 class Arrival:
     """A message that waits for the next commit."""
@@ -99,6 +117,8 @@ class Arrival:
     received_at: datetime
     enforce_quota: bool
     done: "asyncio.Future[Accepted]" = field(repr=False)
+    sender: str | None = None  # reverse-path of what is delivered; None for what is only stored
+    companion: Companion | None = None
 
 
 def seal(arrivals: Sequence[Arrival]) -> list[Sealed]:
@@ -122,13 +142,16 @@ async def accept(
     received_at: datetime,
     outgoing: Outgoing | None = None,
     enforce_quota: bool = False,
+    sender: str | None = None,
+    companion: Companion | None = None,
 ) -> Accepted:
     """Store a message for all its targets and queue the rest, in one commit: all or nothing.
 
-    Returns after the commit of PostgreSQL, which is the promise. Several targets of one account
-    become one message, in the mailbox of the first. Raises Unavailable, NotFound when an account
-    or mailbox is gone, and OverQuota, but that only where `enforce_quota` asks for it: mail that
-    RCPT let in is not refused for a race.
+    A `sender` makes it a delivery, to which vacation responses answer; without one the message is
+    only stored. Returns after the commit of PostgreSQL, which is the promise. Several targets of
+    one account become one message, in the mailbox of the first. Raises Unavailable, NotFound when
+    an account or mailbox is gone, and OverQuota, but that only where `enforce_quota` asks for it:
+    mail that RCPT let in is not refused for a race.
     """
     if not targets and outgoing is None:
         raise Invalid("a message needs a recipient")
@@ -143,6 +166,8 @@ async def accept(
         received_at,
         enforce_quota,
         asyncio.get_running_loop().create_future(),
+        sender,
+        companion,
     )
     return await mail.committer.commit(arrival)
 

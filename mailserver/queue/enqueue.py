@@ -46,9 +46,11 @@ def rows(
 ) -> tuple[NewQueued, list[NewRecipient]]:
     """Return the rows of one message: due at its release, or caught: shown and never sent.
 
-    Every time is stored: a setting that changes later does not change what waits.
+    Every time is stored: a setting that changes later does not change what waits. What is held is
+    caught when it is released: until then it can be taken back.
     """
-    state = QueueState.CAUGHT if caught else QueueState.WAITING
+    held = outgoing.release_at is not None
+    state = QueueState.CAUGHT if caught and not held else QueueState.WAITING
     due = outgoing.release_at or now
     message = NewQueued(
         queue_id,

@@ -18,18 +18,19 @@ ThreadRef = tuple[AccountId, int, ThreadId]  # which thread a hash leads to
 
 
 class Room(NamedTuple):
-    """What a locked account row says: its modseq, and how much room there is."""
+    """What a locked account row says: its modseq, how much room there is, whether it answers."""
 
     modseq: Modseq
     quota_limit: int | None
     quota_used: int
+    responds: bool  # a vacation response is enabled
 
 
 async def lock_accounts(tx: Executor, accounts: Sequence[AccountId]) -> dict[AccountId, Room]:
     """Lock accounts by ascending id, as every writer does, so that none waits in a circle."""
     rows = await tx.fetch(
         """
-        SELECT id, modseq, quota_limit, quota_used
+        SELECT id, modseq, quota_limit, quota_used, responds
         FROM account
         WHERE id = ANY($1::bigint[])
         ORDER BY id
@@ -38,7 +39,9 @@ async def lock_accounts(tx: Executor, accounts: Sequence[AccountId]) -> dict[Acc
         accounts,
     )
     return {
-        AccountId(row["id"]): Room(row["modseq"], row["quota_limit"], row["quota_used"])
+        AccountId(row["id"]): Room(
+            row["modseq"], row["quota_limit"], row["quota_used"], row["responds"]
+        )
         for row in rows
     }
 

@@ -110,7 +110,7 @@ CHECKS: tuple[Check, ...] = (
         """,
     ),
     Check(
-        "blob references equal a count of emails, uploads and queue entries",
+        "blob references equal a count of emails, uploads, queue entries and reports",
         """
         SELECT format('blob %s of account %s: %s references, counted %s',
                       encode(b.id, 'hex'), b.account_id, b.refs, coalesce(c.refs, 0))
@@ -121,6 +121,7 @@ CHECKS: tuple[Check, ...] = (
                 SELECT account_id, blob_id FROM email
                 UNION ALL SELECT account_id, blob_id FROM upload
                 UNION ALL SELECT account_id, blob_id FROM queue_message
+                UNION ALL SELECT account_id, blob_id FROM submission_report
             ) AS r
             GROUP BY account_id, blob_id
         ) AS c ON c.account_id = b.account_id AND c.blob_id = b.id
@@ -228,6 +229,28 @@ CHECKS: tuple[Check, ...] = (
                       AND strpos(taken, letter) = 0)
         ) AS c
         WHERE coalesce(m.owner_rights, 'lrswipkxtea') <> c.rights
+        """,
+    ),
+    Check(
+        "every address that may send has its identity, and only those",
+        """
+        SELECT format('account %s: %s', account_id, email)
+        FROM (SELECT account_id, email FROM identity WHERE standard) AS i
+        FULL JOIN (
+            SELECT account_id, CASE WHEN address LIKE '@%' THEN '*' ELSE '' END || address AS email
+            FROM address
+            WHERE send
+        ) AS a USING (account_id, email)
+        WHERE i.email IS NULL OR a.email IS NULL
+        """,
+    ),
+    Check(
+        "deliveries look for a vacation response where one is enabled",
+        """
+        SELECT format('account %s', a.id)
+        FROM account a
+        LEFT JOIN vacation v ON v.account_id = a.id
+        WHERE a.responds <> coalesce(v.enabled, false)
         """,
     ),
     Check(

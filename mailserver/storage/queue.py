@@ -117,3 +117,54 @@ async def waiting(database: Executor) -> int:
     """Return how many recipients wait for an attempt."""
     count: int = await database.fetchval("SELECT count(*) FROM queue_recipient WHERE state = 0")
     return count
+
+
+class Progress(NamedTuple):
+    """How far one recipient came, and whether a user here has that address."""
+
+    recipient: str
+    state: QueueState
+    last_reply: str | None
+    local: bool
+
+
+async def progress(tx: Executor, message: QueueId) -> list[Progress]:
+    """Return how far a message came with each of its recipients."""
+    rows = await tx.fetch(
+        """
+        SELECT recipient, state, last_reply,
+               EXISTS (SELECT FROM domain WHERE domain.name = queue_recipient.domain) AS local
+        FROM queue_recipient
+        WHERE message_id = $1
+        """,
+        message,
+    )
+    return [
+        Progress(recipient, QueueState(state), reply, local)
+        for recipient, state, reply, local in rows
+    ]
+
+
+async def cancel(tx: Executor, message: QueueId) -> tuple[AccountId, BlobId] | None:
+    """Take a message out of the queue unless anything of it has left; return whose blob it was.
+
+    A worker that broke down may have sent it. A row that is locked is being taken by a worker, so
+    nothing is waited for here.
+    """
+    rows = await tx.fetch(
+        """
+        WITH free AS (
+            SELECT message_id, recipient
+            FROM queue_recipient
+            WHERE message_id = $1 AND state IN (0, 3) AND crashes = 0
+            FOR UPDATE SKIP LOCKED
+        )
+        DELETE FROM queue_message
+        WHERE id = $1
+              AND (SELECT count(*) FROM free)
+                  = (SELECT count(*) FROM queue_recipient WHERE message_id = $1)
+        RETURNING account_id, blob_id
+        """,
+        message,
+    )
+    return (AccountId(rows[0][0]), BlobId(rows[0][1])) if rows else None

@@ -30,6 +30,7 @@ from mailserver.imap.session import Session
 from mailserver.mail import access, changes, metadata
 from mailserver.model import (
     EMAIL_KINDS,
+    MAILBOX_KINDS,
     AccountId,
     ChangeEntry,
     ChangeKind,
@@ -135,7 +136,7 @@ class News:
             names = [name for name in entry.names if of_user or name.startswith("/shared")]
             if names and not own:
                 self.metadata.setdefault(entry.mailbox_id, {}).update(dict.fromkeys(names))
-        else:
+        elif entry.kind in MAILBOX_KINDS or entry.kind is ChangeKind.SHARING_UPDATED:
             self.names = True
             (self.by_self if own else self.by_others).add(entry.mailbox_id)
 

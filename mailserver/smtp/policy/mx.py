@@ -1,12 +1,12 @@
 """Mail from other servers, port 25: for our users only, and taken as it is."""
 
 from mailserver.mail import delivery
+from mailserver.mail.originals import return_path
 from mailserver.model import IdKind, id_text
 from mailserver.smtp.policy import routing
 from mailserver.smtp.protocol.framing import Data
 from mailserver.smtp.protocol.paths import Path
 from mailserver.smtp.protocol.replies import Refused, Reply
-from mailserver.smtp.protocol.trace import return_path
 from mailserver.smtp.session import Accepted, Envelope, Recipient, Session
 
 RELAYING_DENIED = Reply(550, "5.7.1", "Relaying denied")
@@ -43,7 +43,11 @@ class MxPolicy:
             (return_path(envelope.sender.text), routing.trace(session, envelope), data.content)
         )
         done = await delivery.accept(
-            session.mail, raw, routing.targets(envelope), received_at=session.mail.now()
+            session.mail,
+            raw,
+            routing.targets(envelope),
+            received_at=session.mail.now(),
+            sender=envelope.sender.text,
         )
         email = id_text(IdKind.EMAIL, done.delivered[0].email_id)
         return Accepted(email, len(done.delivered), 0)

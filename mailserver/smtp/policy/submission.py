@@ -1,21 +1,21 @@
 """Mail from users' programs, ports 587 and 465 (RFC 6409): to anybody, as oneself."""
 
-from mailserver.address import Address
-from mailserver.mail import delivery, recipients
-from mailserver.mail.delivery import Target
+from mailserver.mail import recipients, sending
+from mailserver.mail.originals import Flaw, Unsendable
 from mailserver.model import AccountId, IdKind, id_text
-from mailserver.queue.enqueue import Outgoing, OutgoingRecipient
 from mailserver.smtp.policy import routing
 from mailserver.smtp.protocol.framing import Data, repair_line_ends
-from mailserver.smtp.protocol.originate import Original
 from mailserver.smtp.protocol.paths import Path
 from mailserver.smtp.protocol.replies import Refused, Reply
-from mailserver.smtp.protocol.trace import return_path
 from mailserver.smtp.session import Accepted, Envelope, Recipient, Session
 
 NEEDS_AUTHENTICATION = Reply(530, "5.7.0", "Authentication required")
 NOT_YOURS = Reply(550, "5.7.1", "Sender address does not belong to you")
-AUTHOR_NOT_YOURS = Reply(550, "5.7.1", "From or Sender address does not belong to you")
+NO_AUTHOR = Reply(550, "5.6.0", "The message needs exactly one From field with an address")
+REPLIES: dict[Flaw, Reply] = {
+    Flaw.NO_HEADER: Reply(550, "5.6.0", "The message has no header that can be read"),
+    Flaw.AUTHOR_NOT_YOURS: Reply(550, "5.7.1", "From or Sender address does not belong to you"),
+}
 
 
 class SubmissionPolicy:
@@ -26,7 +26,9 @@ class SubmissionPolicy:
     async def sender(self, session: Session, envelope: Envelope) -> None:
         """Check that the reverse-path belongs to the account; the null one belongs to all."""
         address = envelope.sender.address
-        if address is not None and not await _may_send(session, address):
+        if address is not None and not await recipients.may_send_as(
+            session.mail, _account(session), address
+        ):
             raise Refused(NOT_YOURS)
 
     async def recipient(self, session: Session, path: Path) -> Recipient:
@@ -40,28 +42,31 @@ class SubmissionPolicy:
     async def accept(self, session: Session, envelope: Envelope, data: Data) -> Accepted:
         """Deliver to users here and queue the rest, in one commit."""
         content = repair_line_ends(data.content) if data.bare else bytes(data.content)
-        original = Original(content)
-        for author in original.authors():
-            if not await _may_send(session, author):
-                raise Refused(AUTHOR_NOT_YOURS)
-        now = session.mail.now()
-        finished = original.finished(date=now, message_id=f"{session.token()}@{session.hostname}")
-        outgoing = _outgoing(session, envelope)
-        # Return-Path belongs to the final delivery (RFC 5321 §4.4): what leaves here has none.
-        top = return_path(envelope.sender.text) if outgoing is None else b""
-        targets: list[Target] = routing.targets(envelope)
-        done = await delivery.accept(
+        account = _account(session)
+        try:
+            original = await sending.checked(session.mail, account, content)
+        except Unsendable as error:
+            raise Refused(REPLIES.get(error.flaw, NO_AUTHOR)) from None
+        sent = sending.Envelope(
+            account,
+            envelope.sender.text,
+            tuple(map(_recipient, envelope.recipients)),
+            session.id,
+            smtputf8=envelope.smtputf8,
+            body=envelope.body,
+        )
+        done = await sending.send(
             session.mail,
-            b"".join((top, routing.trace(session, envelope), finished)),
-            targets,
-            received_at=now,
-            outgoing=outgoing,
+            original,
+            sent,
+            routing.trace(session, envelope),
+            message_id=f"{session.token()}@{session.hostname}",
         )
         if done.queue_id is not None:
             shown = id_text(IdKind.QUEUE, done.queue_id)
         else:
             shown = id_text(IdKind.EMAIL, done.delivered[0].email_id)
-        return Accepted(shown, len(done.delivered), len(outgoing.recipients) if outgoing else 0)
+        return Accepted(shown, len(done.delivered), len(sent.queued))
 
 
 def _account(session: Session) -> AccountId:
@@ -70,24 +75,8 @@ def _account(session: Session) -> AccountId:
     return session.principal.account_id
 
 
-async def _may_send(session: Session, address: Address) -> bool:
-    return await recipients.may_send_as(session.mail, _account(session), address)
-
-
-def _outgoing(session: Session, envelope: Envelope) -> Outgoing | None:
-    """Return the envelope of what leaves this server; None when nothing does."""
-    leaving = tuple(
-        OutgoingRecipient(recipient.path.text, recipient.path.address.domain)
-        for recipient in envelope.recipients
-        if not recipient.accounts and recipient.path.address is not None
-    )
-    if not leaving:
-        return None
-    return Outgoing(
-        _account(session),
-        envelope.sender.text,
-        leaving,
-        session.id,
-        smtputf8=envelope.smtputf8,
-        body=envelope.body,
+def _recipient(accepted: Recipient) -> sending.Recipient:
+    address = accepted.path.address
+    return sending.Recipient(
+        accepted.path.text, address.domain if address is not None else "", accepted.accounts
     )

@@ -41,11 +41,6 @@ def with_protocol(*, esmtp: bool, tls: bool, authenticated: bool, smtputf8: bool
     return f"{name}{'S' if tls else ''}{'A' if authenticated else ''}"
 
 
-def return_path(sender: str) -> bytes:
-    """Return the field of the final delivery: the reverse-path, `<>` for the null one."""
-    return f"Return-Path: <{sender}>\r\n".encode()
-
-
 def _tagged(peer: str) -> str:
     """Return the address as in an address literal (RFC 5321 §4.1.3)."""
     return f"IPv6:{peer}" if ":" in peer else peer

@@ -17,7 +17,7 @@ from mailserver.smtp.protocol.paths import (
     parse_reverse_path,
 )
 from mailserver.smtp.protocol.replies import Refused, Reply
-from mailserver.smtp.protocol.trace import Trace, return_path, with_protocol
+from mailserver.smtp.protocol.trace import Trace, with_protocol
 
 
 def code_of(function: Any, *arguments: Any) -> int:
@@ -184,7 +184,6 @@ def test_a_received_field() -> None:
         b"\tTue, 24 Nov 2026 10:30:00 +0000\r\n"
     )
     assert b"([IPv6:2001:db8::1])" in trace(peer="2001:db8::1")
-    assert return_path("") == b"Return-Path: <>\r\n"
 
 
 @settings(max_examples=200)

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailserver.smtp.protocol.originate import Original
-from mailserver.smtp.protocol.replies import Refused
+from mailserver.mail.originals import Original, Unsendable
 
 NOW = datetime(2026, 11, 24, 10, 30, tzinfo=UTC)
 DATE = b"Date: Tue, 24 Nov 2026 10:30:00 +0000\r\n"
@@ -64,13 +63,13 @@ def test_authors(header: bytes, authors: list[str]) -> None:
     ],
 )
 def test_a_message_without_one_author_field_is_refused(header: bytes) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(Unsendable):
         Original(header + b"\r\nbody").authors()
 
 
 @pytest.mark.parametrize("content", [b"", b"\r\nbody", b"no header\r\n\r\n"])
 def test_a_message_without_header_is_refused(content: bytes) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(Unsendable):
         Original(content)
 
 
@@ -87,7 +86,7 @@ def test_any_message_is_refused_or_ends_with_all_that_is_not_bcc(header: bytes) 
     content = header + b"\r\n\r\nthe body\r\n"
     try:
         result = finished(content)
-    except Refused:
+    except Unsendable:
         return
     assert result.endswith(b"the body\r\n")
     assert Original(result).finished(date=NOW, message_id="other") == result

@@ -1,0 +1,123 @@
+"""Sending a message, the same for SMTP submission and JMAP: to users here and to anybody else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from mailserver.errors import Invalid
+from mailserver.mail import delivery, recipients
+from mailserver.mail.delivery import Accepted, Companion, Target
+from mailserver.mail.originals import Flaw, Original, Unsendable, return_path
+from mailserver.model import Account, AccountId
+from mailserver.queue.enqueue import Outgoing, OutgoingRecipient
+
+if TYPE_CHECKING:
+    from mailserver.mail.context import Mail
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """An accepted recipient: accounts here, or none for another server's user."""
+
+    text: str  # the forward-path as given
+    domain: str  # normal form
+    accounts: tuple[Account, ...]
+    notify: str | None = None  # RFC 3461 §4.1
+    orcpt: str | None = None  # RFC 3461 §4.2
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Who sends, to whom, and how."""
+
+    account_id: AccountId  # whose message it is
+    sender: str  # the reverse-path; empty for <>
+    recipients: tuple[Recipient, ...]
+    session: str
+    smtputf8: bool = False
+    body: str = "7BIT"
+    envid: str | None = None  # RFC 3461 §4.4
+    ret: str | None = None  # RFC 3461 §4.3
+    release_at: datetime | None = None  # nobody gets it before (RFC 4865)
+
+    @property
+    def queued(self) -> tuple[Recipient, ...]:
+        """The recipients that wait in the queue: those elsewhere, and all of mail that is held."""
+        if self.release_at is not None:
+            return self.recipients
+        return tuple(each for each in self.recipients if not each.accounts)
+
+    @property
+    def local(self) -> tuple[Recipient, ...]:
+        """The recipients that get the message at once."""
+        if self.release_at is not None:
+            return ()
+        return tuple(each for each in self.recipients if each.accounts)
+
+
+async def checked(mail: "Mail", account: AccountId, content: bytes) -> Original:
+    """Return the message when it can be sent, and its authors are the account's addresses."""
+    original = Original(content)
+    for author in original.authors():
+        if not await recipients.may_send_as(mail, account, author):
+            raise Unsendable(Flaw.AUTHOR_NOT_YOURS)
+    return original
+
+
+async def send(
+    mail: "Mail",
+    original: Original,
+    envelope: Envelope,
+    trace: bytes,
+    *,
+    message_id: str,
+    companion: Companion | None = None,
+) -> Accepted:
+    """Deliver to users here and queue the rest, in one commit.
+
+    `message_id` is given to a message that has none; `trace` is put on top of the header. Raises
+    what `delivery.accept` raises.
+    """
+    if not envelope.recipients:
+        raise Invalid("a message needs a recipient")
+    now = mail.now()
+    outgoing = _outgoing(envelope)
+    # Return-Path belongs to the final delivery (RFC 5321 §4.4): what leaves here has none.
+    top = return_path(envelope.sender) if outgoing is None else b""
+    return await delivery.accept(
+        mail,
+        b"".join((top, trace, original.finished(date=now, message_id=message_id))),
+        targets(envelope.local),
+        received_at=now,
+        outgoing=outgoing,
+        sender=envelope.sender,
+        companion=companion,
+    )
+
+
+def targets(found: Sequence[Recipient]) -> list[Target]:
+    """Return each account here once."""
+    once = {account.id: Target(account.id) for each in found for account in each.accounts}
+    return list(once.values())
+
+
+def _outgoing(envelope: Envelope) -> Outgoing | None:
+    """Return what the queue takes; None when that is nothing."""
+    leaving = tuple(
+        OutgoingRecipient(each.text, each.domain, each.notify, each.orcpt)
+        for each in envelope.queued
+    )
+    if not leaving:
+        return None
+    return Outgoing(
+        envelope.account_id,
+        envelope.sender,
+        leaving,
+        envelope.session,
+        smtputf8=envelope.smtputf8,
+        body=envelope.body,
+        envid=envelope.envid,
+        ret=envelope.ret,
+        release_at=envelope.release_at,
+    )
