@@ -362,6 +362,11 @@ class ChangeKind(IntEnum):
     VACATION_UPDATED = 51
 
 
+# JMAP does not show emails that have \Deleted (RFC 8621 §4.1.1). An EMAIL_UPDATED entry has one of
+# these names if it did that; one by which emails left a mailbox is named HIDDEN if they were.
+HIDDEN = "hidden"
+SHOWN = "shown"
+
 EMAIL_KINDS = frozenset(kind for kind in ChangeKind if kind < ChangeKind.MAILBOX_CREATED)
 MAILBOX_KINDS = frozenset(
     {ChangeKind.MAILBOX_CREATED, ChangeKind.MAILBOX_UPDATED, ChangeKind.MAILBOX_DESTROYED}
@@ -381,7 +386,7 @@ class ChangeEntry:
     uids: tuple[int, ...] = ()
     email_ids: tuple[int, ...] = ()  # or of the identities or submissions that it is about
     thread_ids: tuple[int, ...] = ()
-    names: tuple[str, ...] = ()  # of annotations
+    names: tuple[str, ...] = ()  # of annotations; or HIDDEN, SHOWN
 
 
 class QueueState(IntEnum):

@@ -1,13 +1,33 @@
 """What changed in an account since a state."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailserver.errors import CannotCalculateChanges, NotFound
-from mailserver.model import AccountId, ChangeEntry, Modseq
+from mailserver.model import (
+    GONE_KINDS,
+    HIDDEN,
+    SHOWN,
+    AccountId,
+    ChangeEntry,
+    ChangeKind,
+    Modseq,
+)
 from mailserver.storage import accounts, changes
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
+
+LOG = 5000  # entries of a log that is read as a whole
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Everything that happened after a state."""
+
+    modseq: Modseq  # up to which the entries tell it
+    entries: Sequence[ChangeEntry]  # oldest first
 
 
 async def state(mail: "Mail", account: AccountId) -> Modseq:
@@ -33,3 +53,23 @@ async def since(
     if not entries and modseq > await state(mail, account):
         raise CannotCalculateChanges(f"{modseq} is not a state of the account")
     return entries
+
+
+async def log(mail: "Mail", account: AccountId, modseq: int) -> Log:
+    """Return all that happened after `modseq`; CannotCalculateChanges also when it is too much."""
+    current = await state(mail, account)
+    if modseq == current:
+        return Log(current, ())
+    entries = await since(mail, account, modseq, limit=LOG)
+    if len(entries) == LOG:
+        raise CannotCalculateChanges("too much happened")
+    return Log(max(current, entries[-1].modseq) if entries else current, entries)
+
+
+def shown_before(entry: ChangeEntry) -> bool | None:
+    """Tell whether JMAP showed an entry's emails in its mailbox before; None: as after it."""
+    if entry.kind in (ChangeKind.EMAIL_CREATED, ChangeKind.EMAIL_ADDED) or SHOWN in entry.names:
+        return False
+    if entry.kind in GONE_KINDS:
+        return HIDDEN not in entry.names
+    return True if HIDDEN in entry.names else None

@@ -135,6 +135,12 @@ Criterion: TypeAlias = (
 )
 
 
+def mentions(criterion: Criterion, kind: type) -> bool:
+    """Tell whether a criterion of that kind is anywhere in a tree."""
+    inner: tuple[Criterion, ...] = getattr(criterion, "criteria", ())
+    return isinstance(criterion, kind) or any(mentions(each, kind) for each in inner)
+
+
 class SortKey(StrEnum):
     """What messages can be ordered by; the names are those of RFC 8621 §4.4.2."""
 

@@ -10,7 +10,9 @@ from mailserver.mail.rights import limited
 from mailserver.model import (
     ALL_RIGHTS,
     DELETED,
+    HIDDEN,
     SEEN,
+    SHOWN,
     AccountId,
     ChangeKind,
     FlagChange,
@@ -129,15 +131,14 @@ def _followed(
 async def write(change: Change, mailbox: MailboxId, restamps: Sequence[Restamp]) -> None:
     """Write new flags of one mailbox, keep its counters, and report it."""
     unseen = deleted = 0
-    uids, emails, threads = array("q"), array("q"), array("q")
     by_old: dict[Flags, list[Restamp]] = {}
+    by_visibility: dict[str, list[Group]] = {}
     for each in restamps:
         group, new, old = each.group, each.new.bits, each.group.flags.bits
         unseen += len(group.uids) * ((not new & SEEN) - (not old & SEEN))
-        deleted += len(group.uids) * (bool(new & DELETED) - bool(old & DELETED))
-        uids += group.uids
-        emails += group.email_ids
-        threads += group.thread_ids
+        shown = bool(old & DELETED) - bool(new & DELETED)
+        deleted -= len(group.uids) * shown
+        by_visibility.setdefault({1: SHOWN, -1: HIDDEN}.get(shown, ""), []).append(group)
         by_old.setdefault(group.flags, []).append(each)
     # messages that had the same flags may get different ones, if elsewhere they were different
     while by_old:
@@ -154,4 +155,19 @@ async def write(change: Change, mailbox: MailboxId, restamps: Sequence[Restamp])
             deleted=deleted,
         )
         unseen = deleted = 0
-    change.report(ChangeKind.EMAIL_UPDATED, mailbox, tuple(uids), tuple(emails), tuple(threads))
+    for visibility, some in by_visibility.items():
+        _report(change, mailbox, some, (visibility,) if visibility else ())
+
+
+def _report(
+    change: Change, mailbox: MailboxId, groups: Sequence[Group], names: tuple[str, ...]
+) -> None:
+    """Report new flags; messages that JMAP shows or hides from now on are named as such."""
+    uids, emails, threads = array("q"), array("q"), array("q")
+    for group in groups:
+        uids += group.uids
+        emails += group.email_ids
+        threads += group.thread_ids
+    change.report(
+        ChangeKind.EMAIL_UPDATED, mailbox, tuple(uids), tuple(emails), tuple(threads), names
+    )

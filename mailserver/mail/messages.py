@@ -12,6 +12,7 @@ from mailserver.mail.rights import limited
 from mailserver.model import (
     ALL_RIGHTS,
     DELETED,
+    HIDDEN,
     SEEN,
     AccountId,
     ChangeKind,
@@ -113,17 +114,22 @@ async def remove_rows(change: Change, mailbox: MailboxId, rows: Sequence[Members
         freed = sum(size for _, _, size in destroyed)
         await delivery.grow_accounts(change.tx, [(change.account, change.modseq, -freed)])
     homeless = {email for email, _, _ in destroyed}
-    _report_gone(
-        change, ChangeKind.EMAIL_DESTROYED, mailbox, [r for r in rows if r.email_id in homeless]
-    )
-    _report_gone(
-        change, ChangeKind.EMAIL_REMOVED, mailbox, [r for r in rows if r.email_id not in homeless]
-    )
+    for kind, gone in ((ChangeKind.EMAIL_DESTROYED, True), (ChangeKind.EMAIL_REMOVED, False)):
+        leaving = [row for row in rows if (row.email_id in homeless) is gone]
+        hidden = [row for row in leaving if row.flags.bits & DELETED]
+        _report_gone(change, kind, mailbox, hidden, (HIDDEN,))
+        if len(hidden) < len(leaving):
+            shown = [row for row in leaving if not row.flags.bits & DELETED]
+            _report_gone(change, kind, mailbox, shown, ())
     return freed
 
 
 def _report_gone(
-    change: Change, kind: ChangeKind, mailbox: MailboxId, rows: Sequence[Membership]
+    change: Change,
+    kind: ChangeKind,
+    mailbox: MailboxId,
+    rows: Sequence[Membership],
+    names: tuple[str, ...],
 ) -> None:
     if rows:
         change.report(
@@ -132,6 +138,7 @@ def _report_gone(
             tuple(row.uid for row in rows),
             tuple(row.email_id for row in rows),
             tuple(row.thread_id for row in rows),
+            names,
         )
 
 

@@ -24,6 +24,7 @@ from mailserver.mail.criteria import (
     Size,
     SortKey,
     Window,
+    mentions,
 )
 from mailserver.mail.matching import Candidate, Metadata, SortValues, Test, Threads
 from mailserver.mime import parse, search_text
@@ -38,6 +39,7 @@ __all__ = [
     "Stored",
     "ThreadCount",
     "mailboxes_of_threads",
+    "only_mailbox",
     "places",
     "query",
     "thread_counts",
@@ -52,6 +54,7 @@ BODY_BATCH = 50
 BODY_BATCH_OCTETS = 16 * 1024 * 1024
 BODY_LIMIT = 20_000  # messages that one search reads
 BODY_OCTETS = 1024 * 1024 * 1024
+ATTEMPTS = 3  # of a search during which emails vanish: its result would be that of no state
 NO_KEYWORDS = frozenset[str]()
 COLLAPSE_FACTOR = 3  # messages read for each thread that is still wanted
 
@@ -231,14 +234,17 @@ async def _newest_of_threads(
 
 
 async def _by_scan(mail: "Mail", account: AccountId, asked: Query) -> Found:
-    mailbox = _only_mailbox(asked)
-    if mailbox is None:
-        rows = await search.of_account(mail.database, account)
-    else:
-        rows = await search.of_mailbox(mail.database, account, mailbox)
-    scan = _Scan(mail, account, asked)
-    await asyncio.to_thread(scan.load, rows, mailbox is not None)
-    matches = await scan.matches()
+    mailbox = only_mailbox(asked)
+    for _ in range(ATTEMPTS):
+        if mailbox is None:
+            rows = await search.of_account(mail.database, account)
+        else:
+            rows = await search.of_mailbox(mail.database, account, mailbox)
+        scan = _Scan(mail, account, asked)
+        await asyncio.to_thread(scan.load, rows, mailbox is not None)
+        matches = await scan.matches()
+        if not scan.vanished:
+            break
     if asked.collapse_threads:
         matches = _collapsed(matches)
     start = _start(matches, asked.window)
@@ -246,8 +252,8 @@ async def _by_scan(mail: "Mail", account: AccountId, asked: Query) -> Found:
     return Found(Modseq(rows.modseq), ids, start, len(matches) if asked.total else None)
 
 
-def _only_mailbox(asked: Query) -> MailboxId | None:
-    """Return the one mailbox whose messages decide the result, if there is one."""
+def only_mailbox(asked: Query) -> MailboxId | None:
+    """Return the one mailbox whose messages alone decide the result, if there is one."""
     if any(each.key in _THREAD_KEYS for each in asked.order) or _looks_around(asked.where):
         return None
     mailboxes = {each.mailbox for each in _conjuncts(asked.where) if isinstance(each, InMailbox)}
@@ -301,9 +307,10 @@ class _Scan:
         self.bodies_left = BODY_LIMIT
         self.octets_left = BODY_OCTETS
         self.by_envelope = any(each.key in matching.NEEDS_ENVELOPE for each in asked.order)
-        self.by_header = _mentions(asked.where, HeaderField)
+        self.by_header = mentions(asked.where, HeaderField)
         self.threads: Threads = {}
         self.candidates: list[Candidate] = []
+        self.vanished = False  # an email was destroyed after the rows were read
         self.test: Test = lambda candidate: False
 
     def load(self, rows: Candidates, one_mailbox: bool) -> None:
@@ -343,8 +350,9 @@ class _Scan:
             batch = self.candidates[start : start + ENVELOPE_BATCH]
             emails = await self._emails(batch, header=False)
             await asyncio.to_thread(_give_sort_values, batch, emails)
-        # one that was destroyed meanwhile has none
-        self.candidates = [each for each in self.candidates if each.sort_values is not None]
+        there = [each for each in self.candidates if each.sort_values is not None]
+        self.vanished |= len(there) < len(self.candidates)
+        self.candidates = there
 
     async def _emails(self, batch: Sequence[Candidate], *, header: bool) -> dict[EmailId, Email]:
         self.envelopes_left -= len(batch)
@@ -359,6 +367,7 @@ class _Scan:
             return
         emails = await self._emails(batch, header=self.by_header)
         there = [each for each in batch if each.id in emails]
+        self.vanished |= len(there) < len(batch)
         await asyncio.to_thread(self._judge_envelopes, there, emails)
         for group in _grouped([each for each in there if each.answer is None], emails):
             chosen = [emails[EmailId(each.id)] for each in group]
@@ -391,11 +400,6 @@ def _give_sort_values(batch: Sequence[Candidate], emails: dict[EmailId, Email]) 
         email = emails.get(EmailId(each.id))
         if email is not None:
             each.sort_values = SortValues(email)
-
-
-def _mentions(criterion: Criterion, kind: type) -> bool:
-    inner: tuple[Criterion, ...] = getattr(criterion, "criteria", ())
-    return isinstance(criterion, kind) or any(_mentions(each, kind) for each in inner)
 
 
 def _enough(asked: Query) -> Callable[[list[Candidate]], bool]:

@@ -15,6 +15,12 @@ _PREVIEW_SOURCE = 128 * 1024
 
 _UNSEEN = ("script", "style", "head", "title", "noscript", "template")
 _UNSEEN_START = re.compile(r"<(script|style|head|title|noscript|template)\b|<(!--)", re.IGNORECASE)
+# Tags that begin and end within words; those of links and spans mostly have words of their own.
+_FORMATTING = re.compile(
+    r"</?(?:b|big|em|font|i|mark|s|small|strike|strong|sub|sup|tt|u|wbr)"
+    r"""(?=[\s/>])(?:[^<>"']++|"[^"<]*+"|'[^'<]*+'){0,40}>""",
+    re.IGNORECASE,
+)
 _BLOCKQUOTE = re.compile(r"<(/?)blockquote\b", re.IGNORECASE)
 _SPACES = re.compile(r"[\s\u00a0\u034f\u200b-\u200f\u2028-\u202f\u2060\ufeff\u00ad\x00-\x1f\x7f]+")
 _ATTRIBUTION = re.compile(
@@ -69,7 +75,7 @@ def slice_text(markup: str) -> str:
     """Return the text of a small piece of HTML, words of neighbouring elements apart."""
     if "<" not in markup:
         return html.unescape(markup) if "&" in markup else markup
-    body = LexborHTMLParser(markup).body
+    body = LexborHTMLParser(_FORMATTING.sub("", markup)).body
     return body.text(separator=" ") if body is not None else ""
 
 

@@ -14,8 +14,10 @@ from mailserver.jmap.methods import (
     get,
     identity,
     mailbox,
+    mailbox_query,
     mailbox_set,
     search,
+    snippet,
     thread,
 )
 from mailserver.jmap.protocol import properties
@@ -51,13 +53,16 @@ METHODS: dict[str, Spec] = {
     "Core/echo": Spec(CORE, None, core.echo),
     "Mailbox/get": Spec(MAIL, get.Get, mailbox.get),
     "Mailbox/changes": Spec(MAIL, changes.Changes, changes.mailbox_changes),
-    "Mailbox/query": Spec(MAIL, mailbox.Query, mailbox.query),
+    "Mailbox/query": Spec(MAIL, mailbox_query.Query, mailbox_query.query),
+    "Mailbox/queryChanges": Spec(MAIL, mailbox_query.QueryChanges, mailbox_query.query_changes),
     "Mailbox/set": Spec(MAIL, mailbox_set.SetMailbox, mailbox_set.set_mailboxes),
     "Thread/get": Spec(MAIL, get.Get, thread.get),
     "Thread/changes": Spec(MAIL, changes.Changes, changes.thread_changes),
     "Email/get": Spec(MAIL, email.GetEmail, email.get),
     "Email/changes": Spec(MAIL, changes.Changes, changes.email_changes),
     "Email/query": Spec(MAIL, search.Query, search.query),
+    "Email/queryChanges": Spec(MAIL, search.QueryChanges, search.changes),
+    "SearchSnippet/get": Spec(MAIL, snippet.GetSnippets, snippet.get),
     # Of the submission capability, which is not advertised before anything can be submitted.
     "Identity/get": Spec(MAIL, get.Get, identity.get, shared=False),
 }

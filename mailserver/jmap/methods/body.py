@@ -100,7 +100,7 @@ class Bodies:
             for each, email in emails.items():
                 found[each].update(self._properties(email, b""))
             return
-        for batch in _batches(emails):
+        for batch in batches(emails):
             raws = await content.contents(
                 self._session.mail, self._session.account, [email.blob_id for _, email in batch]
             )
@@ -212,7 +212,7 @@ def truncated_text(text: str, max_octets: int, html: bool) -> tuple[str, bool]:
     return cut, True
 
 
-def _batches(emails: Mapping[int, View]) -> list[list[tuple[int, View]]]:
+def batches(emails: Mapping[int, View]) -> list[list[tuple[int, View]]]:
     """Split into groups whose messages fit into memory together."""
     batches: list[list[tuple[int, View]]] = []
     room = 0

@@ -5,7 +5,7 @@ in between is `modseq-number`: everything up to that modseq, and the first so ma
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from mailserver.errors import CannotCalculateChanges
@@ -17,12 +17,10 @@ from mailserver.mail import changes, messages, search
 from mailserver.model import (
     DELETED,
     EMAIL_KINDS,
-    GONE_KINDS,
     MAILBOX_KINDS,
     ChangeEntry,
     ChangeKind,
-    EmailId,
-    ThreadId,
+    Membership,
 )
 
 ENTRIES = 5000  # rows of the log read for one call
@@ -57,12 +55,7 @@ class Stretch:
 
     new_state: str
     more: bool
-    created: set[int] = field(default_factory=set)
     touched: set[int] = field(default_factory=set)
-
-
-# an id and whether it was made
-Event = tuple[int, bool]
 
 
 async def read_log(session: Session, asked: Changes) -> Log:
@@ -101,15 +94,15 @@ def _seen(view: AccountView, entry: ChangeEntry) -> bool:
 
 
 def stretch(
-    log: Log, events: Callable[[ChangeEntry], Iterable[Event]], *, divisible: bool
+    log: Log, ids_of: Callable[[ChangeEntry], Iterable[int]], *, divisible: bool
 ) -> Stretch:
     """Take as many whole modseqs as fit, and a part of one where that is the first."""
     result = Stretch(new_state=str(log.newest), more=not log.complete)
     reached, skip = log.since, log.skip
-    for modseq, made in _groups(log.entries, events):
-        if skip >= len(made) or (skip and not divisible):
+    for modseq, group in _groups(log.entries, ids_of):
+        if skip >= len(group) or (skip and not divisible):
             raise _unknown_state()
-        ids = sorted(made)[skip:]
+        ids = sorted(group)[skip:]
         room = log.limit - len(result.touched)
         fresh = [each for each in ids if each not in result.touched]
         if len(fresh) > room:
@@ -120,9 +113,9 @@ def stretch(
             if not divisible:
                 raise CannotCalculateChanges("one change is larger than maxChanges")
             result.new_state = f"{reached}-{skip + room}"
-            _take(result, ids[:room], made)
+            result.touched.update(ids[:room])
             return result
-        _take(result, ids, made)
+        result.touched.update(ids)
         reached, skip = modseq, 0
     if skip:
         raise _unknown_state()
@@ -134,102 +127,98 @@ def _unknown_state() -> CannotCalculateChanges:
 
 
 def _groups(
-    entries: Iterable[ChangeEntry], events: Callable[[ChangeEntry], Iterable[Event]]
-) -> Iterable[tuple[int, dict[int, bool]]]:
-    """Return id -> made, for each modseq that has any."""
-    groups: dict[int, dict[int, bool]] = {}
+    entries: Iterable[ChangeEntry], ids_of: Callable[[ChangeEntry], Iterable[int]]
+) -> Iterable[tuple[int, set[int]]]:
+    """Return the ids of each modseq that has any."""
+    groups: dict[int, set[int]] = {}
     for entry in entries:
-        for each, made in events(entry):
-            group = groups.setdefault(entry.modseq, {})
-            group[each] = made or group.get(each, False)
+        ids = set(ids_of(entry))
+        if ids:
+            groups.setdefault(entry.modseq, set()).update(ids)
     return groups.items()
-
-
-def _take(result: Stretch, ids: Iterable[int], made: dict[int, bool]) -> None:
-    for each in ids:
-        result.touched.add(each)
-        if made[each]:
-            result.created.add(each)
 
 
 def response(
     session: Session,
     asked: Changes,
     part: Stretch,
-    there: Collection[int],
+    before: Collection[int],
+    now: Collection[int],
     show: Callable[[int], str],
 ) -> dict[str, object]:
-    """Sort ids by what the client must do about them; `there` are those that exist now."""
+    """Sort ids by what the client must do about them, given what it was and is to know."""
     touched = sorted(part.touched)
     return {
         "accountId": session.account_id,
         "oldState": asked.since_state,
         "newState": part.new_state + session.view.mark,
         "hasMoreChanges": part.more,
-        "created": [show(each) for each in touched if each in there and each in part.created],
-        "updated": [show(each) for each in touched if each in there and each not in part.created],
-        "destroyed": [
-            show(each) for each in touched if each not in there and each not in part.created
-        ],
+        "created": [show(each) for each in touched if each in now and each not in before],
+        "updated": [show(each) for each in touched if each in now and each in before],
+        "destroyed": [show(each) for each in touched if each not in now and each in before],
     }
 
 
-async def visible(session: Session, ids: Collection[int]) -> dict[int, int]:
-    """Return email -> thread for those emails that JMAP shows: in a mailbox without \\Deleted."""
-    if not ids:
-        return {}
-    found = await messages.memberships(session.mail, session.account, list(ids))
-    readable = session.view.readable
-    return {
-        email: rows[0].thread_id
-        for email, rows in found.items()
-        if any(
-            not row.flags.bits & DELETED and (readable is None or row.mailbox_id in readable)
-            for row in rows
-        )
-    }
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The emails that JMAP shows: those in a mailbox without \\Deleted."""
+
+    before: set[int]  # at the state that the client knows
+    now: set[int]
 
 
-async def arrived(session: Session, log: Log) -> set[int]:
-    """Return the emails of another's account that came from mailboxes that may not be read."""
-    readable = session.view.readable
-    if readable is None:
-        return set()
-    added: dict[int, set[int]] = {}
-    left: set[int] = set()
+async def shown(session: Session, log: Log, ids: Collection[int]) -> Shown:
+    """Return which of some emails were shown at the old state of a log, and which are now."""
+    known: dict[tuple[int, int], bool] = {}  # mailbox and email -> whether it was shown there
     for entry in log.entries:
-        if entry.kind is ChangeKind.EMAIL_ADDED:
+        was = changes.shown_before(entry) if entry.kind in EMAIL_KINDS else None
+        if was is not None:
             for email in entry.email_ids:
-                added.setdefault(email, set()).add(entry.mailbox_id)
-        elif entry.kind in GONE_KINDS:
-            left.update(entry.email_ids)
-    fresh = added.keys() - left
-    if not fresh:
+                known.setdefault((entry.mailbox_id, email), was)
+    before = {email for (_, email), was in known.items() if was}
+    now: set[int] = set()
+    rows = await messages.memberships(session.mail, session.account, list(ids)) if ids else {}
+    for email, places in rows.items():
+        for place in places:
+            if not _readable(session, place):
+                continue
+            is_shown = not place.flags.bits & DELETED
+            if is_shown:
+                now.add(email)
+            if known.get((place.mailbox_id, email), is_shown):
+                before.add(email)
+    return Shown(before, now)
+
+
+async def visible(session: Session, ids: Collection[int]) -> set[int]:
+    """Return those emails that JMAP shows: in a mailbox without \\Deleted."""
+    if not ids:
         return set()
-    found = await messages.memberships(session.mail, session.account, list(fresh))
+    found = await messages.memberships(session.mail, session.account, list(ids))
     return {
         email
         for email, rows in found.items()
-        if {row.mailbox_id for row in rows} & readable <= added[email]
+        if any(not row.flags.bits & DELETED and _readable(session, row) for row in rows)
     }
+
+
+def _readable(session: Session, place: Membership) -> bool:
+    return session.view.readable is None or place.mailbox_id in session.view.readable
 
 
 # Email -------------------------------------------------------------------------------------------
 
 
-def _email_events(entry: ChangeEntry) -> Iterable[Event]:
-    if entry.kind in EMAIL_KINDS:
-        made = entry.kind is ChangeKind.EMAIL_CREATED
-        return [(email, made) for email in entry.email_ids]
-    return ()
+def _emails_of(entry: ChangeEntry) -> Iterable[int]:
+    return entry.email_ids if entry.kind in EMAIL_KINDS else ()
 
 
 async def email_changes(session: Session, asked: Changes) -> dict[str, object]:
     """Return which emails changed since a state (RFC 8621 §4.3)."""
     log = await read_log(session, asked)
-    part = stretch(log, _email_events, divisible=True)
-    part.created |= await arrived(session, log) & part.touched
-    return response(session, asked, part, await visible(session, part.touched), email_text)
+    part = stretch(log, _emails_of, divisible=True)
+    found = await shown(session, log, part.touched)
+    return response(session, asked, part, found.before, found.now, email_text)
 
 
 # Thread ------------------------------------------------------------------------------------------
@@ -241,48 +230,29 @@ async def thread_changes(session: Session, asked: Changes) -> dict[str, object]:
     Flags are no property of a thread, but an email with \\Deleted is not in it any more.
     """
     log = await read_log(session, asked)
-    flagged = {
-        email
-        for entry in log.entries
-        if entry.kind is ChangeKind.EMAIL_UPDATED
-        for email in entry.email_ids
-    }
-    hidden = flagged - (await visible(session, flagged)).keys()
+    entries = [entry for entry in log.entries if entry.kind in EMAIL_KINDS]
+    named = {email for entry in entries for email in entry.email_ids}
+    differ = await shown(session, log, named)
+    moved = differ.before ^ differ.now
 
-    def events(entry: ChangeEntry) -> Iterable[Event]:
-        if entry.kind not in EMAIL_KINDS:
-            return
-        for email, thread in zip(entry.email_ids, entry.thread_ids, strict=True):
-            if entry.kind is not ChangeKind.EMAIL_UPDATED or email in hidden:
-                yield thread, False
-
-    part = stretch(log, events, divisible=False)
-    members = await messages.thread_emails(session.mail, session.account, list(part.touched))
-    shown = await visible(session, {email for ids in members.values() for email in ids})
-    part.created = _new_threads(log, members, shown, await arrived(session, log))
-    return response(session, asked, part, set(shown.values()), thread_text)
-
-
-def _new_threads(
-    log: Log, members: Mapping[ThreadId, list[EmailId]], shown: dict[int, int], made: set[int]
-) -> set[int]:
-    """Return the threads none of whose emails, there or gone, is older than the state.
-
-    `made` are emails that are not, besides those that the log says were created.
-    """
-    old: set[int] = set()
-    for entry in log.entries:
-        if entry.kind is ChangeKind.EMAIL_CREATED:
-            made.update(entry.email_ids)
-    for entry in log.entries:
+    def threads_of(entry: ChangeEntry) -> Iterable[int]:
         if entry.kind in EMAIL_KINDS:
-            pairs = zip(entry.email_ids, entry.thread_ids, strict=True)
-            old.update(thread for email, thread in pairs if email not in made)
-    for thread, emails in members.items():
-        if any(email in shown and email not in made for email in emails):
-            old.add(thread)
-    everything = {thread for entry in log.entries for thread in entry.thread_ids}
-    return everything - old
+            for email, thread in zip(entry.email_ids, entry.thread_ids, strict=True):
+                if email in moved:
+                    yield thread
+
+    part = stretch(log, threads_of, divisible=False)
+    thread_of = {
+        email: thread
+        for entry in entries
+        for email, thread in zip(entry.email_ids, entry.thread_ids, strict=True)
+    }
+    members = await messages.thread_emails(session.mail, session.account, list(part.touched))
+    thread_of |= {email: thread for thread, emails in members.items() for email in emails}
+    found = await shown(session, log, thread_of)
+    before = {thread_of[email] for email in found.before if email in thread_of}
+    now = {thread_of[email] for email in found.now}
+    return response(session, asked, part, before, now, thread_text)
 
 
 # Mailbox -----------------------------------------------------------------------------------------
@@ -290,20 +260,19 @@ def _new_threads(
 COUNT_PROPERTIES = ("totalEmails", "unreadEmails", "totalThreads", "unreadThreads")
 
 
-def _mailbox_events(entry: ChangeEntry) -> Iterable[Event]:
-    if entry.kind not in EMAIL_KINDS | MAILBOX_KINDS:
-        return ()
-    return ((entry.mailbox_id, entry.kind is ChangeKind.MAILBOX_CREATED),)
+def _mailboxes_of(entry: ChangeEntry) -> Iterable[int]:
+    return (entry.mailbox_id,) if entry.kind in EMAIL_KINDS | MAILBOX_KINDS else ()
 
 
 async def mailbox_changes(session: Session, asked: Changes) -> dict[str, object]:
     """Return which mailboxes changed since a state, counts included (RFC 8621 §2.2)."""
     log = await read_log(session, asked)
-    part = stretch(log, _mailbox_events, divisible=False)
+    part = stretch(log, _mailboxes_of, divisible=False)
     if not part.more:
         await _add_thread_neighbours(session, log, part)
     there = {each.id for each in await visible_mailboxes(session)}
-    answer = response(session, asked, part, there, mailbox_text)
+    made = {entry.mailbox_id for entry in log.entries if entry.kind is ChangeKind.MAILBOX_CREATED}
+    answer = response(session, asked, part, part.touched - made, there, mailbox_text)
     own = {entry.mailbox_id for entry in log.entries if entry.kind in MAILBOX_KINDS}
     only_counts = bool(answer["updated"]) and not own & part.touched
     answer["updatedProperties"] = list(COUNT_PROPERTIES) if only_counts else None

@@ -1,15 +1,16 @@
-"""Email/query (RFC 8621 §4.4)."""
+"""Email/query and Email/queryChanges (RFC 8621 §4.4, §4.5)."""
 
 from dataclasses import dataclass
 
 from mailserver.errors import TooMany
 from mailserver.jmap.methods.get import StandardQuery, page_limit
+from mailserver.jmap.methods.query_changes import Difference, StandardQueryChanges, response
 from mailserver.jmap.protocol.errors import MethodError
 from mailserver.jmap.protocol.filters import email_filter, email_sort, unsupported_filter
 from mailserver.jmap.protocol.ids import email_text
 from mailserver.jmap.protocol.properties import boolean, optional
 from mailserver.jmap.session import Session
-from mailserver.mail import criteria, search
+from mailserver.mail import criteria, query_changes, search
 from mailserver.mail.criteria import Window
 from mailserver.model import EmailId, IdKind, id_value
 
@@ -52,7 +53,7 @@ async def query(session: Session, asked: Query) -> dict[str, object]:
     answer: dict[str, object] = {
         "accountId": session.account_id,
         "queryState": session.view.state_at(found.modseq),
-        "canCalculateChanges": False,
+        "canCalculateChanges": True,
         "position": found.position,
         "ids": [email_text(email) for email in found.ids],
         **reported,
@@ -60,3 +61,36 @@ async def query(session: Session, asked: Query) -> dict[str, object]:
     if found.total is not None:
         answer["total"] = found.total
     return answer
+
+
+# Email/queryChanges ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryChanges(StandardQueryChanges):
+    """The arguments of Email/queryChanges."""
+
+    collapse_threads: bool = optional("collapseThreads", boolean, False)
+
+
+async def changes(session: Session, asked: QueryChanges) -> dict[str, object]:
+    """Return how the result of a query changed since a state (RFC 8621 §4.5)."""
+    wanted = criteria.Query(
+        where=email_filter(asked.filter),
+        order=email_sort(asked.sort),
+        collapse_threads=asked.collapse_threads,
+        total=asked.calculate_total,
+        within=session.view.readable,
+    )
+    up_to = None
+    if asked.up_to_id is not None:
+        up_to = id_value(IdKind.EMAIL, session.resolved(asked.up_to_id))
+    delta = await query_changes.query_changes(
+        session.mail,
+        session.account,
+        wanted,
+        asked.since(session),
+        up_to=None if up_to is None else EmailId(up_to),
+    )
+    difference = Difference(delta.modseq, delta.removed, delta.added, delta.total)
+    return response(session, asked, difference, email_text)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailserver.errors import CannotCalculateChanges
-from mailserver.jmap.methods.changes import Event, Log, Stretch, stretch
+from mailserver.jmap.methods.changes import Log, Stretch, stretch
 from mailserver.model import ChangeEntry, ChangeKind, EmailId, MailboxId, Modseq, ThreadId
 
 HISTORIES = st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=12, unique=True), max_size=8)
@@ -25,15 +25,15 @@ def entries(history: list[list[int]]) -> list[ChangeEntry]:
     ]
 
 
-def events(entry: ChangeEntry) -> list[Event]:
-    return [(email, False) for email in entry.email_ids]
+def emails_of(entry: ChangeEntry) -> tuple[int, ...]:
+    return entry.email_ids
 
 
 def page(history: list[list[int]], state: str, limit: int, *, divisible: bool = True) -> Stretch:
     since, _, skip = state.partition("-")
     left = [each for each in entries(history) if each.modseq > int(since)]
     log = Log(int(since), int(skip or 0), left, len(history), complete=True, limit=limit)
-    return stretch(log, events, divisible=divisible)
+    return stretch(log, emails_of, divisible=divisible)
 
 
 @given(HISTORIES, st.integers(1, 5))

@@ -285,6 +285,14 @@ def test_preview_behind_a_long_head() -> None:
     assert digest(b"Content-Type: text/html\n\n" + text.encode()).preview == "At last"
 
 
+def test_words_may_be_formatted_in_part() -> None:
+    markup = "<b>foo</b>sball <I class=\"x>y\">in</I>side<wbr>out <u title='<'>not</u> <br>end"
+    assert html_text(markup).split() == ["foosball", "insideout", "not", "end"]
+    assert html_text("<p>one</p><p>two</p><a>three</a><a>four</a>").split() == [
+        "one", "two", "three", "four",
+    ]  # fmt: skip
+
+
 def test_html_text_of_many_slices() -> None:
     assert html_text("<p>word</p>" * 5000).split() == ["word"] * 5000
 

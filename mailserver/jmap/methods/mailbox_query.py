@@ -1,0 +1,240 @@
+"""Mailbox/query and Mailbox/queryChanges (RFC 8621 §2.3, §2.4)."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mailserver.errors import CannotCalculateChanges
+from mailserver.jmap.methods.get import StandardQuery, page_limit
+from mailserver.jmap.methods.mailbox import shown_name, visible_mailboxes
+from mailserver.jmap.methods.query_changes import Difference, StandardQueryChanges, response
+from mailserver.jmap.protocol.errors import MethodError, invalid_arguments
+from mailserver.jmap.protocol.filters import checked_sort, parse_tree, unsupported_filter
+from mailserver.jmap.protocol.ids import mailbox_text
+from mailserver.jmap.protocol.properties import WrongType, boolean, nullable, optional, text
+from mailserver.jmap.session import Session
+from mailserver.mail import changes
+from mailserver.model import (
+    MAILBOX_KINDS,
+    ChangeEntry,
+    ChangeKind,
+    IdKind,
+    Mailbox,
+    MailboxId,
+    id_value,
+)
+
+ATTEMPTS = 5  # to read mailboxes and the log while mailboxes change
+
+Matches = Callable[[Mailbox], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query(StandardQuery):
+    """The arguments of Mailbox/query (RFC 8621 §2.3)."""
+
+    sort_as_tree: bool = optional("sortAsTree", boolean, False)
+    filter_as_tree: bool = optional("filterAsTree", boolean, False)
+
+
+def _by_parent(value: object) -> Matches:
+    parent = nullable(text)(value)
+    number = None if parent is None else id_value(IdKind.MAILBOX, parent) or -1
+    return lambda mailbox: mailbox.parent_id == number
+
+
+def _by_name(value: object) -> Matches:
+    name = text(value).casefold()
+    return lambda mailbox: name in shown_name(mailbox).casefold()
+
+
+def _by_role(value: object) -> Matches:
+    role = nullable(text)(value)
+    return lambda mailbox: (mailbox.role.value if mailbox.role else None) == role
+
+
+def _by_any_role(value: object) -> Matches:
+    has = boolean(value)
+    return lambda mailbox: (mailbox.role is not None) == has
+
+
+def _by_subscription(value: object) -> Matches:
+    subscribed = boolean(value)
+    return lambda mailbox: mailbox.subscribed == subscribed
+
+
+_CONDITIONS: dict[str, Callable[[object], Matches]] = {
+    "parentId": _by_parent,
+    "name": _by_name,
+    "role": _by_role,
+    "hasAnyRole": _by_any_role,
+    "isSubscribed": _by_subscription,
+}
+
+
+def _condition(condition: dict[str, object]) -> Matches:
+    tests = []
+    for name, value in condition.items():
+        if name not in _CONDITIONS:
+            raise unsupported_filter(f"there is no filter {name[:50]!r}")
+        try:
+            tests.append(_CONDITIONS[name](value))
+        except WrongType as error:
+            raise invalid_arguments(f"filter {name} must be {error}") from None
+    return _combine("AND", tuple(tests))
+
+
+def _combine(operator: str, tests: tuple[Matches, ...]) -> Matches:
+    if operator == "AND":
+        return lambda mailbox: all(test(mailbox) for test in tests)
+    if operator == "OR":
+        return lambda mailbox: any(test(mailbox) for test in tests)
+    return lambda mailbox: not any(test(mailbox) for test in tests)
+
+
+_KEYS: dict[str, Callable[[Mailbox], Any]] = {
+    "sortOrder": lambda mailbox: mailbox.sort_order,
+    "name": lambda mailbox: shown_name(mailbox).casefold(),
+    "parentId": lambda mailbox: mailbox.parent_id or 0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A filter and an order, read from their JSON."""
+
+    test: Matches
+    comparators: Sequence[Mapping[str, object]]
+    sort_as_tree: bool
+    filter_as_tree: bool
+
+    @classmethod
+    def of(cls, asked: "Query | QueryChanges") -> "_Wanted":
+        test = _combine("AND", ())
+        if asked.filter is not None:
+            test = parse_tree(asked.filter, _condition, _combine)
+        comparators = checked_sort(asked.sort, tuple(_KEYS))
+        return cls(test, comparators, asked.sort_as_tree, asked.filter_as_tree)
+
+    def result(self, everything: Sequence[Mailbox]) -> list[MailboxId]:
+        """Return the mailboxes that match, in order; parents come before children in `everything`.
+
+        What the order leaves equal is sorted as folders mostly are shown.
+        """
+        result = sorted(everything, key=lambda mailbox: (mailbox.sort_order, mailbox.path))
+        for comparator in reversed(self.comparators):
+            descending = comparator.get("isAscending", True) is False
+            result.sort(key=_KEYS[str(comparator["property"])], reverse=descending)
+        if self.sort_as_tree:
+            result = _as_tree(result)
+        matching = {mailbox.id for mailbox in result if self.test(mailbox)}
+        if self.filter_as_tree:
+            matching = _under_matching(matching, everything)
+        return [mailbox.id for mailbox in result if mailbox.id in matching]
+
+
+async def query(session: Session, asked: Query) -> dict[str, object]:
+    """Return mailboxes that match, in order (RFC 8621 §2.3)."""
+    wanted = _Wanted.of(asked)
+    state = await session.state()
+    ids = wanted.result(await visible_mailboxes(session))
+    return _window(session, asked, state, [mailbox_text(each) for each in ids])
+
+
+def _as_tree(result: list[Mailbox]) -> list[Mailbox]:
+    """Put children behind their parents, siblings in the order given (RFC 8621 §2.3)."""
+    children: dict[int | None, list[Mailbox]] = {}
+    for mailbox in result:
+        children.setdefault(mailbox.parent_id, []).append(mailbox)
+    ordered: list[Mailbox] = []
+    waiting = list(reversed(children.get(None, [])))
+    while waiting:
+        mailbox = waiting.pop()
+        ordered.append(mailbox)
+        waiting.extend(reversed(children.get(mailbox.id, [])))
+    return ordered
+
+
+def _under_matching(matching: set[MailboxId], everything: Sequence[Mailbox]) -> set[MailboxId]:
+    """Keep a mailbox only where all mailboxes above it are in the result too (RFC 8621 §2.3)."""
+    kept: set[MailboxId] = set()
+    for mailbox in everything:  # parents come before children
+        above = mailbox.parent_id
+        if mailbox.id in matching and (above is None or above in kept):
+            kept.add(mailbox.id)
+    return kept
+
+
+def _window(session: Session, asked: Query, state: str, ids: list[str]) -> dict[str, object]:
+    """Cut the wanted stretch out of the whole result (RFC 8620 §5.5)."""
+    limit, reported = page_limit(session, asked.limit)
+    start = asked.position if asked.position >= 0 else max(0, len(ids) + asked.position)
+    if asked.anchor is not None:
+        anchor = session.resolved(asked.anchor)
+        if anchor not in ids:
+            raise MethodError("anchorNotFound")
+        start = max(0, ids.index(anchor) + asked.anchor_offset)
+    answer: dict[str, object] = {
+        "accountId": session.account_id,
+        "queryState": state,
+        "canCalculateChanges": True,
+        "position": start,
+        "ids": ids[start : start + limit],
+        **reported,
+    }
+    if asked.calculate_total:
+        answer["total"] = len(ids)
+    return answer
+
+
+# Mailbox/queryChanges ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryChanges(StandardQueryChanges):
+    """The arguments of Mailbox/queryChanges; they say what Mailbox/query was asked."""
+
+    sort_as_tree: bool = optional("sortAsTree", boolean, False)
+    filter_as_tree: bool = optional("filterAsTree", boolean, False)
+
+
+async def query_changes(session: Session, asked: QueryChanges) -> dict[str, object]:
+    """Return how the result of a query changed since a state (RFC 8621 §2.4).
+
+    Every property that a filter or sort looks at can change: `upToId` counts for nothing.
+    """
+    wanted, since = _Wanted.of(asked), asked.since(session)
+    log = await changes.log(session.mail, session.account, since)
+    for _ in range(ATTEMPTS):
+        everything = await visible_mailboxes(session)
+        before, log = log, await changes.log(session.mail, session.account, since)
+        if not _touched(each for each in log.entries if each.modseq > before.modseq):
+            break  # so the mailboxes are those of both states
+    else:
+        raise CannotCalculateChanges("mailboxes change all the time")
+    touched = _touched(log.entries)
+    if session.view.share is not None:
+        touched &= session.view.share.rights.keys()
+    touched = _with_descendants(touched, everything)
+    made = {each.mailbox_id for each in log.entries if each.kind is ChangeKind.MAILBOX_CREATED}
+    ids = wanted.result(everything)
+    difference = Difference(
+        log.modseq,
+        sorted(touched - made),
+        [(index, each) for index, each in enumerate(ids) if each in touched],
+        len(ids) if asked.calculate_total else None,
+    )
+    return response(session, asked, difference, mailbox_text)
+
+
+def _touched(entries: Iterable[ChangeEntry]) -> set[MailboxId]:
+    return {entry.mailbox_id for entry in entries if entry.kind in MAILBOX_KINDS}
+
+
+def _with_descendants(touched: set[MailboxId], everything: Sequence[Mailbox]) -> set[MailboxId]:
+    """Add all mailboxes below: their paths, and their places in the tree, changed with it."""
+    found = set(touched)
+    for mailbox in everything:  # parents come before children
+        if mailbox.parent_id in found:
+            found.add(mailbox.id)
+    return found

@@ -1,0 +1,211 @@
+"""Random changes by delivery and IMAP; whoever follows by /changes must know all of them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from mailserver.auth.credentials import Authenticator
+from mailserver.errors import MailError
+from mailserver.jmap.protocol.ids import account_text
+from mailserver.jmap.server import Application, application
+from mailserver.mail import delivery, mailboxes, messages
+from mailserver.mail.context import Mail
+from mailserver.mail.delivery import Target
+from mailserver.mail.listings import open_listing
+from mailserver.model import Account, FlagChange, Flags, MailboxId
+from tests.jmap_model import JmapClient, View
+
+PASSWORD = "correct horse"
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+STEPS = 60
+FLAGS = ["\\Seen", "\\Flagged", "\\Deleted", "\\Deleted", "\\Answered", "work", "$Junk"]
+NEWEST = [{"property": "receivedAt", "isAscending": False}]
+
+
+@pytest_asyncio.fixture
+async def app(mail: Mail) -> AsyncIterator[Application]:
+    async def ready() -> list[str]:
+        return []
+
+    authenticator = Authenticator(mail.database, passwords=mail.passwords)
+    yield application(mail=mail, authenticator=authenticator, ready=ready)
+
+
+def views(inbox: str, other: str) -> list[View]:
+    """Filters and orders of every kind: immutable, by mailbox, by keyword, by thread."""
+    by_keyword = {"property": "hasKeyword", "keyword": "$seen", "isAscending": False}
+    by_thread = {"property": "someInThreadHaveKeyword", "keyword": "$flagged"}
+    asked: list[dict[str, Any]] = [
+        {"filter": {"inMailbox": inbox}, "sort": NEWEST},
+        {"filter": {"inMailbox": inbox}, "sort": NEWEST, "collapseThreads": True},
+        {"filter": {"inMailbox": other}, "sort": [{"property": "receivedAt"}]},
+        {"filter": {"inMailboxOtherThan": [inbox]}, "sort": [{"property": "size"}]},
+        {"filter": {"inMailbox": inbox, "notKeyword": "$seen"}, "sort": NEWEST},
+        {"filter": {"hasKeyword": "work"}, "collapseThreads": True},
+        {"filter": {"noneInThreadHaveKeyword": "$flagged"}, "sort": NEWEST},
+        {"filter": {"inMailbox": inbox, "allInThreadHaveKeyword": "$seen"}},
+        {"filter": {"subject": "lunch"}, "sort": [{"property": "subject"}]},
+        {"sort": [by_keyword, {"property": "from"}]},
+        {"filter": {"inMailbox": inbox}, "sort": [by_thread], "collapseThreads": True},
+        {"sort": NEWEST, "collapseThreads": True},
+        {
+            "filter": {
+                "operator": "OR",
+                "conditions": [
+                    {"inMailbox": other},
+                    {"operator": "NOT", "conditions": [{"someInThreadHaveKeyword": "$seen"}]},
+                ],
+            }
+        },
+    ]
+    named = {"sort": [{"property": "name"}]}
+    return [
+        *(View("Email", each) for each in asked),
+        View("Mailbox", {}),
+        View("Mailbox", named | {"sortAsTree": True}),
+        View("Mailbox", {"filter": {"hasAnyRole": False}, **named, "filterAsTree": True}),
+        View("Mailbox", {"filter": {"isSubscribed": True, "name": "b"}}),
+    ]
+
+
+class Others:
+    """What delivery and IMAP clients do to an account meanwhile."""
+
+    def __init__(self, mail: Mail, account: Account, random: Random) -> None:
+        self.mail = mail
+        self.account = account.id
+        self.random = random
+        self.known: list[str] = []  # message ids
+
+    async def deliver(self) -> None:
+        """Let a message come: perhaps a reply, perhaps before what it answers."""
+        number = self.random.randrange(10**9)
+        subject = self.random.choice(["Lunch", "Dinner", "Tea"])
+        lines = [
+            f"From: {self.random.choice('abc')}@example.org",
+            f"Subject: {self.random.choice(['', 'Re: '])}{subject}",
+            f"Message-ID: <{number}@example.org>",
+        ]
+        if self.known and self.random.random() < 0.6:
+            some = self.random.sample(self.known, min(len(self.known), self.random.randint(1, 2)))
+            lines.append("References: " + " ".join(f"<{each}@example.org>" for each in some))
+        elif self.random.random() < 0.3:
+            self.known.append(str(number + 1))  # comes later or never
+            lines.append(f"In-Reply-To: <{number + 1}@example.org>")
+        self.known.append(str(number))
+        raw = "\r\n".join([*lines, "", "x" * self.random.randrange(300)]).encode()
+        flags = Flags.of(self.random.sample(FLAGS, self.random.choice([0, 0, 1])))
+        target = Target(self.account, await self.mailbox(), flags)
+        await delivery.accept(
+            self.mail, raw, [target], received_at=NOW + timedelta(minutes=self.random.randrange(99))
+        )
+
+    async def mailbox(self) -> MailboxId:
+        there = await mailboxes.list_all(self.mail, self.account)
+        return self.random.choice([there[0], *there]).id
+
+    async def some(self) -> tuple[MailboxId, list[int]]:
+        """Choose messages of a mailbox."""
+        mailbox = await self.mailbox()
+        uids = list((await open_listing(self.mail, self.account, mailbox)).uids)
+        return mailbox, self.random.sample(uids, min(len(uids), self.random.randint(1, 3)))
+
+    async def flag(self) -> None:
+        mailbox, uids = await self.some()
+        mode = self.random.choice(list(FlagChange))
+        flags = Flags.of(self.random.sample(FLAGS, self.random.randint(1, 2)))
+        await messages.store(self.mail, self.account, mailbox, uids, mode, flags)
+
+    async def expunge(self) -> None:
+        await messages.expunge(self.mail, self.account, await self.mailbox(), None)
+
+    async def copy(self) -> None:
+        mailbox, uids = await self.some()
+        await messages.copy(self.mail, self.account, mailbox, uids, await self.mailbox())
+
+    async def move(self) -> None:
+        mailbox, uids = await self.some()
+        await messages.move(self.mail, self.account, mailbox, uids, await self.mailbox())
+
+    async def make(self) -> None:
+        path = "/".join(self.random.sample("abc", self.random.randint(1, 2)))
+        await mailboxes.create(self.mail, self.account, path, subscribed=bool(self.known))
+
+    async def rename(self) -> None:
+        path = "/".join(self.random.sample("abcd", self.random.randint(1, 2)))
+        await mailboxes.rename(self.mail, self.account, await self.mailbox(), path)
+
+    async def delete(self) -> None:
+        await mailboxes.delete(self.mail, self.account, await self.mailbox())
+
+    async def subscribe(self) -> None:
+        there = await mailboxes.list_all(self.mail, self.account)
+        chosen = self.random.choice(there)
+        await mailboxes.subscribe(self.mail, self.account, chosen.path, not chosen.subscribed)
+
+    async def act(self) -> None:
+        """Do something; what cannot be done is not."""
+        often = [self.deliver] * 4 + [self.flag] * 4 + [self.copy, self.move, self.expunge]
+        rare = [self.make, self.rename, self.delete, self.subscribe]
+        with contextlib.suppress(MailError):
+            await self.random.choice(often * 2 + rare)()
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whoever_follows_knows_everything(
+    app: Application, mail: Mail, alice: Account, seed: int
+) -> None:
+    random = Random(seed)
+    others = Others(mail, alice, random)
+    for _ in range(5):
+        await others.deliver()
+    there = await mailboxes.list_all(mail, alice.id)
+    client = JmapClient(app, account_text(alice.id), alice.login, PASSWORD)
+    shown = (await client.call("Mailbox/get"))["list"]
+    client.views = views(
+        *(next(m["id"] for m in shown if m["role"] == r) for r in ("inbox", "trash"))
+    )
+    assert len(there) == len(shown)
+    await client.load()
+    for _ in range(STEPS):
+        for _ in range(random.randint(1, 3)):
+            await others.act()
+        if random.random() < 0.7:
+            await client.sync(random)
+            await client.check()
+    await client.sync(random)
+    await client.check()
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_following_while_others_go_on(
+    app: Application, mail: Mail, alice: Account, seed: int
+) -> None:
+    random = Random(seed)
+    others = Others(mail, alice, random)
+    client = JmapClient(app, account_text(alice.id), alice.login, PASSWORD)
+    shown = (await client.call("Mailbox/get"))["list"]
+    client.views = views(
+        *(next(m["id"] for m in shown if m["role"] == r) for r in ("inbox", "trash"))
+    )
+    await client.load()
+
+    async def go_on() -> None:
+        for _ in range(STEPS):
+            await others.act()
+
+    going = asyncio.create_task(go_on())
+    while not going.done():
+        for view in client.views:
+            await client._splice(view, total=False)
+    await going
+    for view in client.views:
+        await client._splice(view, total=True)
+        ids, _, _ = await client.fresh(view)
+        assert view.ids == ids, view.arguments
