@@ -47,6 +47,26 @@ class Metrics:
         self.blobs_collected = counter("blobs_collected", "unreferenced bodies deleted")
         self.background_failures = counter("background_failures", "failed rounds of work", "task")
 
+        self._counts: dict[tuple[str, str, str], Callable[[], None]] = {}
+        self._observations: dict[str, Callable[[float], None]] = {}
+
+    def note(self, protocol: str, command: str, outcome: str, seconds: float | None) -> None:
+        """Count one command, a name of its protocol's table; `seconds` None: its time says nothing.
+
+        Finding a labelled counter costs more than counting, so each is kept.
+        """
+        count = self._counts.get((protocol, command, outcome))
+        if count is None:
+            count = self.commands.labels(protocol, command, outcome).inc
+            self._counts[protocol, command, outcome] = count
+        count()
+        if seconds is None:
+            return
+        observe = self._observations.get(protocol)
+        if observe is None:
+            observe = self._observations[protocol] = self.command_seconds.labels(protocol).observe
+        observe(seconds)
+
     def watch_queue(self, size: Callable[[], float]) -> None:
         """Ask `size` for the number of waiting recipients whenever the metrics are read."""
         self.queue_size.set_function(size)

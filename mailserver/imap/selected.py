@@ -105,6 +105,18 @@ class Selected:
         """Whether nothing may be changed here (RFC 4314 §5.2)."""
         return self.examined or not self.rights & CHANGING
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the client was told all that is known to this process."""
+        listing, view, modseq = self.listing, self.view, self.listing.modseq
+        return (
+            self.heard == modseq == view.modseq == self.complete
+            and self.subscription.modseq <= modseq
+            and view.uids is listing.uids
+            and view.count == len(view.uids)
+            and not (self.withheld or self.own_changes or self.contexts)
+        )
+
     def require(self, right: Right) -> None:
         """Refuse a command for which the user has no right."""
         if right not in self.rights:

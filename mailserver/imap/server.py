@@ -44,11 +44,14 @@ class Connection(asyncio.BufferedProtocol, Channel):
         "_closed",
         "_deadline",
         "_inflater",
+        "_late",
         "_reading_paused",
         "_server",
         "_silent_until",
         "_stopping",
         "_task",
+        "_timer",
+        "_timer_at",
         "_tls",
         "_transport",
         "_wakeup",
@@ -69,6 +72,9 @@ class Connection(asyncio.BufferedProtocol, Channel):
         self._inflater: Inflater | None = None  # after COMPRESS
         self._deadline: float | None = None  # loop time until which the client must log in
         self._silent_until: float | None = None  # loop time until which it must say something
+        self._timer: asyncio.TimerHandle | None = None  # looks whether one of the two has come
+        self._timer_at = 0.0
+        self._late = False  # one of the two has come
         self._task: asyncio.Task[None] | None = None
         self._tls: Tls | None = None
 
@@ -93,6 +99,9 @@ class Connection(asyncio.BufferedProtocol, Channel):
         """End the conversation, whatever it waits for."""
         self._closed = True
         self._server.deflaters.forget(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         _wake(self._wakeup)
         _wake(self._writable)
 
@@ -216,22 +225,48 @@ class Connection(asyncio.BufferedProtocol, Channel):
             self._reading_paused = False
             self._transport.resume_reading()
         loop = asyncio.get_running_loop()
-        if self._silent_until is None:
-            self._silent_until = loop.time() + self._server.mail.config.imap.idle_timeout
         self._wakeup = loop.create_future()
+        self._watch_clock(loop)
         try:
-            async with asyncio.timeout_at(self._deadline or self._silent_until):
-                await self._wakeup
-        except TimeoutError:
-            raise TimedOut from None
+            await self._wakeup
         finally:
             self._wakeup = None
             self._woken = False
+        if self._late:
+            raise TimedOut
         if self._closed:
             raise Disconnected
         if self._stopping:
             raise ShuttingDown
         self._inflate()
+
+    def _watch_clock(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See to it that the wait ends in time.
+
+        The timer is not set anew for each wait: when it is due and the client has spoken since, it
+        waits for the rest. A busy client costs no timers, a silent one has one.
+        """
+        if self._silent_until is None:
+            self._silent_until = loop.time() + self._server.mail.config.imap.idle_timeout
+        due = self._deadline or self._silent_until
+        if self._timer is not None:
+            if self._timer_at <= due:
+                return
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = loop.call_at(due, self._time_passed)
+
+    def _time_passed(self) -> None:
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        due = self._deadline or self._silent_until
+        if self._wakeup is None or due is None:
+            return  # whoever waits next sets it again
+        if loop.time() < due:
+            self._watch_clock(loop)
+        else:
+            self._late = True
+            _wake(self._wakeup)
 
     def _inflate(self) -> bool:
         """Give the framing the next octets of what arrived compressed; False without any."""

@@ -299,6 +299,8 @@ class Session:
         last = view.uids[view.count - 1] if view.count else 0
         if ask or selected.subscription.modseq > listing.modseq:
             await listings.refresh(self.mail, listing)
+        if selected.is_told and self.watch is None:
+            return  # as after most commands
         if listing.renewed > selected.rights_at:
             await self.check_rights()
         if view.uids is listing.uids or may_expunge:

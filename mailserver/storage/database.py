@@ -3,9 +3,9 @@
 import asyncio
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import asyncpg
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     Statement: TypeAlias = asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]
 else:
     Record = asyncpg.Record
+
+T = TypeVar("T")
 
 COMMAND_TIMEOUT = 60.0  # seconds
 ACQUIRE_TIMEOUT = 15.0  # seconds; a client rather hears "later" than waits longer
@@ -255,6 +257,17 @@ class Database:
             if self._idle[0].since < now - IDLE_TIME:
                 await self._release(self._idle.pop(0))
 
+    def _keep(self, connection: Connection) -> bool:
+        """Take back a connection that has just served well; False when more than that is to do."""
+        if self._turns or connection.pool is not self._pool:
+            return False
+        now = connection.since = asyncio.get_running_loop().time()
+        self._idle.append(connection)
+        if self._idle[0].since >= now - IDLE_TIME:
+            return True
+        self._idle.pop()
+        return False
+
     async def _release(self, connection: Connection) -> None:
         """Leave it to the pool, which waits for what is under way and drops what is broken."""
         try:
@@ -281,23 +294,36 @@ class Database:
 
     async def fetch(self, query: str, *args: Any) -> list[Record]:
         """Return all rows."""
-        async with _Lent(self) as connection:
-            return await connection.fetch(query, *args)
+        return await self._run(Connection.fetch, query, args)
 
     async def fetchrow(self, query: str, *args: Any) -> Record | None:
         """Return the first row or None."""
-        async with _Lent(self) as connection:
-            return await connection.fetchrow(query, *args)
+        return await self._run(Connection.fetchrow, query, args)
 
     async def fetchval(self, query: str, *args: Any) -> Any:
         """Return the first column of the first row."""
-        async with _Lent(self) as connection:
-            return await connection.fetchval(query, *args)
+        return await self._run(Connection.fetchval, query, args)
 
     async def execute(self, query: str, *args: Any) -> str:
         """Run a statement and return its command tag."""
+        return await self._run(Connection.execute, query, args)
+
+    async def _run(self, method: Callable[..., Awaitable[T]], query: str, args: Sequence[Any]) -> T:
+        """Run one statement on a connection that waits, without the detours of `_Lent`."""
+        idle = self._idle
+        if idle and not idle[-1].closed:
+            connection = idle.pop()
+            try:
+                result = await method(connection, query, *args)
+            except BaseException as error:
+                with translated():
+                    await self.give(connection, doubtful=isinstance(error, _DOUBTFUL))
+                    raise
+            if not self._keep(connection):
+                await self.give(connection)
+            return result
         async with _Lent(self) as connection:
-            return await connection.execute(query, *args)
+            return await method(connection, query, *args)
 
 
 class _Lent:

@@ -19,23 +19,28 @@ from mailserver.storage.database import Executor, Record
 
 
 def _mailbox(row: Record, path: str) -> Mailbox:
+    """Read what every query here selects first, in its order: names would be looked up."""
+    (
+        each, parent, name, role, subscribed, sort_order, uidvalidity, uidnext, modseq, total,
+        unseen, deleted, size, owner_rights, recent_uid, *_,
+    ) = row  # fmt: skip
     return Mailbox(
-        id=MailboxId(row["id"]),
-        parent_id=row["parent_id"],
-        name=row["name"],
+        id=each,
+        parent_id=parent,
+        name=name,
         path=path,
-        role=Role(row["role"]) if row["role"] else None,
-        subscribed=row["subscribed"],
-        sort_order=row["sort_order"],
-        uidvalidity=row["uidvalidity"],
-        uidnext=row["uidnext"],
-        recent_uid=row["recent_uid"],
-        modseq=Modseq(row["modseq"]),
-        total=row["total"],
-        unseen=row["unseen"],
-        deleted=row["deleted"],
-        size=row["size"],
-        owner_rights=ALL_RIGHTS if row["owner_rights"] is None else rights_of(row["owner_rights"]),
+        role=Role(role) if role else None,
+        subscribed=subscribed,
+        sort_order=sort_order,
+        uidvalidity=uidvalidity,
+        uidnext=uidnext,
+        recent_uid=recent_uid,
+        modseq=modseq,
+        total=total,
+        unseen=unseen,
+        deleted=deleted,
+        size=size,
+        owner_rights=ALL_RIGHTS if owner_rights is None else rights_of(owner_rights),
     )
 
 
@@ -77,8 +82,8 @@ async def of_accounts(
     """Return the mailboxes of several accounts, each in the order of `of_account`."""
     rows = await database.fetch(
         """
-        SELECT account_id, id, parent_id, name, role, subscribed, sort_order, uidvalidity, uidnext,
-               modseq, total, unseen, deleted, size, owner_rights, recent_uid
+        SELECT id, parent_id, name, role, subscribed, sort_order, uidvalidity, uidnext,
+               modseq, total, unseen, deleted, size, owner_rights, recent_uid, account_id
         FROM mailbox
         WHERE account_id = ANY($1::bigint[])
         """,

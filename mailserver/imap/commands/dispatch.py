@@ -8,7 +8,7 @@ from mailserver.imap.channel import Disconnected, ShuttingDown, TimedOut
 from mailserver.imap.commands import CODES, COMMANDS, LOGGED_IN, Spec
 from mailserver.imap.commands.auth import recheck
 from mailserver.imap.commands.capabilities import capability_list
-from mailserver.imap.commands.progress import telling
+from mailserver.imap.commands.progress import TELLING, Telling
 from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.errors import BadCharset, BadName, Garbled, ProtocolError
 from mailserver.imap.protocol.framing import Command, Hopeless, LineTooLong, NoRoom, Outcome
@@ -19,6 +19,7 @@ from mailserver.imap.session import Session, ShutOut, State
 log = logging.getLogger(__name__)
 
 RETRY = 5.0  # seconds until the store is asked again when it could not be reached
+_OUTCOMES = {b"OK": "ok", b"NO": "no", b"BAD": "bad"}  # as metrics call them
 MAX_ERRORS = 50  # BAD answers in a row before a client that talks nonsense is let go
 
 
@@ -163,7 +164,10 @@ async def _outcome(
     try:
         if spec.states is State.SELECTED:
             await session.check_sharing()
-        with telling(session, name):
+        if name in TELLING:
+            with Telling(session):
+                code = await spec.handler(session, arguments)
+        else:
             code = await spec.handler(session, arguments)
     except ProtocolError as error:
         return b"BAD", str(error).encode("ascii", "replace"), error.code
@@ -206,7 +210,5 @@ async def _synchronize(session: Session, spec: Spec) -> None:
 
 
 def _count(session: Session, name: bytes, status: bytes, seconds: float) -> None:
-    metrics = session.mail.metrics
-    metrics.commands.labels("imap", name.decode("ascii"), status.decode("ascii").lower()).inc()
-    if name != b"IDLE":
-        metrics.command_seconds.labels("imap").observe(seconds)
+    took = None if name == b"IDLE" else seconds
+    session.mail.metrics.note("imap", name.decode("ascii"), _OUTCOMES[status], took)
