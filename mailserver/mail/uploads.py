@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mailserver.errors import NotFound, OverQuota
 from mailserver.model import AccountId, BlobId
-from mailserver.storage import bodies, delivery, uploads
+from mailserver.storage import blob_places, bodies, delivery, uploads
 from mailserver.storage.bodies import NewBody
 from mailserver.storage.compression import compressor
 
@@ -20,11 +20,14 @@ ROOM = 1024 * 1024 * 1024  # bytes of uploads of one account, quota or not
 BATCH = 1000  # uploads looked at for one round of expiry
 
 
-async def store(mail: "Mail", account: AccountId, raw: bytes) -> BlobId:
+async def store(
+    mail: "Mail", account: AccountId, raw: bytes, uploader: AccountId | None = None
+) -> BlobId:
     """Store an upload and return its blob, durable and readable at once.
 
     It is kept for a day after the last time that the same bytes were uploaded, and longer when a
-    message needs it. Uploads count against the quota while they last. Raises OverQuota, NotFound.
+    message needs it. Uploads count against the quota while they last. An `uploader` who does not
+    own the account may read it back. Raises OverQuota, NotFound.
     """
     if len(raw) > INLINE:
         blob, data = await asyncio.to_thread(_sealed, raw)
@@ -41,6 +44,8 @@ async def store(mail: "Mail", account: AccountId, raw: bytes) -> BlobId:
             if used > ROOM or (limit is not None and room.quota_used + used > limit):
                 raise OverQuota("account")
             await bodies.insert(tx, [NewBody(account, blob, len(raw), 1, data)], now)
+        if uploader not in (None, account):
+            await blob_places.note_uploader(tx, account, blob, uploader)
     return blob
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from mailserver import errors
 from mailserver.jmap.methods import (
+    blob,
     changes,
     core,
     email,
@@ -16,6 +17,8 @@ from mailserver.jmap.methods import (
     mailbox,
     mailbox_query,
     mailbox_set,
+    query_changes,
+    quota,
     search,
     snippet,
     thread,
@@ -32,6 +35,8 @@ log = logging.getLogger(__name__)
 
 CORE = "urn:ietf:params:jmap:core"
 MAIL = "urn:ietf:params:jmap:mail"
+BLOB = "urn:ietf:params:jmap:blob"
+QUOTA = "urn:ietf:params:jmap:quota"
 
 MAX_MAILBOX_DEPTH = 20
 MAX_MAILBOX_NAME = 255  # octets
@@ -51,6 +56,10 @@ class Spec:
 
 METHODS: dict[str, Spec] = {
     "Core/echo": Spec(CORE, None, core.echo),
+    "Blob/copy": Spec(CORE, blob.Copy, blob.copy),
+    "Blob/upload": Spec(BLOB, blob.Upload, blob.upload),
+    "Blob/get": Spec(BLOB, blob.Get, blob.get),
+    "Blob/lookup": Spec(BLOB, blob.Lookup, blob.lookup),
     "Mailbox/get": Spec(MAIL, get.Get, mailbox.get),
     "Mailbox/changes": Spec(MAIL, changes.Changes, changes.mailbox_changes),
     "Mailbox/query": Spec(MAIL, mailbox_query.Query, mailbox_query.query),
@@ -63,6 +72,10 @@ METHODS: dict[str, Spec] = {
     "Email/query": Spec(MAIL, search.Query, search.query),
     "Email/queryChanges": Spec(MAIL, search.QueryChanges, search.changes),
     "SearchSnippet/get": Spec(MAIL, snippet.GetSnippets, snippet.get),
+    "Quota/get": Spec(QUOTA, get.Get, quota.get),
+    "Quota/changes": Spec(QUOTA, changes.Changes, quota.changes),
+    "Quota/query": Spec(QUOTA, get.StandardQuery, quota.query),
+    "Quota/queryChanges": Spec(QUOTA, query_changes.StandardQueryChanges, quota.query_changes),
     # Of the submission capability, which is not advertised before anything can be submitted.
     "Identity/get": Spec(MAIL, get.Get, identity.get, shared=False),
 }
@@ -98,10 +111,12 @@ def mail_capability(limits: Limits) -> dict[str, object]:
 CAPABILITIES: dict[str, Callable[[Limits], dict[str, object]]] = {
     CORE: lambda limits: {},
     MAIL: mail_capability,
+    BLOB: blob.capability,
+    QUOTA: lambda limits: {},
 }
 
 # what there is of an account that another shares
-SHARED_CAPABILITIES = frozenset({CORE, MAIL})
+SHARED_CAPABILITIES = frozenset({CORE, MAIL, BLOB})
 WRITING = frozenset({"set", "copy", "import", "upload"})  # kinds of methods
 
 ERRORS: dict[type[errors.MailError], str] = {

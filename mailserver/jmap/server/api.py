@@ -10,7 +10,7 @@ from mailserver.jmap.protocol.request import Request, parse_request
 from mailserver.jmap.server.access import Gate, read_body
 from mailserver.jmap.server.replies import Receive
 from mailserver.jmap.server.resource import session_state
-from mailserver.jmap.session import Counts, Limits, Session
+from mailserver.jmap.session import AccountView, Counts, Limits, Session
 from mailserver.mail.context import Mail
 from mailserver.mail.sharing import Share, Shares
 from mailserver.model import AccountId, Principal
@@ -31,6 +31,14 @@ class Api:
         self.shares = Shares(mail)
         self._states: OrderedDict[AccountId, tuple[tuple[Share, ...], str]] = OrderedDict()
 
+    def session(self, principal: Principal, session_id: str) -> Session:
+        """Return what one request of a principal starts with."""
+        return Session(self._mail, principal, self.limits, self._counts, session_id)
+
+    async def view(self, principal: Principal, account_id: str) -> AccountView | None:
+        """Return an account as a principal sees it, None when they do not."""
+        return await self.session(principal, "").find(account_id)
+
     async def answer(
         self,
         principal: Principal,
@@ -45,7 +53,7 @@ class Api:
                 receive, headers, self.limits.max_size_request, "maxSizeRequest", BODY_TIME
             )
             request = await self._parsed(body)
-            session = Session(self._mail, principal, self.limits, self._counts, session_id)
+            session = self.session(principal, session_id)
             responses = await methods.answer(session, request)
         answer: dict[str, Any] = {
             "methodResponses": responses,

@@ -11,13 +11,13 @@ from starlette.requests import Request
 from starlette.routing import Match, Route
 
 from mailserver.auth.credentials import Authenticator
-from mailserver.errors import Invalid, MailError, NotFound
+from mailserver.errors import Forbidden, Invalid, MailError, NotFound
 from mailserver.jmap.protocol.errors import RequestError
-from mailserver.jmap.protocol.ids import account_text
 from mailserver.jmap.server import resource
 from mailserver.jmap.server.access import Access, header_map, peer_of
 from mailserver.jmap.server.api import Api
-from mailserver.jmap.server.blobs import Downloads, Uploads
+from mailserver.jmap.server.blobs import Downloads, Uploads, Wish
+from mailserver.jmap.server.conditions import is_known
 from mailserver.jmap.server.events import EventSource, parse_wish
 from mailserver.jmap.server.replies import (
     JSON,
@@ -33,6 +33,7 @@ from mailserver.jmap.server.replies import (
     reply_problem,
     simple_problem,
 )
+from mailserver.jmap.session import AccountView
 from mailserver.mail.context import Mail
 from mailserver.model import Principal
 
@@ -162,44 +163,48 @@ class Application:
 
     # JMAP ----------------------------------------------------------------------------------------
 
-    async def _principal_of(self, exchange: Exchange) -> Principal:
-        """Return who asks, where the URL names an account: it must be theirs."""
-        principal = await self._access.principal(exchange.scope, exchange.headers)
-        account = exchange.scope["path_params"].get("account")
-        if account is not None and account != account_text(principal.account_id):
+    async def _principal(self, exchange: Exchange) -> Principal:
+        return await self._access.principal(exchange.scope, exchange.headers)
+
+    async def _account(self, exchange: Exchange) -> tuple[Principal, AccountView]:
+        """Return who asks, and the account that the URL names as they see it; NotFound."""
+        principal = await self._principal(exchange)
+        view = await self._api.view(principal, exchange.scope["path_params"]["account"])
+        if view is None:
             raise NotFound("account")
-        return principal
+        return principal, view
 
     async def _session(self, exchange: Exchange) -> None:
-        principal = await self._principal_of(exchange)
+        principal = await self._principal(exchange)
         limits = self._api.limits
         base = resource.base_url(self._mail.config.http, exchange.scope, exchange.headers)
         shares = await self._api.shares.of(principal)
         shown = resource.session_object(principal, shares, limits, base)
         etag = (b"etag", f'"{shown["state"]}"'.encode())
-        await reply_json(exchange.send, shown, (NO_STORE, etag))
+        if is_known(exchange.headers, etag[1]):
+            await reply(exchange.send, 304, b"", (NO_STORE, etag))
+        else:
+            await reply_json(exchange.send, shown, (NO_STORE, etag))
 
     async def _download(self, exchange: Exchange) -> None:
-        principal = await self._principal_of(exchange)
+        principal, view = await self._account(exchange)
         found = exchange.scope["path_params"]
         accept = Request(exchange.scope).query_params.get("accept", "")
+        wish = Wish(found["blob"], found["name"], accept, exchange.scope["method"] == "HEAD")
         await self._downloads.send(
-            principal.account_id,
-            found["blob"],
-            found["name"],
-            accept,
-            exchange.send,
-            head=exchange.scope["method"] == "HEAD",
+            view, principal.account_id, wish, exchange.headers, exchange.send
         )
 
     async def _upload(self, exchange: Exchange) -> None:
-        principal = await self._principal_of(exchange)
+        principal, view = await self._account(exchange)
+        if view.share is not None and view.share.is_read_only:
+            raise Forbidden("the account is read-only")
         await self._uploads.take(
-            principal.account_id, exchange.headers, exchange.receive, exchange.send
+            view.id, principal.account_id, exchange.headers, exchange.receive, exchange.send
         )
 
     async def _event_source(self, exchange: Exchange) -> None:
-        principal = await self._principal_of(exchange)
+        principal = await self._principal(exchange)
         try:
             wish = parse_wish(Request(exchange.scope).query_params)
         except Invalid as error:

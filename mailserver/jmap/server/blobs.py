@@ -4,13 +4,17 @@ import asyncio
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from urllib.parse import quote
 
 import orjson
 
 from mailserver.errors import NotFound
-from mailserver.jmap.protocol.ids import BlobName, account_text, blob_text, parse_blob
+from mailserver.jmap.methods.blob import DEFAULT_TYPE
+from mailserver.jmap.methods.blob import octets as blob_octets
+from mailserver.jmap.protocol.ids import account_text, blob_text, parse_blob
 from mailserver.jmap.server.access import Gate, read_body
+from mailserver.jmap.server.conditions import is_known, wanted_range
 from mailserver.jmap.server.replies import (
     CORS,
     JSON,
@@ -22,17 +26,14 @@ from mailserver.jmap.server.replies import (
     reply,
     simple_problem,
 )
-from mailserver.jmap.session import Limits
-from mailserver.mail import content, uploads
+from mailserver.jmap.session import AccountView, Limits
+from mailserver.mail import uploads
 from mailserver.mail.context import Mail
-from mailserver.mime import decode_body
 from mailserver.model import AccountId
 
 CHUNK = 256 * 1024  # octets handed to the transport at once
 SEND_TIMEOUT = 60.0  # seconds for one chunk
-LARGE = 1024 * 1024  # octets; a larger part is decoded in a thread
 MAX_NAME = 200  # characters of a file name
-DEFAULT_TYPE = "application/octet-stream"
 UPLOAD_TIME = 600.0  # seconds in which the octets of an upload must come
 UPLOAD_MEMORY = 256 * 1024 * 1024  # octets of uploads in memory, of all accounts together
 MAX_TYPE = 200  # characters of a content type
@@ -42,7 +43,19 @@ _MEDIA_TYPE = re.compile(
     r"(?:; ?charset=\"?[A-Za-z0-9_.:-]{1,40}\"?)?",
     re.ASCII,
 )
+Headers = Mapping[bytes, bytes]
+
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\\"]")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The variables of a download URL."""
+
+    blob_id: str
+    name: str
+    accept: str  # the media type to be sent
+    head: bool  # only the headers
 
 
 class Downloads:
@@ -53,33 +66,36 @@ class Downloads:
         self._gate = Gate(limits.max_concurrent_requests, "maxConcurrentRequests")
 
     async def send(
-        self, account: AccountId, blob: str, name: str, accept: str, send: Send, *, head: bool
+        self, view: AccountView, reader: AccountId, wish: Wish, headers: Headers, send: Send
     ) -> None:
         """Send a blob as a file; raise NotFound, Unavailable or Corrupt before anything is sent."""
-        parsed = parse_blob(blob)
+        parsed = parse_blob(wish.blob_id)
         if parsed is None:
             raise NotFound("blob")
-        async with self._gate.enter(account):
-            octets = await self.octets(account, parsed)
-            fields = [*_fields(name, accept), (b"content-length", str(len(octets)).encode())]
-            await send({"type": "http.response.start", "status": 200, "headers": fields})
-            for piece in _pieces(b"" if head else octets):
-                message = {"type": "http.response.body", "body": piece, "more_body": True}
-                await asyncio.wait_for(send(message), SEND_TIMEOUT)
-            await send({"type": "http.response.body", "body": b""})
+        tag = f'"{wish.blob_id}"'.encode("ascii")
+        fields = _fields(wish.name, wish.accept, tag)
+        async with self._gate.enter(reader):
+            octets = await blob_octets(self._mail, view, reader, parsed)
+            if is_known(headers, tag):
+                await _respond(send, 304, fields, b"")
+                return
+            status, part = 200, wanted_range(headers, tag, len(octets))
+            if part is not None:
+                status = 206 if part else 416
+                shown = f"{part[0]}-{part[-1]}" if part else "*"
+                size = len(octets)
+                fields.append((b"content-range", f"bytes {shown}/{size}".encode("ascii")))
+                octets = octets[part.start : part.stop]
+            fields.append((b"content-length", str(len(octets)).encode("ascii")))
+            await _respond(send, status, fields, b"" if wish.head else octets)
 
-    async def octets(self, account: AccountId, name: BlobName) -> bytes:
-        """Return the octets that a blob id names, decoded where it names a part."""
-        raw = await content.content(self._mail, account, name.blob_id)
-        part = name.part
-        if part is None:
-            return raw
-        end = part.start + part.length
-        if end > len(raw):
-            raise NotFound("blob")
-        if part.length > LARGE:
-            return await asyncio.to_thread(decode_body, raw[part.start : end], part.encoding)
-        return decode_body(raw[part.start : end], part.encoding)
+
+async def _respond(send: Send, status: int, fields: list[Header], octets: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": fields})
+    for piece in _pieces(octets):
+        message = {"type": "http.response.body", "body": piece, "more_body": True}
+        await asyncio.wait_for(send(message), SEND_TIMEOUT)
+    await send({"type": "http.response.body", "body": b""})
 
 
 class Uploads:
@@ -92,13 +108,18 @@ class Uploads:
         self._gate = Gate(limits.max_concurrent_upload, "maxConcurrentUpload")
 
     async def take(
-        self, account: AccountId, headers: Mapping[bytes, bytes], receive: Receive, send: Send
+        self,
+        account: AccountId,
+        uploader: AccountId,
+        headers: Headers,
+        receive: Receive,
+        send: Send,
     ) -> None:
         """Store what the client sends and answer with its blob id."""
-        async with self._gate.enter(account):
+        async with self._gate.enter(uploader):
             with self._memory(headers):
                 raw = await read_body(receive, headers, self._most, "maxSizeUpload", UPLOAD_TIME)
-                blob = await uploads.store(self._mail, account, raw)
+                blob = await uploads.store(self._mail, account, raw, uploader)
         answer = {
             "accountId": account_text(account),
             "blobId": blob_text(blob),
@@ -108,7 +129,7 @@ class Uploads:
         await reply(send, 201, orjson.dumps(answer), (JSON, NO_STORE))
 
     @contextmanager
-    def _memory(self, headers: Mapping[bytes, bytes]) -> Iterator[None]:
+    def _memory(self, headers: Headers) -> Iterator[None]:
         """Set memory aside; without an announced length, for the largest upload."""
         announced = headers.get(b"content-length", b"")[:20]
         size = min(int(announced), self._most) if announced.isdigit() else self._most
@@ -121,7 +142,7 @@ class Uploads:
             self._free += size
 
 
-def _sent_type(headers: Mapping[bytes, bytes]) -> str:
+def _sent_type(headers: Headers) -> str:
     found = headers.get(b"content-type", b"").decode("latin-1")[:MAX_TYPE]
     return found or DEFAULT_TYPE
 
@@ -130,7 +151,7 @@ def _pieces(octets: bytes) -> Iterator[bytes]:
     return (octets[start : start + CHUNK] for start in range(0, len(octets), CHUNK))
 
 
-def _fields(name: str, accept: str) -> list[Header]:
+def _fields(name: str, accept: str, tag: bytes) -> list[Header]:
     """Return headers under which no browser shows mail as a page of this site."""
     media_type = accept if _MEDIA_TYPE.fullmatch(accept) else DEFAULT_TYPE
     safe = _UNSAFE.sub("_", name)[:MAX_NAME] or "download"
@@ -141,6 +162,8 @@ def _fields(name: str, accept: str) -> list[Header]:
         (b"content-type", media_type.encode("ascii")),
         (b"content-disposition", disposition.encode("ascii")),
         (b"cache-control", b"private, immutable, max-age=31536000"),
+        (b"etag", tag),
+        (b"accept-ranges", b"bytes"),
         (b"content-security-policy", b"sandbox; default-src 'none'"),
         NOSNIFF,
         *CORS,

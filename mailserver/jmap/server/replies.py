@@ -26,11 +26,17 @@ Header: TypeAlias = tuple[bytes, bytes]
 # Credentials are in Authorization, never in cookies: any origin may ask with what it knows.
 CORS: tuple[Header, ...] = (
     (b"access-control-allow-origin", b"*"),
-    (b"access-control-expose-headers", b"ETag, Content-Disposition, WWW-Authenticate"),
+    (
+        b"access-control-expose-headers",
+        b"ETag, Content-Disposition, Content-Range, Retry-After, WWW-Authenticate",
+    ),
 )
 PREFLIGHT: tuple[Header, ...] = (
     (b"access-control-allow-methods", b"GET, HEAD, POST, OPTIONS"),
-    (b"access-control-allow-headers", b"Authorization, Content-Type, Last-Event-ID"),
+    (
+        b"access-control-allow-headers",
+        b"Authorization, Content-Type, Last-Event-ID, If-None-Match, If-Range, Range",
+    ),
     (b"access-control-max-age", b"86400"),
 )
 BASIC: Header = (b"www-authenticate", b'Basic realm="mail", charset="UTF-8"')

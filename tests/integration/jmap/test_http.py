@@ -3,25 +3,17 @@
 import asyncio
 import base64
 import hashlib
-import http.client
 import json
 import re
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from mailserver.app.web import WebServer
-from mailserver.auth.credentials import Authenticator
-from mailserver.auth.tokens import Tokens
-from mailserver.config import Config, Listener
 from mailserver.jmap.methods import changes
 from mailserver.jmap.protocol.errors import RequestError
 from mailserver.jmap.protocol.ids import account_text, email_text
-from mailserver.jmap.server import Application, application
 from mailserver.jmap.server.blobs import Uploads
 from mailserver.jmap.server.replies import Message
 from mailserver.mail import accounts as people
@@ -32,9 +24,8 @@ from mailserver.model import Account, Right, RightsChange
 from mailserver.storage import accounts
 from mailserver.storage.database import Database
 from tests import oidc
+from tests.integration.jmap.conftest import BLOB, CORE, MAIL, PASSWORD, QUOTA, Site
 
-PASSWORD = "correct horse"
-CORE, MAIL = "urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail"
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ATTACHMENT = bytes(range(256)) * 20
 RAW = (
@@ -46,80 +37,6 @@ RAW = (
     + base64.encodebytes(ATTACHMENT).replace(b"\n", b"\r\n")
     + b"--x--\r\n"
 )
-
-
-@dataclass
-class Site:
-    """A running listener, and what its readiness says."""
-
-    host: str
-    port: int
-    app: Application
-    problems: list[str]
-
-    def ask(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        *,
-        login: str | None = "alice@example.test",
-        headers: dict[str, str] | None = None,
-    ) -> tuple[int, dict[str, str], bytes]:
-        """Send one request on a connection of its own; blocks."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=20)
-        sent = {"Content-Type": "application/json"} if body is not None else {}
-        if login is not None:
-            pair = base64.b64encode(f"{login}:{PASSWORD}".encode()).decode()
-            sent["Authorization"] = f"Basic {pair}"
-        connection.request(method, path, body, {**sent, **(headers or {})})
-        answer = connection.getresponse()
-        fields: dict[str, str] = {}
-        for name, value in answer.getheaders():
-            before = fields.get(name.lower())
-            fields[name.lower()] = value if before is None else f"{before}, {value}"
-        found = answer.status, fields, answer.read()
-        connection.close()
-        return found
-
-    async def get(self, path: str, **options: Any) -> tuple[int, dict[str, str], bytes]:
-        return await asyncio.to_thread(self.ask, "GET", path, **options)
-
-    async def call(self, *calls: list[Any], **options: Any) -> list[Any]:
-        body = json.dumps({"using": [CORE, MAIL], "methodCalls": calls}).encode()
-        status, _, answer = await asyncio.to_thread(self.ask, "POST", "/jmap/api", body, **options)
-        assert status == 200, answer
-        responses: list[Any] = json.loads(answer)["methodResponses"]
-        return responses
-
-
-@pytest.fixture
-def config() -> Config:
-    return Config.model_validate(
-        {
-            "server": {"hostname": "mail.example.test"},
-            "http": {"max_request_size": 20_000, "max_upload_size": 30_000},
-        }
-    )
-
-
-@pytest_asyncio.fixture
-async def site(mail: Mail, tokens: Tokens) -> AsyncIterator[Site]:
-    problems: list[str] = []
-
-    async def ready() -> list[str]:
-        return problems
-
-    app = application(
-        mail=mail,
-        authenticator=Authenticator(mail.database, passwords=mail.passwords, tokens=tokens),
-        ready=ready,
-    )
-    server = WebServer(app, mail.config.http, None)
-    host, port = await server.start(Listener(port=0))
-    yield Site(host, port, app, problems)
-    app.drain()
-    await server.stop(5)
 
 
 @pytest_asyncio.fixture
@@ -158,8 +75,8 @@ async def test_session_object(site: Site, alice: Account) -> None:
         assert all("{" + variable + "}" in session[name] for variable in variables)
     account = account_text(alice.id)
     assert session["username"] == alice.login
-    assert session["primaryAccounts"] == {CORE: account, MAIL: account}
-    assert session["capabilities"].keys() == {CORE, MAIL}
+    assert session["primaryAccounts"] == dict.fromkeys(session["capabilities"], account)
+    assert {CORE, MAIL, BLOB, QUOTA} <= session["capabilities"].keys()
     assert session["capabilities"][CORE]["maxSizeRequest"] == 20_000
     mail_capability = session["accounts"][account]["accountCapabilities"][MAIL]
     assert "receivedAt" in mail_capability["emailQuerySortOptions"]
@@ -327,14 +244,14 @@ async def test_uploads_of_all_together_have_a_bound(site: Site, alice: Account) 
     async def at_once() -> Message:
         return {"type": "http.request", "body": b"fast"}
 
-    slow = asyncio.create_task(uploads.take(alice.id, {}, stalled, send))
+    slow = asyncio.create_task(uploads.take(alice.id, alice.id, {}, stalled, send))
     await asyncio.wait_for(began.wait(), 10)
     with pytest.raises(RequestError) as refused:
-        await uploads.take(alice.id, {}, at_once, send)
+        await uploads.take(alice.id, alice.id, {}, at_once, send)
     assert refused.value.status == 503
     go_on.set()
     await slow
-    await uploads.take(alice.id, {}, at_once, send)
+    await uploads.take(alice.id, alice.id, {}, at_once, send)
     answers = [json.loads(each["body"]) for each in sent[1::2]]
     assert [each["accountId"] for each in answers] == [account, account]
 
@@ -507,4 +424,4 @@ async def test_the_session_shows_the_accounts_that_others_share(
         states.remove(before["state"])
         assert await share(identifier, Right.READ) is None
         states = [before["state"]]
-    assert (await session())["primaryAccounts"] == {CORE: own, MAIL: own}
+    assert set((await session())["primaryAccounts"].values()) == {own}
