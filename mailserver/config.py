@@ -62,6 +62,10 @@ class Server(Section):
     grace: float = Field(
         default=20, ge=0, description="seconds that running work has to end at a stop"
     )
+    secret_key: Secret = Field(
+        default=Secret(""),
+        description="seals passwords of smarthosts and private keys in the database",
+    )
 
 
 class Embedded(Section):
@@ -160,6 +164,47 @@ class Smtp(Section):
     )
     catch_outbound: bool = Field(
         default=False, description="queue mail to other domains as caught: shown, never sent"
+    )
+
+
+class Dns(Section):
+    """The resolvers that are asked for the servers of other domains."""
+
+    servers: str = Field(
+        default="",
+        description="a word for each, address or address:port; empty: those of the system",
+    )
+    timeout: float = Field(default=4, gt=0, description="seconds one resolver has for an answer")
+    attempts: int = Field(default=2, ge=1, le=10, description="rounds through all resolvers")
+    validating: bool = Field(
+        default=False,
+        description="they check DNSSEC and nobody can forge their answers on the way here",
+    )
+
+
+class Outbound(Section):
+    """Delivery to other servers, and the queue of what waits for it."""
+
+    enabled: bool = Field(default=True, description="false: this process delivers nothing")
+    port: int = Field(default=25, ge=1, le=65535, description="TCP port of other servers")
+    concurrency: int = Field(
+        default=100, ge=1, le=5000, description="connections of one process at a time"
+    )
+    destination_concurrency: int = Field(
+        default=20, ge=1, le=1000, description="of these to one destination at most"
+    )
+    connection_messages: int = Field(
+        default=100, ge=1, description="messages sent over one connection"
+    )
+    retry_first: float = Field(
+        default=300, gt=0, description="seconds to the second attempt; the pause doubles each time"
+    )
+    retry_longest: float = Field(default=14400, gt=0, description="seconds between two attempts")
+    history: float = Field(
+        default=7 * 86400, ge=0, description="seconds that finished recipients can be looked at"
+    )
+    own_names: str = Field(
+        default="", description="further host names and addresses of this server, a word each"
     )
 
 
@@ -323,6 +368,8 @@ class Config(Section):
     listeners: Listeners = Listeners()
     tls: Tls = Tls()
     smtp: Smtp = Smtp()
+    dns: Dns = Dns()
+    outbound: Outbound = Outbound()
     imap: Imap = Imap()
     oauth: Oauth = Oauth()
     http: Http = Http()

@@ -11,6 +11,7 @@ from typing import Any
 from mailserver.model import AccountId, Modseq
 
 _NEVER = Modseq(0)
+QUEUE = AccountId(0)  # no account has this id: under it is told that the outgoing queue has grown
 
 
 def shares_of(account: AccountId | None) -> AccountId:

@@ -21,9 +21,21 @@ class Metrics:
             return Gauge(f"{prefix}_{name}", text, labels, registry=registry)
 
         self.messages_received = counter("messages_received", "messages accepted, by SMTP or LMTP")
-        self.messages_sent = counter("messages_sent", "deliveries to other servers that succeeded")
+        self.messages_sent = counter(
+            "messages_sent", "recipients of outgoing mail that were finished", "outcome"
+        )
+        self.delivery_attempts = counter(
+            "delivery_attempts", "attempts to deliver outgoing mail, by recipient", "outcome"
+        )
+        self.delivery_seconds = Histogram(
+            f"{prefix}_delivery_seconds",
+            "time from the acceptance of outgoing mail to its delivery",
+            buckets=(0.1, 0.5, 1, 5, 30, 120, 600, 3600, 6 * 3600, 86400),
+            registry=registry,
+        )
         self.spam_blocked = counter("spam_blocked", "messages refused or filed as junk")
-        self.queue_size = gauge("queue_size", "recipients that wait in the outgoing queue")
+        self.queue_size = gauge("queue_size", "recipients in the outgoing queue", "state")
+        self.queue_oldest = gauge("queue_oldest_seconds", "age of the oldest mail that waits")
         self.connections = gauge("connections", "open connections", "protocol")
         self.commands = counter("commands", "commands by outcome", "protocol", "command", "outcome")
         self.command_seconds = Histogram(
@@ -66,10 +78,6 @@ class Metrics:
         if observe is None:
             observe = self._observations[protocol] = self.command_seconds.labels(protocol).observe
         observe(seconds)
-
-    def watch_queue(self, size: Callable[[], float]) -> None:
-        """Ask `size` for the number of waiting recipients whenever the metrics are read."""
-        self.queue_size.set_function(size)
 
     def render(self) -> bytes:
         """Return the text exposition format."""

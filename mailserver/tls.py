@@ -70,6 +70,20 @@ def server_context(certificate: Path, key: Path, *, channel_binding: bool = Fals
     return context
 
 
+def client_context(*, verify: bool) -> ssl.SSLContext:
+    """Return a context for connections to other servers: TLS 1.2 and later.
+
+    Without `verify` any certificate will do: encryption that nobody has agreed on beats none
+    (RFC 7435).
+    """
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def end_point(connection: ssl.SSLObject | ssl.SSLSocket | None) -> bytes | None:
     """Return what `tls-server-end-point` binds to on this connection (RFC 5929 §4)."""
     context = connection.context if connection is not None else None

@@ -5,6 +5,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -165,3 +166,11 @@ def wait_gone(pid: int) -> None:
             raise ServerFailed(f"process {pid} is an orphan that does not end")
     finally:
         os.close(handle)
+
+
+def free_port() -> int:
+    """Return a TCP port on which nobody listens on any loopback address."""
+    with socket.socket() as probe:
+        probe.bind(("0.0.0.0", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -16,6 +16,7 @@ from mailserver.app.web import WebServer
 from mailserver.auth.credentials import Authenticator, Judge
 from mailserver.auth.passwords import Passwords
 from mailserver.config import Config, Listener
+from mailserver.dns import Resolver
 from mailserver.errors import ConfigurationError, MailError, Unavailable
 from mailserver.imap import server as imap_server
 from mailserver.imap.server import ImapServer
@@ -24,7 +25,9 @@ from mailserver.mail import maintenance
 from mailserver.mail.context import Mail
 from mailserver.mail.memory import Memory
 from mailserver.metrics import Metrics
+from mailserver.model import QueueState
 from mailserver.smtp.limits import Limits
+from mailserver.smtp.outbound.worker import Worker
 from mailserver.smtp.server import SmtpServer
 from mailserver.storage import health, leases, queue
 from mailserver.storage.mover import Mover
@@ -34,7 +37,8 @@ log = logging.getLogger(__name__)
 
 READY_TIMEOUT = 3.0  # seconds for PostgreSQL to answer the readiness probe
 FIRST_RETRY, LONGEST_RETRY = 0.5, 10.0  # seconds between two attempts to reach PostgreSQL at start
-QUEUE_COUNT = 5.0  # seconds between two counts of the queue
+QUEUE_COUNT = 15.0  # seconds between two counts of the queue
+COUNTED = (QueueState.WAITING, QueueState.SENDING, QueueState.HELD)
 S3_CHECK = 30.0  # seconds between two looks whether S3 answers
 
 COLLECT_AFTER = (10_000, 20, 20)  # of gc.set_threshold: objects, young rounds, middle rounds
@@ -74,8 +78,7 @@ class Server:
         self._mail: Mail | None = None
         self._jmap: Application | None = None
         self._s3_answers: bool | None = None
-        self._queue_size = 0
-        self._metrics.watch_queue(lambda: self._queue_size)
+        self._worker: Worker | None = None
         self._bucket_is_made = backends.barrier is not None  # SeaweedFS of ours makes its own
 
     async def start(self, prepare: Prepare | None = None) -> None:
@@ -112,6 +115,8 @@ class Server:
             self._jmap.drain()
         stops = [shielded(server.stop(grace), grace + 5, "listener") for server in self._servers]
         await asyncio.gather(*stops)
+        if self._worker is not None:
+            await shielded(self._worker.stop(grace), grace + 10, "queue")
         if self._mail is not None:
             await shielded(self._mail.committer.drain(), grace + 5, "commits")
         await shielded(self._background.stop(), 5, "background")
@@ -166,6 +171,10 @@ class Server:
         self._background.run("maintenance", lambda: maintenance.run(mail, self._name))
         self._background.run("queue size", every(QUEUE_COUNT, self._count_queue))
         self._background.run("s3", every(S3_CHECK, self._watch_s3))
+        if self.config.outbound.enabled:
+            resolver = Resolver(self.config.dns, asyncio.get_running_loop().time)
+            self._worker = Worker(mail, resolver, self._name)
+            self._background.run("queue", self._worker.run)
         if self.config.mover.enabled:
             mover = Mover(
                 self._database,
@@ -180,9 +189,13 @@ class Server:
             self._background.run("mover", mover.run)
 
     async def _count_queue(self) -> None:
-        """Count the queue for the metric; while PostgreSQL is away the last number stays."""
+        """Count the queue for the metrics; while PostgreSQL is away the last numbers stay."""
         with contextlib.suppress(Unavailable):
-            self._queue_size = await queue.waiting(self._database)
+            counts, oldest = await queue.counts(self._database)
+            for state in COUNTED:
+                self._metrics.queue_size.labels(state.name.lower()).set(counts.get(state, 0))
+            age = (store.now() - oldest).total_seconds() if oldest is not None else 0
+            self._metrics.queue_oldest.set(max(age, 0))
 
     async def _watch_s3(self) -> None:
         """Log when S3 goes and when it comes back; make the bucket once if it is missing."""

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mailserver.errors import MailError, NotFound, OverQuota, Unavailable
+from mailserver.events import QUEUE
 from mailserver.mail.context import Change
 from mailserver.mail.delivery import (
     Accepted,
@@ -216,6 +217,8 @@ class Committer:
             self._mail.delivery_tasks.set()
         for account, modseq in batch.modseqs.items():
             self._mail.events.publish(account, modseq)
+        if batch.queued:
+            self._mail.events.publish(QUEUE, Modseq(batch.queued[-1].id))
 
     async def _find_inboxes(self, arrivals: Sequence[Arrival]) -> None:
         """Look up the INBOX of accounts met for the first time; an INBOX is never replaced."""

@@ -134,6 +134,11 @@ def seal(arrivals: Sequence[Arrival]) -> list[Sealed]:
     ]
 
 
+def hashed(raw: bytes) -> tuple[BlobId, bytes]:
+    """Return the id of a body and its stored form."""
+    return BlobId(hashlib.sha256(raw).digest()), compressor()(raw)
+
+
 async def accept(
     mail: "Mail",
     raw: bytes,

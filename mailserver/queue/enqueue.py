@@ -76,7 +76,7 @@ def rows(
             due + EXPIRY,
             recipient.notify,
             recipient.orcpt,
-            due + DELAY_NOTICE if reports_delay(recipient.notify) else None,
+            due + DELAY_NOTICE if outgoing.sender and reports_delay(recipient.notify) else None,
         )
         for recipient in outgoing.recipients
     }

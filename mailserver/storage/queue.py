@@ -113,12 +113,6 @@ async def show(database: Executor, limit: int) -> list[Queued]:
     ]
 
 
-async def waiting(database: Executor) -> int:
-    """Return how many recipients wait for an attempt."""
-    count: int = await database.fetchval("SELECT count(*) FROM queue_recipient WHERE state = 0")
-    return count
-
-
 class Progress(NamedTuple):
     """How far one recipient came, and whether a user here has that address."""
 
@@ -168,3 +162,26 @@ async def cancel(tx: Executor, message: QueueId) -> tuple[AccountId, BlobId] | N
         message,
     )
     return (AccountId(rows[0][0]), BlobId(rows[0][1])) if rows else None
+
+
+async def counts(database: Executor) -> tuple[dict[QueueState, int], datetime | None]:
+    """Return how many recipients are in each unfinished state, and since when the oldest waits."""
+    rows = await database.fetch(
+        """
+        SELECT state, count(*) AS count
+        FROM queue_recipient
+        WHERE state IN (0, 3, 4, 5)
+        GROUP BY state
+        """
+    )
+    oldest = await database.fetchval(
+        """
+        SELECT m.received_at
+        FROM queue_recipient r
+        JOIN queue_message m ON m.id = r.message_id
+        WHERE r.state = 0
+        ORDER BY r.message_id
+        LIMIT 1
+        """
+    )
+    return {QueueState(row["state"]): row["count"] for row in rows}, oldest

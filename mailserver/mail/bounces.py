@@ -1,0 +1,146 @@
+"""Tells senders what became of their mail, as they asked by NOTIFY, RET and ENVID (RFC 3461 §6).
+
+A notification is queued in the transaction that notes that it was made: never lost, never doubled.
+It goes to the null sender's opposite and has none itself, so nothing answers it.
+"""
+
+import logging
+import secrets
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mailserver.address import parse_address
+from mailserver.errors import Corrupt, Invalid, NotFound
+from mailserver.events import QUEUE
+from mailserver.mail import content
+from mailserver.mail.delivery import hashed
+from mailserver.mime.dsn import Action, RecipientReport, Report, compose
+from mailserver.model import Modseq, QueueId, ReportKind
+from mailserver.queue import enqueue
+from mailserver.queue.enqueue import Outgoing, OutgoingRecipient
+from mailserver.queue.work import Ledger
+from mailserver.storage import bodies, queue, queue_work
+from mailserver.storage.bodies import NewBody
+from mailserver.storage.database import Connection
+from mailserver.storage.queue_work import Message, Reported
+
+if TYPE_CHECKING:
+    from mailserver.mail.context import Mail
+
+log = logging.getLogger(__name__)
+
+PAGE = 100  # messages reported on in one round
+FULL_BY_DEFAULT = 50 * 1024  # octets of a failed message that goes back whole unless RET says
+FULL_AT_MOST = 10 * 1024 * 1024  # octets of one that goes back whole because RET says so
+
+_ACTIONS = {
+    ReportKind.FAILED: Action.FAILED,
+    ReportKind.DELAYED: Action.DELAYED,
+    ReportKind.DELIVERED: Action.DELIVERED,
+    ReportKind.RELAYED: Action.RELAYED,
+}
+
+
+async def report_all(mail: "Mail", ledger: Ledger) -> bool:
+    """Make the notifications that are due, a page of them; return whether there may be more."""
+    due = await ledger.with_reports(PAGE)
+    for message in due:
+        await report(mail, message)
+    return len(due) == PAGE
+
+
+async def report(mail: "Mail", queue_id: QueueId) -> int:
+    """Queue the notifications due about one message; return how many."""
+    found = await queue_work.message(mail.database, queue_id)
+    if found is None:
+        return 0
+    try:
+        original = await content.content(mail, found.account_id, found.blob_id)
+    except (NotFound, Corrupt) as error:
+        log.error("bounce without its message", extra={"queue_id": queue_id, "error": str(error)})
+        original = b""
+    async with mail.database.transaction() as tx:
+        reported = await queue_work.take_reports(tx, queue_id)
+        groups: dict[ReportKind, list[Reported]] = defaultdict(list)
+        for each in reported:
+            groups[ReportKind(each.report)].append(each)
+        made = [
+            await _queue(mail, tx, found, kind, groups[kind], original) for kind in sorted(groups)
+        ]
+    queued = [each for each in made if each is not None]
+    if queued:
+        mail.events.publish(QUEUE, Modseq(queued[-1]))
+    return len(queued)
+
+
+async def _queue(
+    mail: "Mail",
+    tx: Connection,
+    message: Message,
+    kind: ReportKind,
+    reported: Sequence[Reported],
+    original: bytes,
+) -> QueueId | None:
+    """Queue one notification, or none when there is nobody to tell."""
+    if not message.sender:
+        return None
+    try:
+        address = parse_address(message.sender)
+    except Invalid:
+        log.warning("bounce to nobody", extra={"queue_id": message.id})
+        return None
+    now = mail.now()
+    raw = compose(
+        Report(
+            _ACTIONS[kind],
+            mail.config.server.hostname,
+            message.sender,
+            [_recipient(each) for each in reported],
+            message.received_at,
+            now,
+            secrets.token_hex(16),
+            message.envid,
+            original,
+            _full(kind, message.ret, len(original)),
+        )
+    )
+    blob, stored = hashed(raw)
+    outgoing = Outgoing(
+        message.account_id,
+        "",
+        (OutgoingRecipient(message.sender, address.domain, notify="NEVER"),),
+        message.session,
+        smtputf8=not raw.isascii(),
+        body="7BIT" if raw.isascii() else "8BITMIME",
+    )
+    new = QueueId(mail.ids.next())
+    row, rows = enqueue.rows(outgoing, new, blob, len(raw), now, caught=False)
+    await bodies.insert(tx, [NewBody(message.account_id, blob, len(raw), 1, stored)], now)
+    await queue.insert(tx, [row], rows)
+    log.info(
+        "bounce queued",
+        extra={"queue_id": message.id, "report": kind.name.lower(), "recipients": len(reported)},
+    )
+    return new
+
+
+def _full(kind: ReportKind, ret: str | None, size: int) -> bool:
+    """Tell whether the whole message goes back: of failures only (RFC 3461 §4.3)."""
+    if kind is not ReportKind.FAILED:
+        return False
+    if ret is None:
+        return size <= FULL_BY_DEFAULT
+    return ret.upper() == "FULL" and size <= FULL_AT_MOST
+
+
+def _recipient(reported: Reported) -> RecipientReport:
+    return RecipientReport(
+        reported.recipient,
+        reported.status or "4.0.0",
+        reported.last_reply or "",
+        reported.remote,
+        reported.orcpt,
+        reported.last_attempt,
+        reported.expires_at,
+    )

@@ -1,0 +1,178 @@
+"""Outgoing mail as the store of mail sees it: outcomes noted, mail for users here delivered."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from mailserver.address import Address, parse_address
+from mailserver.errors import Invalid, MailError, Unavailable
+from mailserver.mail import content, delivery, recipients, submissions
+from mailserver.mail.delivery import Target
+from mailserver.model import AccountId, QueueId, QueueState
+from mailserver.queue.rules import Outcome, Result
+from mailserver.queue.work import Ended, Ledger
+from mailserver.storage import bodies, queue_work
+from mailserver.storage.queue_work import Claimed, Recorded
+
+if TYPE_CHECKING:
+    from mailserver.mail.context import Mail
+
+log = logging.getLogger(__name__)
+
+RETRY_TIME = 1.0  # seconds between two attempts to write outcomes down
+MAX_RECORDED = 200  # outcomes in one transaction
+
+_OUTCOMES = {
+    QueueState.DELIVERED: "delivered",
+    QueueState.FAILED: "failed",
+    QueueState.WAITING: "deferred",
+    QueueState.CAUGHT: "caught",
+}
+
+
+class Recorder:
+    """Writes outcomes down in groups: one transaction for whatever has ended meanwhile."""
+
+    def __init__(self, mail: "Mail", ledger: Ledger, reports: Callable[[], None]) -> None:
+        """Take what is to be called when something is to be reported to a sender."""
+        self._mail = mail
+        self._ledger = ledger
+        self._reports = reports
+        self._waiting: list[tuple[Ended, asyncio.Future[None]]] = []
+        self._writer: asyncio.Task[None] | None = None
+        self._changed: set[tuple[AccountId, QueueId]] = set()  # to be told to their submissions
+        self._teller: asyncio.Task[None] | None = None
+
+    async def record(self, ended: Sequence[Ended]) -> None:
+        """Return when the outcomes are committed; while PostgreSQL is away they wait."""
+        if not ended:
+            return
+        loop = asyncio.get_running_loop()
+        futures = [loop.create_future() for _ in ended]
+        self._waiting += zip(ended, futures, strict=True)
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write(), name="queue recorder")
+        # a worker that is stopped must not forget what another server has taken
+        await asyncio.shield(asyncio.gather(*futures))
+
+    async def drain(self) -> None:
+        """Wait until nothing waits, before the database is closed."""
+        while tasks := [
+            task for task in (self._writer, self._teller) if task is not None and not task.done()
+        ]:
+            await asyncio.wait(tasks)
+
+    async def _write(self) -> None:
+        while self._waiting:
+            taken, self._waiting = self._waiting[:MAX_RECORDED], self._waiting[MAX_RECORDED:]
+            try:
+                written = await self._ledger.record(each for each, _ in taken)
+            except Unavailable as error:
+                log.warning("outcomes wait for PostgreSQL", extra={"error": str(error)})
+                self._waiting = taken + self._waiting
+                await asyncio.sleep(RETRY_TIME)
+                continue
+            except Exception as error:
+                for _, future in taken:
+                    if not future.done():
+                        future.set_exception(error)
+                raise
+            for _, future in taken:
+                if not future.done():
+                    future.set_result(None)
+            self._note(written)
+
+    def _note(self, written: Sequence[tuple[Ended, Recorded]]) -> None:
+        metrics = self._mail.metrics
+        for ended, row in written:
+            outcome = _OUTCOMES[QueueState(row.state)]
+            metrics.delivery_attempts.labels(outcome).inc()
+            if row.finished_at is not None:
+                metrics.messages_sent.labels(outcome).inc()
+            if row.state == QueueState.DELIVERED:
+                waited = (self._mail.now() - ended.claimed.received_at).total_seconds()
+                metrics.delivery_seconds.observe(max(waited, 0))
+        if any(row.report is not None for _, row in written):
+            self._reports()
+        self._changed.update(
+            (ended.claimed.account_id, ended.claimed.message_id) for ended, _ in written
+        )
+        if self._teller is None or self._teller.done():
+            self._teller = asyncio.create_task(self._tell(), name="queue submissions")
+
+    async def _tell(self) -> None:
+        """Let submissions follow; what is lost here is made up for by their maintenance."""
+        while self._changed:
+            account, queue_id = self._changed.pop()
+            try:
+                await submissions.delivery_changed(self._mail, account, queue_id)
+            except MailError as error:
+                log.warning(
+                    "submission does not follow",
+                    extra={"queue_id": queue_id, "error": repr(error)},
+                )
+
+
+async def message(mail: "Mail", claimed: Claimed) -> bytes:
+    """Return the message of a queue entry; NotFound, Unavailable, Corrupt."""
+    return await content.content(mail, claimed.account_id, claimed.blob_id)
+
+
+async def is_here(mail: "Mail", address: str) -> bool:
+    """Tell whether the domain of a recipient is one of this server's."""
+    parsed = _parsed(address)
+    return parsed is not None and (await recipients.resolve(mail, parsed)).local
+
+
+async def deliver_here(mail: "Mail", claims: Sequence[Claimed], raw: bytes) -> list[Outcome]:
+    """Deliver one message to recipients of this server in one commit; return their outcomes."""
+    outcomes: dict[str, Outcome] = {}
+    targets: list[Target] = []
+    for claimed in claims:
+        found = await _accounts(mail, claimed, raw)
+        if isinstance(found, Outcome):
+            outcomes[claimed.recipient] = found
+        else:
+            targets += found
+    if targets:
+        top = f"Return-Path: <{claims[0].sender}>\r\n".encode()
+        await delivery.accept(
+            mail, top + raw, targets, received_at=mail.now(), sender=claims[0].sender
+        )
+    done = Outcome(Result.DELIVERED, "250 2.1.5 Delivered to the mailbox", "2.1.5")
+    return [outcomes.get(claimed.recipient, done) for claimed in claims]
+
+
+async def _accounts(mail: "Mail", claimed: Claimed, raw: bytes) -> list[Target] | Outcome:
+    address = _parsed(claimed.recipient)
+    found = await recipients.resolve(mail, address) if address is not None else None
+    if found is None or not found.accounts:
+        return Outcome(Result.FAILED, "550 5.1.1 No such user here", "5.1.1")
+    for account in found.accounts:
+        limit = account.quota_limit
+        if limit is not None and len(raw) > limit:
+            reply = "552 5.2.2 Message larger than the mailbox may grow"
+            return Outcome(Result.FAILED, reply, "5.2.2")
+        if limit is not None and account.quota_used >= limit:
+            return Outcome(Result.DEFERRED, "452 4.2.2 Mailbox full", "4.2.2")
+    return [Target(account.id) for account in found.accounts]
+
+
+def _parsed(address: str) -> Address | None:
+    try:
+        return parse_address(address)
+    except Invalid:
+        return None
+
+
+async def purge(mail: "Mail", limit: int) -> int:
+    """Forget recipients whose history has had its time; return how many."""
+    now = mail.now()
+    before = now - timedelta(seconds=mail.config.outbound.history)
+    async with mail.database.transaction() as tx:
+        gone, freed = await queue_work.purge(tx, before, limit)
+        for account, blob in freed:
+            await bodies.release(tx, account, [blob], now)
+    return gone

@@ -1,0 +1,128 @@
+"""What a worker of the queue does with the rows it has: claim, record, give back."""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from mailserver.errors import Unavailable
+from mailserver.model import QueueId
+from mailserver.queue import rules
+from mailserver.queue.rules import Attempted, Outcome, Schedule
+from mailserver.storage import leases, queue_work
+from mailserver.storage.database import Database
+from mailserver.storage.queue_work import Claimed as Claimed
+from mailserver.storage.queue_work import Recorded
+
+LEASE_TIME = timedelta(seconds=90)
+BEAT_TIME = 15.0  # seconds between two heartbeats
+SPREAD = timedelta(seconds=60)  # over which comes back what a dead worker had
+DOMAINS = 200  # looked at in one round through the domains
+EACH = 10  # of one domain taken in such a round
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt that has ended."""
+
+    claimed: Claimed
+    outcome: Outcome
+    schedule: Schedule
+
+
+class Ledger:
+    """One worker's hand on the queue; any number of them work on it at a time."""
+
+    def __init__(
+        self,
+        database: Database,
+        owner: str,
+        now: Callable[[], datetime],
+        chance: Callable[[], float],
+    ) -> None:
+        """Take a name that no other worker has, and chance in [0, 1) for the retry times."""
+        self._database = database
+        self._owner = owner
+        self._now = now
+        self._chance = chance
+        self._cursor = ""  # the domain that was looked at last
+
+    async def beat(self) -> None:
+        """Say that this worker lives, and take over from those that do not any more."""
+        name = queue_work.LEASE_PREFIX + self._owner
+        if not await leases.take(self._database, name, self._owner, self._now(), LEASE_TIME):
+            raise Unavailable("another worker has the same name")
+
+    async def reap(self) -> tuple[int, int]:
+        """Take back what dead workers had; return how many, and how many were set aside."""
+        return await queue_work.reap(self._database, self._now(), rules.MAX_CRASHES, SPREAD)
+
+    async def claim(self, limit: int, busy: Collection[str]) -> list[Claimed]:
+        """Take recipients that are due, none of the domains that are busy already.
+
+        With busy domains the others are gone through in turns: their backlog is never read.
+        """
+        if not busy:
+            return await queue_work.claim(self._database, self._owner, self._now(), limit)
+        domains = await queue_work.domains_after(self._database, self._cursor, DOMAINS)
+        self._cursor = domains[-1] if len(domains) == DOMAINS else ""
+        wanted = [domain for domain in domains if domain not in busy]
+        if not wanted:
+            return []
+        return await queue_work.claim_of(
+            self._database, self._owner, self._now(), limit, wanted, EACH
+        )
+
+    async def next_due(self) -> datetime | None:
+        """Return when the next recipient is due; None when nothing waits."""
+        return await queue_work.next_due(self._database)
+
+    async def record(self, ended: Iterable[Ended]) -> list[tuple[Ended, Recorded]]:
+        """Write how attempts ended; return those that still were this worker's."""
+        now = self._now()
+        rows = {
+            (each.claimed.message_id, each.claimed.recipient): (each, self._row(each, now))
+            for each in ended
+        }
+        written = await queue_work.record(
+            self._database, self._owner, [rows[key][1] for key in sorted(rows)]
+        )
+        return [rows[key] for key in sorted(written)]
+
+    def _row(self, ended: Ended, now: datetime) -> Recorded:
+        claimed = ended.claimed
+        attempted = Attempted(
+            claimed.attempts,
+            claimed.received_at,
+            claimed.expires_at,
+            claimed.notify,
+            not claimed.sender,
+        )
+        then = rules.after(attempted, ended.outcome, ended.schedule, now, self._chance())
+        return Recorded(
+            claimed.message_id,
+            claimed.recipient,
+            then.state,
+            then.next_attempt,
+            then.expires_at,
+            then.finished_at,
+            then.report,
+            then.reply,
+            then.status,
+            then.remote,
+        )
+
+    async def release(self, claims: Sequence[Claimed]) -> None:
+        """Give back recipients whose attempt was not made."""
+        keys: list[tuple[QueueId, str]] = sorted(
+            (each.message_id, each.recipient) for each in claims
+        )
+        if keys:
+            await queue_work.release(self._database, self._owner, keys, self._now())
+
+    async def note_delays(self, limit: int) -> int:
+        """Note a report for recipients that have waited for too long."""
+        return await queue_work.note_delays(self._database, self._now(), limit)
+
+    async def with_reports(self, limit: int) -> list[QueueId]:
+        """Return messages about whose recipients something is to be reported."""
+        return await queue_work.with_reports(self._database, limit)

@@ -1,0 +1,276 @@
+"""Brings jobs to the hosts of one destination, over connections that are used again."""
+
+import logging
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+from mailserver import tls
+from mailserver.mime.headers import HeaderBlock
+from mailserver.queue.routes import SEALED_FOR, Route, TlsLevel
+from mailserver.queue.rules import Outcome, Result
+from mailserver.queue.work import Claimed
+from mailserver.sealing import Seal
+from mailserver.smtp.outbound.connection import (
+    Connection,
+    ConnectionFailed,
+    MessageCut,
+    Timeouts,
+    TlsFailed,
+)
+from mailserver.smtp.outbound.route import Hop, Router
+from mailserver.smtp.protocol.client import (
+    Envelope,
+    RecipientLine,
+    ServerReply,
+    Unsendable,
+    needs_smtputf8,
+)
+from mailserver.smtp.protocol.framing import repair_line_ends
+
+log = logging.getLogger(__name__)
+
+MAX_RECIPIENTS = 100  # of one transaction: what every server must take (RFC 5321 §4.5.3.1.8)
+MAX_RECEIVED = 50  # Received fields, after which mail goes round in circles (RFC 5321 §6.3)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One message for recipients of one destination."""
+
+    claims: tuple[Claimed, ...]
+
+    @property
+    def first(self) -> Claimed:
+        """Any of the recipients: the message is the same for all."""
+        return self.claims[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message, and what has to be known of it to send it."""
+
+    content: bytes
+    eight_bit: bool
+    header_is_ascii: bool
+    hops: int  # Received fields
+
+    @classmethod
+    def of(cls, content: bytes) -> "Letter":
+        """Look a message over."""
+        block = HeaderBlock(content)
+        received = sum(field.name.lower() == "received" for field in block)
+        ascii_only = content.isascii()
+        header_is_ascii = ascii_only or content[block.start : block.end].isascii()
+        return cls(content, not ascii_only, header_is_ascii, received)
+
+
+class Unreachable(Exception):
+    """No host of the destination could be used."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.reply)
+        self.outcome = outcome
+
+
+@dataclass(slots=True)
+class Contexts:
+    """TLS contexts for connections to others."""
+
+    any_certificate: ssl.SSLContext = field(
+        default_factory=lambda: tls.client_context(verify=False)
+    )
+    verified: ssl.SSLContext = field(default_factory=lambda: tls.client_context(verify=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all couriers of a process share."""
+
+    router: Router
+    contexts: Contexts
+    timeouts: Timeouts
+    seal: Seal
+    hostname: str
+    max_messages: int  # over one connection
+
+
+class Courier:
+    """One lane of traffic to a destination: at most one connection at a time."""
+
+    def __init__(self, means: Means, domain: str, route: Route) -> None:
+        self._means = means
+        self._domain = domain
+        self._route = route
+        self._connection: Connection | None = None
+        self.cut = False  # the last delivery ended with its connection
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection is open that can be used again."""
+        connection = self._connection
+        return connection is not None and not connection.lost
+
+    async def close(self) -> None:
+        """End the connection politely."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.quit()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
+
+    async def deliver(self, job: Job, content: bytes) -> list[Outcome]:
+        """Try to deliver; return an outcome for each recipient, in order.
+
+        Unreachable or NoRoute when it did not come to the message at all.
+        """
+        if content.count(b"\n") != content.count(b"\r\n") or content.count(b"\r") != content.count(
+            b"\r\n"
+        ):
+            content = repair_line_ends(content)
+        letter = Letter.of(content)
+        if letter.hops > MAX_RECEIVED:
+            looped = Outcome(Result.FAILED, "554 5.4.6 The message goes round in circles", "5.4.6")
+            return [looped for _ in job.claims]
+        outcomes: dict[str, Outcome] = {}
+        self.cut = False
+        failure: ConnectionFailed | None = None
+        host = ""
+        async for connection in self._connections():
+            host = connection.host
+            try:
+                await self._send_all(connection, job, letter, outcomes)
+                return [outcomes[claimed.recipient] for claimed in job.claims]
+            except ConnectionFailed as error:
+                self.abort()
+                failure = error
+                if isinstance(error, MessageCut):
+                    break  # the server may have it: another host now would double it for sure
+        assert failure is not None
+        self.cut = True
+        lost = _connection_outcome(failure, host)
+        return [outcomes.get(claimed.recipient, lost) for claimed in job.claims]
+
+    async def _send_all(
+        self, connection: Connection, job: Job, letter: Letter, outcomes: dict[str, Outcome]
+    ) -> None:
+        """Send to all recipients without an outcome, in as many transactions as it takes."""
+        most = min(connection.extensions.limit("RCPTMAX") or MAX_RECIPIENTS, MAX_RECIPIENTS)
+        while left := [each for each in job.claims if each.recipient not in outcomes]:
+            part = left[:most]
+            try:
+                replies = await connection.send(_envelope(part, letter), letter.content)
+            except Unsendable as error:
+                refused = Outcome(Result.FAILED, f"550 {error.status} {error.text}", error.status)
+                outcomes.update({each.recipient: refused for each in part})
+                continue
+            some = any(reply.positive for reply in replies)
+            for claimed, reply in zip(part, replies, strict=True):
+                if some and _too_many(reply):
+                    continue  # the next transaction has room for it (RFC 5321 §4.5.3.1.10)
+                outcomes[claimed.recipient] = _outcome(reply, connection)
+            if some:
+                most = max(sum(each.recipient in outcomes for each in part), 1)
+
+    async def _connections(self) -> AsyncIterator[Connection]:
+        """Give the connection that is open, then one to each address until the caller is content.
+
+        Raises Unreachable when there was none to give.
+        """
+        used = self._connection
+        if used is not None and not used.lost and used.messages < self._means.max_messages:
+            yield used
+        elif used is not None:
+            await self.close()
+        failure: Outcome | None = None
+        given = False
+        for hop in await self._means.router.hops(self._domain, self._route):
+            try:
+                self._connection = await self._connect(hop)
+            except ConnectionFailed as error:
+                failure = _connection_outcome(error, hop.host)
+                log.info(
+                    "no connection",
+                    extra={"host": hop.host, "address": hop.address, "reason": error.text},
+                )
+                continue
+            given = True
+            yield self._connection
+        if not given and failure is not None:
+            raise Unreachable(failure)
+
+    async def _connect(self, hop: Hop) -> Connection:
+        try:
+            return await self._opened(hop, self._route.tls)
+        except TlsFailed as error:
+            if self._route.tls is not TlsLevel.MAY:
+                raise
+            # opportunistic: what cannot be encrypted goes in the clear, as it would to a server
+            # that never offered TLS (RFC 7435 §3)
+            log.info("TLS failed", extra={"host": hop.host, "reason": error.text})
+            return await self._opened(hop, TlsLevel.NONE)
+
+    async def _opened(self, hop: Hop, level: TlsLevel) -> Connection:
+        means = self._means
+        connection = await Connection.open(hop.host, hop.address, hop.port, means.timeouts, None)
+        try:
+            await connection.hello(means.hostname)
+            if level is not TlsLevel.NONE and "STARTTLS" in connection.extensions:
+                verify = level is TlsLevel.VERIFY
+                contexts = means.contexts
+                context = contexts.verified if verify else contexts.any_certificate
+                await connection.start_tls(context, hop.host)
+                await connection.hello(means.hostname)
+            elif level in (TlsLevel.ENCRYPT, TlsLevel.VERIFY):
+                raise ConnectionFailed("the server offers no TLS, which is required here")
+            smarthost = self._route.smarthost
+            if smarthost is not None and smarthost.login is not None:
+                sealed = smarthost.password or b""
+                password = means.seal.open(sealed, SEALED_FOR).decode() if sealed else ""
+                await connection.login(smarthost.login, password)
+        except BaseException:
+            connection.abort()
+            raise
+        return connection
+
+
+def _envelope(claims: Sequence[Claimed], letter: Letter) -> Envelope:
+    first = claims[0]
+    addresses = [each.recipient for each in claims]
+    return Envelope(
+        sender=first.sender,
+        recipients=tuple(RecipientLine(each.recipient, each.notify, each.orcpt) for each in claims),
+        size=len(letter.content),
+        eight_bit=letter.eight_bit,
+        smtputf8=needs_smtputf8(first.sender, addresses, letter.header_is_ascii),
+        envid=first.envid,
+        ret=first.ret,
+        require_tls=first.require_tls,
+    )
+
+
+def _too_many(reply: ServerReply) -> bool:
+    """Tell whether a recipient was refused for the number of those before it."""
+    return reply.code in (452, 552) and reply.status in ("4.5.3", "5.5.3")
+
+
+def _outcome(reply: ServerReply, connection: Connection) -> Outcome:
+    result = Result.DEFERRED
+    if reply.positive:
+        result = Result.RELAYED
+    elif reply.permanent and not _too_many(reply):
+        result = Result.FAILED
+    remote = f"{connection.host} [{connection.address}]"
+    return Outcome(result, str(reply), reply.status, remote, "DSN" in connection.extensions)
+
+
+def _connection_outcome(error: ConnectionFailed, host: str) -> Outcome:
+    """Return the outcome of a conversation that failed: always for later."""
+    if error.reply is not None and not error.reply.permanent:
+        return Outcome(Result.DEFERRED, str(error.reply), error.reply.status, host)
+    status = "4.7.5" if isinstance(error, TlsFailed) else "4.4.2"
+    return Outcome(Result.DEFERRED, f"451 {status} {host}: {error.text}", status, host)

@@ -1,0 +1,400 @@
+"""A worker of the queue: takes what is due, and has it delivered, reported and forgotten.
+
+Any number of workers, in any number of processes, share one queue. What a worker has taken is its
+own until its outcome is committed or its lease ends.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from mailserver.dns import Resolver
+from mailserver.errors import MailError, Unavailable
+from mailserver.events import QUEUE, Subscription
+from mailserver.mail import bounces, outgoing
+from mailserver.mail.context import Mail
+from mailserver.mail.memory import Memory
+from mailserver.mail.outgoing import Recorder
+from mailserver.model import Modseq
+from mailserver.queue import routes
+from mailserver.queue.routes import Route, TlsLevel
+from mailserver.queue.rules import Outcome, Result
+from mailserver.queue.work import BEAT_TIME, Claimed, Ended, Ledger
+from mailserver.sealing import Seal
+from mailserver.smtp.outbound.connection import Timeouts
+from mailserver.smtp.outbound.courier import Contexts, Courier, Job, Means, Unreachable
+from mailserver.smtp.outbound.destination import Destination
+from mailserver.smtp.outbound.route import Kind, NoRoute, Own, Router
+
+log = logging.getLogger(__name__)
+
+BATCH = 50  # recipients in one claim
+HELD = 10  # recipients taken out of the queue for each connection that may be open
+POLL = 5.0  # seconds until a wake-up that was lost is made up for
+SWEEP = 60.0  # seconds between two looks for delays and for history that has had its time
+IDLE = 2.0  # seconds that a connection waits for another message
+DEAD = 10.0  # seconds after which a destination that was down is tried again
+ROUTES = 10.0  # seconds that the route of a domain is remembered
+PAUSE = 1.0  # seconds after a failure of PostgreSQL
+MEMORY = 64 * 1024 * 1024  # octets of messages that are sent at the same time
+SMALL = 64 * 1024  # octets of each message that are not counted
+LOCAL_LANES = 8  # deliveries to mailboxes here at a time
+PURGED = 500  # recipients forgotten in one transaction
+
+
+class Worker:
+    """Delivers what the queue holds until it is stopped."""
+
+    def __init__(
+        self,
+        mail: Mail,
+        resolver: Resolver,
+        name: str,
+        *,
+        contexts: Contexts | None = None,
+        timeouts: Timeouts | None = None,
+        chance: random.Random | None = None,
+    ) -> None:
+        """Take a name that no other worker has."""
+        self._mail = mail
+        self._settings = mail.config.outbound
+        chance = chance or random.Random()  # noqa: S311  (spreads load, keeps no secret)
+        self._ledger = Ledger(mail.database, name, mail.now, chance.random)
+        own = Own.of(mail.config.server.hostname, self._settings.own_names)
+        self._means = Means(
+            router=Router(resolver, own, self._settings.port, chance),
+            contexts=contexts or Contexts(),
+            timeouts=timeouts or Timeouts(),
+            seal=Seal(mail.config.server.secret_key),
+            hostname=mail.config.server.hostname,
+            max_messages=self._settings.connection_messages,
+        )
+        self._recorder = Recorder(mail, self._ledger, lambda: self._reports_due.set())
+        self._memory = Memory(MEMORY)
+        self._destinations: dict[str, Destination] = {}
+        self._routes: dict[str, tuple[float, Kind, Route]] = {}
+        self._held: dict[tuple[int, str], Claimed] = {}  # taken, and not recorded yet
+        self._lanes = 0
+        self._changed = asyncio.Event()
+        self._reports_due = asyncio.Event()
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._clock = asyncio.get_running_loop().time
+
+    async def run(self) -> None:
+        """Work until cancelled or stopped."""
+        await self._until_it_works(self._ledger.beat)
+        jobs = (
+            ("queue heartbeat", self._beat),
+            ("queue claims", self._claim),
+            ("queue reports", self._report),
+            ("queue sweep", self._sweep),
+        )
+        self._tasks = [asyncio.create_task(work(), name=name) for name, work in jobs]
+        try:
+            await asyncio.gather(*self._tasks)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def stop(self, grace: float) -> None:
+        """Take nothing more, let deliveries end within `grace` seconds, give back the rest."""
+        self._stopping = True
+        self._changed.set()
+        for destination in self._destinations.values():
+            destination.drain()
+        lanes = [task for each in self._destinations.values() for task in each.lanes]
+        if lanes:
+            await asyncio.wait(lanes, timeout=grace)
+        for task in lanes:
+            task.cancel()
+        await asyncio.gather(*lanes, return_exceptions=True)
+        await self._recorder.drain()
+        await self._ledger.release(list(self._held.values()))
+        self._held.clear()
+        for task in self._tasks:
+            task.cancel()
+
+    # Taking -----------------------------------------------------------------------------------
+
+    async def _claim(self) -> None:
+        subscription = self._mail.events.subscribe(QUEUE)
+        subscription.wake = self._changed.set
+        try:
+            while not self._stopping:
+                self._changed.clear()
+                room = HELD * self._settings.concurrency - len(self._held)
+                if room < BATCH:
+                    await self._news(subscription, None)
+                    continue
+                try:
+                    await self._claim_once(subscription)
+                except Unavailable as error:
+                    log.warning("queue: no claim", extra={"error": str(error)})
+                    await asyncio.sleep(PAUSE)
+        finally:
+            self._mail.events.unsubscribe(subscription)
+
+    async def _claim_once(self, subscription: Subscription) -> None:
+        full = [each for each in self._destinations.values() if each.full]
+        busy = set().union(*(each.domains for each in full))
+        claims = await self._ledger.claim(BATCH, busy)
+        if claims:
+            self._held.update({(each.message_id, each.recipient): each for each in claims})
+            await self._dispatch(claims)
+            return
+        await self._news(subscription, await self._ledger.next_due())
+
+    async def _news(self, subscription: Subscription, due: datetime | None) -> None:
+        """Wait for new mail, for a delivery that ended, or until something may be due."""
+        seconds = POLL
+        if due is not None:
+            left = (due - self._mail.now()).total_seconds()
+            # what is due already waits for room at its destination
+            seconds = min(max(left, 0.05 if left > 0 else PAUSE), POLL)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        subscription.modseq = Modseq(0)  # ids of other nodes are not in step with ours
+
+    async def _dispatch(self, claims: Sequence[Claimed]) -> None:
+        """Hand each message to the destination of its recipients."""
+        grouped: dict[tuple[int, str], list[Claimed]] = defaultdict(list)
+        for claimed in claims:
+            grouped[claimed.message_id, claimed.domain].append(claimed)
+        for (_, domain), group in grouped.items():
+            try:
+                kind, route = await self._route(domain, group[0])
+            except MailError as error:
+                log.warning("queue: no route read", extra={"domain": domain, "error": str(error)})
+                await self._end(group, _trouble(error), routes.default(self._settings))
+                continue
+            self._destination(domain, kind, route).add(Job(tuple(group)))
+            self._open_lanes(domain, kind, route)
+
+    async def _route(self, domain: str, claimed: Claimed) -> tuple[Kind, Route]:
+        """Find the way of a domain: those of this server come first, always."""
+        known = self._routes.get(domain)
+        if known is None or known[0] < self._clock():
+            route = await routes.find(self._mail.database, domain, self._settings)
+            kind = Kind.DNS if route.smarthost is None else Kind.SMARTHOST
+            if await outgoing.is_here(self._mail, claimed.recipient):
+                kind, route = Kind.HERE, replace(route, concurrency=LOCAL_LANES)
+            elif self._mail.config.smtp.catch_outbound:
+                kind = Kind.CAUGHT
+            if len(self._routes) > 10_000:
+                self._routes.clear()
+            known = self._routes[domain] = (self._clock() + ROUTES, kind, route)
+        _, kind, route = known
+        if claimed.require_tls and kind in (Kind.DNS, Kind.SMARTHOST):
+            # RFC 8689 §4.2.1: with a certificate that is of the host we mean to talk to
+            return kind, replace(route, tls=TlsLevel.VERIFY)
+        return kind, route
+
+    def _destination(self, domain: str, kind: Kind, route: Route) -> Destination:
+        key = _key(domain, kind, route)
+        destination = self._destinations.get(key)
+        if destination is None:
+            destination = self._destinations[key] = Destination(key, domain, kind, route)
+        else:
+            destination.route = route
+        return destination
+
+    # Delivering -------------------------------------------------------------------------------
+
+    def _open_lanes(self, domain: str, kind: Kind, route: Route) -> None:
+        destination = self._destination(domain, kind, route)
+        while destination.wants_lane and self._lanes < self._settings.concurrency:
+            self._lanes += 1
+            task = asyncio.create_task(self._lane(destination), name=f"delivery {destination.key}")
+            destination.lanes.add(task)
+
+    async def _lane(self, destination: Destination) -> None:
+        """Deliver jobs one after the other until none comes."""
+        courier = Courier(self._means, destination.domain, destination.route)
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            while job := await destination.next(self._patience(courier)):
+                await self._job(destination, courier, job)
+                if destination.hungry:
+                    self._changed.set()
+            await courier.close()
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("queue: a delivery crashed", extra={"destination": destination.key})
+        finally:
+            courier.abort()
+            self._lanes -= 1
+            destination.lanes.discard(task)
+            if destination.over and destination.dead(self._clock()) is None:
+                self._destinations.pop(destination.key, None)
+            self._more_lanes(destination)
+            self._changed.set()
+
+    def _patience(self, courier: Courier) -> float:
+        """Return how long a lane waits for a job: not at all when others wait for its place."""
+        crowded = self._stopping or self._lanes >= self._settings.concurrency
+        return IDLE if courier.connected and not crowded else 0
+
+    def _more_lanes(self, last: Destination) -> None:
+        """Give the place of a lane that ended to whoever needs it most."""
+        if self._stopping:
+            return
+        for each in sorted(self._destinations.values(), key=lambda each: len(each.lanes)):
+            if each.wants_lane:
+                self._open_lanes(each.domain, each.kind, each.route)
+                return
+
+    async def _job(self, destination: Destination, courier: Courier, job: Job) -> None:
+        claims = job.claims
+        try:
+            outcomes = await self._outcomes(destination, courier, job)
+        except MailError as error:
+            log.warning(
+                "queue: message not read",
+                extra={"message_id": job.first.message_id, "error": repr(error)},
+            )
+            outcomes = [_trouble(error) for _ in claims]
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("queue: delivery failed", extra={"message_id": job.first.message_id})
+            internal = Outcome(Result.DEFERRED, "451 4.3.0 Internal error of this server", "4.3.0")
+            outcomes = [internal for _ in claims]
+        await self._record(claims, outcomes, destination.route)
+
+    async def _outcomes(
+        self, destination: Destination, courier: Courier, job: Job
+    ) -> list[Outcome]:
+        if destination.kind is Kind.CAUGHT:
+            caught = Outcome(Result.CAUGHT, "250 2.0.0 Caught: nothing leaves this server", "2.0.0")
+            return [caught for _ in job.claims]
+        dead = destination.dead(self._clock())
+        if dead is not None:
+            return [dead for _ in job.claims]
+        size = max(job.first.size - SMALL, 0)
+        if not await self._memory.take(min(size, MEMORY), self._means.timeouts.final):
+            busy = Outcome(Result.DEFERRED, "452 4.3.1 This server has no memory left", "4.3.1")
+            return [busy for _ in job.claims]
+        try:
+            content = await outgoing.message(self._mail, job.first)
+            if destination.kind is Kind.HERE:
+                return await outgoing.deliver_here(self._mail, job.claims, content)
+            return await self._send(destination, courier, job, content)
+        finally:
+            self._memory.give(min(size, MEMORY))
+
+    async def _send(
+        self, destination: Destination, courier: Courier, job: Job, content: bytes
+    ) -> list[Outcome]:
+        try:
+            outcomes = await courier.deliver(job, content)
+        except NoRoute as none:
+            return [none.outcome for _ in job.claims]
+        except Unreachable as error:
+            destination.down(error.outcome, self._clock() + DEAD)
+            return [error.outcome for _ in job.claims]
+        if courier.cut:
+            destination.strained()
+        else:
+            destination.succeeded()
+        return outcomes
+
+    async def _record(
+        self, claims: Sequence[Claimed], outcomes: Sequence[Outcome], route: Route
+    ) -> None:
+        for claimed, outcome in zip(claims, outcomes, strict=True):
+            log.info(
+                "delivery",
+                extra={
+                    "message_id": claimed.message_id,
+                    "recipient": claimed.recipient,
+                    "outcome": outcome.result.name.lower(),
+                    "reply": outcome.reply,
+                    "remote": outcome.remote,
+                    "attempts": claimed.attempts,
+                },
+            )
+        await self._recorder.record(
+            [
+                Ended(claimed, outcome, route.schedule)
+                for claimed, outcome in zip(claims, outcomes, strict=True)
+            ]
+        )
+        for claimed in claims:
+            self._held.pop((claimed.message_id, claimed.recipient), None)
+
+    async def _end(self, claims: Sequence[Claimed], outcome: Outcome, route: Route) -> None:
+        await self._record(claims, [outcome for _ in claims], route)
+
+    # Beside it --------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        """Show that this worker lives, and take back what dead ones had."""
+        while True:
+            try:
+                await self._ledger.beat()
+                taken, held = await self._ledger.reap()
+                if taken:
+                    log.warning("queue: a worker died", extra={"recipients": taken, "held": held})
+                    self._changed.set()
+            except Unavailable as error:
+                log.warning("queue: no heartbeat", extra={"error": str(error)})
+            await asyncio.sleep(BEAT_TIME)
+
+    async def _report(self) -> None:
+        """Tell senders what became of their mail."""
+        while True:
+            self._reports_due.clear()
+            with contextlib.suppress(Unavailable):
+                while await bounces.report_all(self._mail, self._ledger):
+                    pass
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP):
+                    await self._reports_due.wait()
+
+    async def _sweep(self) -> None:
+        while True:
+            with contextlib.suppress(Unavailable):
+                if await self._ledger.note_delays(BATCH):
+                    self._reports_due.set()
+                while await outgoing.purge(self._mail, PURGED) == PURGED:
+                    pass
+            for key, each in list(self._destinations.items()):
+                if each.over and each.dead(self._clock()) is None:
+                    del self._destinations[key]
+            await asyncio.sleep(SWEEP)
+
+    async def _until_it_works(self, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await work()
+                return
+            except Unavailable as error:
+                log.warning("queue: waits for PostgreSQL", extra={"error": str(error)})
+            await asyncio.sleep(PAUSE)
+
+
+def _key(domain: str, kind: Kind, route: Route) -> str:
+    """Return what shares connections: a smarthost has them for all its domains."""
+    if kind in (Kind.HERE, Kind.CAUGHT):
+        return kind.name.lower()
+    host = route.smarthost
+    name = f"{host.host}:{host.port}" if host is not None else domain
+    return f"{name} {route.tls}"
+
+
+def _trouble(error: MailError) -> Outcome:
+    """Return the outcome of an attempt that this server could not make: always for later."""
+    text = "The store is not available"
+    if not isinstance(error, Unavailable):
+        text = "The message cannot be read"
+    return Outcome(Result.DEFERRED, f"451 4.3.0 {text}", "4.3.0")
