@@ -49,6 +49,7 @@ from mailserver.storage.database import Connection
 from mailserver.storage.delivery import NewCopy
 from mailserver.storage.delivery_tasks import NewTask, TaskKind
 from mailserver.storage.mailboxes import Growth
+from mailserver.storage.messages import NewMessage
 from mailserver.storage.queue import NewQueued, NewRecipient
 
 if TYPE_CHECKING:
@@ -294,6 +295,11 @@ class Committer:
                 batch.add(arrival, target, mailbox, email, thread, next_uid[place])
                 batch.uidvalidity[place] = places[place].uidvalidity
                 next_uid[place] += 1
+                for other in target.also_in:
+                    if (account, other) not in places:
+                        raise NotFound("mailbox")
+                    batch.add_elsewhere(arrival, target, other, next_uid[account, other])
+                    next_uid[account, other] += 1
             batch.enqueue(arrival, self._mail)
 
     def _growth(self, batch: "Batch") -> list[Growth]:
@@ -302,11 +308,12 @@ class Committer:
             for target in arrival.targets:
                 mailbox = self._mailbox(target)
                 assert mailbox is not None
-                total = sums.setdefault((target.account_id, mailbox), [0, 0, 0, 0])
-                total[0] += 1
-                total[1] += not target.flags.bits & SEEN
-                total[2] += bool(target.flags.bits & DELETED)
-                total[3] += len(arrival.raw)
+                for each in (mailbox, *target.also_in):
+                    total = sums.setdefault((target.account_id, each), [0, 0, 0, 0])
+                    total[0] += 1
+                    total[1] += not target.flags.bits & SEEN
+                    total[2] += bool(target.flags.bits & DELETED)
+                    total[3] += len(arrival.raw)
         return [
             Growth(account, mailbox, count, count, unseen, deleted, size, batch.modseqs[account])
             # the order in which every writer locks mailboxes
@@ -326,6 +333,7 @@ class Batch:
     uidvalidity: dict[tuple[AccountId, MailboxId], int] = field(default_factory=dict)
     bodies: dict[tuple[AccountId, BlobId], NewBody] = field(default_factory=dict)
     copies: list[NewCopy] = field(default_factory=list)
+    elsewhere: list[NewMessage] = field(default_factory=list)  # the same emails in more mailboxes
     refs: dict[tuple[AccountId, int], ThreadId] = field(default_factory=dict)
     queued: list[NewQueued] = field(default_factory=list)
     recipients: list[NewRecipient] = field(default_factory=list)
@@ -365,6 +373,26 @@ class Batch:
         self.copies.append(row)
         self.tasks.extend(_tasks(arrival, account, email, responds=account in self.responding))
         self._delivered.setdefault(id(arrival), []).append(row)
+
+    def add_elsewhere(self, arrival: Arrival, target: Target, mailbox: MailboxId, uid: int) -> None:
+        """Put the copy that was added last also into another mailbox."""
+        copy = self._delivered[id(arrival)][-1]
+        self.elsewhere.append(
+            NewMessage(
+                copy.account_id,
+                mailbox,
+                uid,
+                copy.email_id,
+                copy.thread_id,
+                copy.received_at,
+                copy.size,
+                copy.modseq,
+                copy.flags,
+                copy.keywords,
+                None,
+                self.now,
+            )
+        )
 
     def enqueue(self, arrival: Arrival, mail: "Mail") -> None:
         """Add the rows of what leaves this server."""
@@ -411,6 +439,8 @@ class Batch:
             now=self.now,
         )
         await delivery_tasks.insert(tx, self.tasks)
+        if self.elsewhere:
+            await messages.insert_messages(tx, self.elsewhere)
 
     async def _companions(self, tx: "Connection") -> list[tuple[AccountId, ChangeEntry]]:
         """Write what comes with the messages; return what the change log says of it."""
@@ -425,22 +455,26 @@ class Batch:
 
     def _changes(self) -> list[tuple[AccountId, ChangeEntry]]:
         """Return one entry for each mailbox, however many messages it got."""
-        grouped: dict[tuple[AccountId, MailboxId], list[NewCopy]] = {}
-        for row in self.copies:
-            grouped.setdefault((row.account_id, row.mailbox_id), []).append(row)
+        grouped: dict[tuple[AccountId, ChangeKind, MailboxId], list[NewCopy | NewMessage]] = {}
+        for kind, rows in (
+            (ChangeKind.EMAIL_CREATED, self.copies),
+            (ChangeKind.EMAIL_ADDED, self.elsewhere),
+        ):
+            for row in rows:
+                grouped.setdefault((row.account_id, kind, row.mailbox_id), []).append(row)
         return [
             (
                 account,
                 ChangeEntry(
                     self.modseqs[account],
-                    ChangeKind.EMAIL_CREATED,
+                    kind,
                     mailbox,
                     tuple(row.uid for row in rows),
                     tuple(row.email_id for row in rows),
                     tuple(row.thread_id for row in rows),
                 ),
             )
-            for (account, mailbox), rows in grouped.items()
+            for (account, kind, mailbox), rows in grouped.items()
         ]
 
     def accepted(self, arrival: Arrival) -> Accepted:

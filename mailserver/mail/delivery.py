@@ -32,11 +32,12 @@ NO_FLAGS = Flags()
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a copy goes: an account's mailbox, by default its INBOX."""
+    """Where a copy goes: an account's mailbox, by default its INBOX; perhaps to others too."""
 
     account_id: AccountId
     mailbox_id: MailboxId | None = None
     flags: Flags = NO_FLAGS
+    also_in: tuple[MailboxId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

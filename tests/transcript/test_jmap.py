@@ -3,8 +3,9 @@
 A string `{name}` in an expected response binds what is there the first time and must be equal ever
 after; in a request it is replaced. `{*}` is anything. `{alice}` is the account; a message that is
 given as `name` binds `{name}`, `{name.thread}` and `{name.blob}`; every mailbox of the account is
-bound by its path in lower case. `as` is the login that asks, and `share` gives bob rights on
-mailboxes of alice. An object in a response may have no keys but those expected.
+bound by its path in lower case. `as` is the login that asks, `share` gives bob rights on mailboxes
+of alice, and `upload` binds blobs of hers. An object in a response may have no keys but those
+expected.
 """
 
 import base64
@@ -27,7 +28,7 @@ from mailserver.jmap.protocol.ids import (
     thread_text,
 )
 from mailserver.jmap.server import Application, application
-from mailserver.mail import delivery, mailboxes, messages, rights
+from mailserver.mail import delivery, mailboxes, messages, rights, uploads
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
 from mailserver.model import Account, FlagChange, Flags, RightsChange
@@ -168,6 +169,9 @@ async def act(mail: Mail, account: Account, step: dict[str, Any], binds: Binds) 
         target = await mailbox_of(mail, account, path)
         await messages.move(mail, account.id, mailbox, [uid], target.id)
         binds[target.path.lower()] = mailbox_text(target.id)
+    for name, lines in step.get("upload", {}).items():
+        blob = await uploads.store(mail, account.id, "\r\n".join(lines).encode())
+        binds[name] = blob_text(blob)
     for path, letters in step.get("share", {}).items():
         found = await mailbox_of(mail, account, path)
         bob = await rights.identify(mail, "bob@example.test")

@@ -12,6 +12,10 @@ from mailserver.jmap.methods import (
     changes,
     core,
     email,
+    email_copy,
+    email_import,
+    email_parse,
+    email_set,
     get,
     identity,
     mailbox,
@@ -23,6 +27,7 @@ from mailserver.jmap.methods import (
     snippet,
     thread,
 )
+from mailserver.jmap.methods import set as set_records
 from mailserver.jmap.protocol import properties
 from mailserver.jmap.protocol.errors import MethodError, Problem, RequestError
 from mailserver.jmap.protocol.filters import COLLATIONS, EMAIL_SORTS
@@ -69,6 +74,10 @@ METHODS: dict[str, Spec] = {
     "Thread/changes": Spec(MAIL, changes.Changes, changes.thread_changes),
     "Email/get": Spec(MAIL, email.GetEmail, email.get),
     "Email/changes": Spec(MAIL, changes.Changes, changes.email_changes),
+    "Email/set": Spec(MAIL, set_records.Set, email_set.set_emails),
+    "Email/copy": Spec(MAIL, email_copy.Copy, email_copy.copy_emails),
+    "Email/import": Spec(MAIL, email_import.Import, email_import.import_emails),
+    "Email/parse": Spec(MAIL, email_parse.Parse, email_parse.parse),
     "Email/query": Spec(MAIL, search.Query, search.query),
     "Email/queryChanges": Spec(MAIL, search.QueryChanges, search.changes),
     "SearchSnippet/get": Spec(MAIL, snippet.GetSnippets, snippet.get),

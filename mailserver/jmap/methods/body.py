@@ -8,7 +8,6 @@ from typing import Any
 from mailserver.jmap.methods.view import View
 from mailserver.jmap.protocol.errors import MethodError, invalid_arguments
 from mailserver.jmap.protocol.headers import PREFIX, parse_header_property
-from mailserver.jmap.protocol.ids import part_text
 from mailserver.jmap.session import Session
 from mailserver.mail import content
 from mailserver.mime import Env, HeaderBlock, PartRow, all_headers, body_lists, decode_text
@@ -32,9 +31,7 @@ def _leaf(show: Show) -> Show:
 
 _SHOWN: dict[str, Show] = {
     "partId": _leaf(lambda email, part: part.section),
-    "blobId": _leaf(
-        lambda email, part: part_text(email.blob_id, part.encoding, part.body_start, part.body_end)
-    ),
+    "blobId": _leaf(lambda email, part: email.part_blob(part)),
     "size": lambda email, part: part.size,
     "name": lambda email, part: part.name,
     "type": lambda email, part: f"{part.type}/{part.subtype}",
@@ -98,7 +95,7 @@ class Bodies:
         reads_headers = bool(self._headers) and any(name != "bodyValues" for name in self._names)
         if not reads_values and not reads_headers:
             for each, email in emails.items():
-                found[each].update(self._properties(email, b""))
+                found[each].update(self.of(email, b""))
             return
         for batch in batches(emails):
             raws = await content.contents(
@@ -115,9 +112,10 @@ class Bodies:
     def _all_properties(
         self, emails: Sequence[View], raws: Mapping[BlobId, bytes]
     ) -> list[dict[str, object]]:
-        return [self._properties(email, raws[email.blob_id]) for email in emails]
+        return [self.of(email, raws[email.blob_id]) for email in emails]
 
-    def _properties(self, email: View, raw: bytes) -> dict[str, object]:
+    def of(self, email: View, raw: bytes) -> dict[str, object]:
+        """Return the properties of one email, whose message is at hand."""
         parts = Env.unpack(email.env).parts
         lists = body_lists(parts)
         by_name = {

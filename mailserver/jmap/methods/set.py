@@ -71,6 +71,10 @@ class Records(ABC):
         """Return the state afterwards."""
         return await self.session.advanced(self.modseqs)
 
+    def read(self, given: Mapping[str, Any]) -> Json:
+        """Read the properties of a record that is to be created."""
+        return records.created(self.table, given, self.resolve)
+
     @abstractmethod
     async def create(self, new: Mapping[str, Json]) -> Mapping[str, Json | SetError]:
         """Make records of read properties, by creation id; return their JSON with the `id`."""
@@ -200,7 +204,7 @@ async def _create(
     new: dict[str, Json] = {}
     for each, properties_given in given.items():
         try:
-            new[each] = records.created(kind.table, properties_given, kind.resolve)
+            new[each] = kind.read(properties_given)
         except SetError as error:
             outcome.not_created[each] = error
     if not new:

@@ -1,7 +1,8 @@
 """One email on its way into a response: what of it was read."""
 
+from mailserver.jmap.protocol.ids import part_text
 from mailserver.mail.search import Place, Stored
-from mailserver.mime import Env, HeaderBlock
+from mailserver.mime import Env, HeaderBlock, PartRow
 from mailserver.model import BlobId
 
 NOTHING = Stored(BlobId(b""), b"")
@@ -20,6 +21,10 @@ class View:
         # the ready JSON of the convenience properties
         self.convenience = Env.unpack(self.env).properties if self.env else {}
         self._block: HeaderBlock | None = None
+
+    def part_blob(self, part: PartRow) -> str:
+        """Return the id of the blob that a body part is."""
+        return part_text(self.blob_id, part.encoding, part.body_start, part.body_end)
 
     @property
     def size(self) -> int:

@@ -29,7 +29,16 @@ def _minute(minutes: int) -> str:
 
 
 def parse_date(text: str) -> datetime | None:
-    """Read a Date, with any offset; None when it is not one."""
+    """Read a Date, with any offset, as the moment in UTC; None when it is not one."""
+    found = parse_zoned(text)
+    try:
+        return None if found is None else found.astimezone(UTC)
+    except OverflowError:
+        return None
+
+
+def parse_zoned(text: str) -> datetime | None:
+    """Read a Date with its offset; None when it is not one."""
     found = _DATE.fullmatch(text)
     if found is None:
         return None
@@ -42,7 +51,7 @@ def parse_date(text: str) -> datetime | None:
             offset = timedelta(hours=int(hours), minutes=int(minutes))
         zone = timezone(-offset if sign == "-" else offset)
         year, month, day, hour, minute = (int(number) for number in numbers[:5])
-        return datetime(year, month, day, hour, minute, second, microseconds, zone).astimezone(UTC)
+        return datetime(year, month, day, hour, minute, second, microseconds, zone)
     except (ValueError, OverflowError):
         return None
 

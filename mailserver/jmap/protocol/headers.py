@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mailserver import mime
 from mailserver.jmap.protocol.errors import MethodError, invalid_arguments
@@ -32,6 +33,7 @@ _FORMS: dict[str, tuple[Form, frozenset[str]]] = {
     "asURLs": (mime.as_urls, _URLS),
 }
 PREFIX = "header:"
+RAW = "asRaw"  # the form of a property that names none; not a suffix
 MAX_NAME = 255
 
 
@@ -51,8 +53,23 @@ class HeaderProperty:
         return None if value is None else self.form(value)
 
 
+class HeaderName(NamedTuple):
+    """The name of a header property, taken apart."""
+
+    field: str  # as written
+    form: str  # asRaw, asText, …
+    all: bool
+
+
 def parse_header_property(name: str) -> HeaderProperty:
     """Read a property name that starts with `header:`; raise `invalidArguments`."""
+    field, form, every = split_header_property(name)
+    read = mime.as_raw if form == RAW else _FORMS[form][0]
+    return HeaderProperty(field.lower(), read, every)
+
+
+def split_header_property(name: str) -> HeaderName:
+    """Take a property name that starts with `header:` apart; raise `invalidArguments`."""
     field, *suffixes = name.removeprefix(PREFIX).split(":")
     every = suffixes[-1:] == ["all"]
     if every:
@@ -60,13 +77,13 @@ def parse_header_property(name: str) -> HeaderProperty:
     usable = 0 < len(field) <= MAX_NAME and all("!" <= character <= "~" for character in field)
     if not usable or len(suffixes) > 1:
         raise _unknown(name)
-    lower = field.lower()
     if not suffixes:
-        return HeaderProperty(lower, mime.as_raw, every)
+        return HeaderName(field, RAW, every)
+    lower = field.lower()
     form, fields = _FORMS.get(suffixes[0], (None, frozenset[str]()))
     if form is None or (lower in _KNOWN and lower not in fields):
         raise _unknown(name)
-    return HeaderProperty(lower, form, every)
+    return HeaderName(field, suffixes[0], every)
 
 
 def _unknown(name: str) -> MethodError:

@@ -1,0 +1,174 @@
+"""Emails that come into being over JMAP: by Email/set, Email/import and Email/copy."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from mailserver import errors
+from mailserver.jmap.methods import contents
+from mailserver.jmap.methods.mailbox import visible_mailboxes
+from mailserver.jmap.methods.set import Json, set_error
+from mailserver.jmap.protocol.drafts import BLOB, Draft
+from mailserver.jmap.protocol.errors import MethodError, SetError, invalid_properties
+from mailserver.jmap.protocol.ids import blob_text, email_text, thread_text
+from mailserver.jmap.session import Session
+from mailserver.mail import delivery
+from mailserver.mail.delivery import Delivered, Target
+from mailserver.mime import compose, fields
+from mailserver.mime.compose import HeaderField, Leaf, Part
+from mailserver.model import Flags, MailboxId, Right
+
+log = logging.getLogger(__name__)
+
+BATCH_OCTETS = 16 * 1024 * 1024  # of messages that wait to be stored
+LARGE = 256 * 1024  # octets; a larger message is put together in a thread
+MAX_KEYWORDS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """A message that is to be stored."""
+
+    raw: bytes
+    mailboxes: Collection[MailboxId]
+    flags: Flags
+    received_at: datetime
+
+
+class Places:
+    """The mailboxes of an account, and whether emails may be put there."""
+
+    def __init__(self, rights: Mapping[MailboxId, Right]) -> None:
+        self._rights = rights
+
+    @classmethod
+    async def of(cls, session: Session) -> "Places":
+        """Read the mailboxes of the account of a call."""
+        found = await visible_mailboxes(session)
+        return cls({each.id: each.owner_rights for each in found})
+
+    def check(self, mailboxes: Collection[MailboxId], flags: Flags) -> None:
+        """Raise the SetError for what cannot be stored like that."""
+        if any(each not in self._rights for each in mailboxes):
+            raise invalid_properties(["mailboxIds"], "there is no such mailbox")
+        if any(Right.INSERT not in self._rights[each] for each in mailboxes):
+            raise SetError("forbidden")
+        if len(flags.keywords) > MAX_KEYWORDS:
+            raise SetError("tooManyKeywords")
+
+
+async def store(session: Session, arriving: Arriving, modseqs: set[int]) -> Json | SetError:
+    """Store a message within the quota; return what RFC 8621 §4.6 says of a created Email."""
+    if len(arriving.raw) > session.mail.config.smtp.max_message_size:
+        return SetError("tooLarge", maxSize=session.mail.config.smtp.max_message_size)
+    first, *others = sorted(arriving.mailboxes)
+    target = Target(session.account, first, arriving.flags, tuple(others))
+    try:
+        accepted = await delivery.accept(
+            session.mail,
+            arriving.raw,
+            [target],
+            received_at=arriving.received_at,
+            enforce_quota=True,
+        )
+    except errors.NotFound:
+        return invalid_properties(["mailboxIds"], "a mailbox has gone")
+    except errors.MailError as error:
+        return set_error(error)
+    made = accepted.delivered[0]
+    modseqs.add(made.modseq)
+    return created(made, len(arriving.raw))
+
+
+def created(made: Delivered, size: int) -> Json:
+    """Return the properties of an Email that its creator cannot know."""
+    return {
+        "id": email_text(made.email_id),
+        "blobId": blob_text(made.blob_id),
+        "threadId": thread_text(made.thread_id),
+        "size": size,
+    }
+
+
+class Stores:
+    """Messages on their way into the account: those at hand together share commits."""
+
+    def __init__(self, session: Session, modseqs: set[int]) -> None:
+        self._session = session
+        self._modseqs = modseqs
+        self._waiting: dict[str, Arriving] = {}
+        self._octets = 0
+        self.results: dict[str, Json | SetError] = {}
+
+    async def add(self, creation_id: str, arriving: Arriving) -> None:
+        """Take a message; store what waits when that is enough."""
+        self._waiting[creation_id] = arriving
+        self._octets += len(arriving.raw)
+        if self._octets > BATCH_OCTETS:
+            await self.finish()
+
+    async def finish(self) -> None:
+        """Store what waits."""
+        waiting, self._waiting, self._octets = self._waiting, {}, 0
+        stores = [store(self._session, each, self._modseqs) for each in waiting.values()]
+        for creation_id, result in zip(
+            waiting, await asyncio.gather(*stores, return_exceptions=True), strict=True
+        ):
+            if not isinstance(result, BaseException):
+                self.results[creation_id] = result
+            elif self._modseqs and isinstance(result, errors.MailError):
+                log.warning("a part of the emails was not stored", exc_info=result)
+                raise MethodError("serverPartialFail")
+            else:
+                raise result
+
+
+# Composing ---------------------------------------------------------------------------------------
+
+
+async def composed(session: Session, draft: Draft, now: datetime) -> bytes:
+    """Put a message together; raise the SetError for what cannot be."""
+    found = dict(draft.texts)
+    missing: list[str] = []
+    attached = 0
+    for blob_id in dict.fromkeys(draft.blobs):
+        octets = await contents.read(session, blob_id)
+        if octets is None:
+            missing.append(blob_id)
+            continue
+        found[BLOB + blob_id] = octets
+        attached += len(octets) * draft.blobs.count(blob_id)
+        if attached > session.limits.max_size_upload:
+            raise SetError("tooLarge", maxSize=session.limits.max_size_upload)
+    if missing:
+        raise SetError("blobNotFound", notFound=missing)
+    total = _size(draft.root, found)
+    if total > session.mail.config.smtp.max_message_size:
+        raise SetError("tooLarge", maxSize=session.mail.config.smtp.max_message_size)
+    header = [*_added(draft, session.mail.config.server.hostname, now), *draft.fields]
+    token = secrets.token_hex(12)
+    if total > LARGE:
+        return await asyncio.to_thread(compose.message, header, draft.root, found, token)
+    return compose.message(header, draft.root, found, token)
+
+
+def _size(part: Part, found: Mapping[str, bytes]) -> int:
+    if isinstance(part, Leaf):
+        return len(found[part.source])
+    return sum(_size(each, found) for each in part.parts)
+
+
+def _added(draft: Draft, hostname: str, now: datetime) -> list[HeaderField]:
+    """Return the fields that every message has (RFC 8621 §4.6)."""
+    added = []
+    if not draft.has("date"):
+        added.append(HeaderField("Date", fields.date(now)))
+    if not draft.has("message-id"):
+        message_id = f"{secrets.token_hex(16)}@{hostname}"
+        written = fields.message_ids("Message-ID", [message_id])
+        assert written is not None
+        added.append(HeaderField("Message-ID", written))
+    return added
