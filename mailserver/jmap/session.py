@@ -147,6 +147,14 @@ class Session:
             self._knows_shares = True
         return self._views.get(account_id)
 
+    async def renew_view(self) -> None:
+        """Look again at what is shared, after a call that may have changed it."""
+        known = self.view
+        self._views = {each: view for each, view in self._views.items() if view.share is None}
+        self._knows_shares = False
+        self.view = await self.find(self.account_id) or known
+        self.view.modseq = known.modseq
+
     @property
     def modseq(self) -> int | None:
         """The modseq that this request answers about the account, once it was read.

@@ -4,7 +4,7 @@ Own mailboxes have their own paths. Those of others that entries of an access co
 somebody see are below `Other Users/` and the login of their owner (RFC 2342).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mailserver.errors import Forbidden, NotFound
@@ -134,10 +134,18 @@ async def subscribe(mail: "Mail", principal: Principal, path: str, subscribed: b
             await mailboxes.forget_name(mail, principal.account_id, path)
         return
     place = await find(mail, principal, path)
-    write = acl.subscribe if subscribed else acl.unsubscribe
+    await subscribe_elsewhere(mail, principal, place.account_id, {place.mailbox.id: subscribed})
+
+
+async def subscribe_elsewhere(
+    mail: "Mail", principal: Principal, account: AccountId, subscribed: Mapping[MailboxId, bool]
+) -> None:
+    """Add mailboxes of another account to the subscribed ones, or take them out."""
     async with mail.change(principal.account_id) as change:
-        await write(change.tx, principal.account_id, place.account_id, place.mailbox.id)
-        change.report(ChangeKind.SHARING_UPDATED, place.mailbox.id)
+        for mailbox, there in subscribed.items():
+            write = acl.subscribe if there else acl.unsubscribe
+            await write(change.tx, principal.account_id, account, mailbox)
+            change.report(ChangeKind.SHARING_UPDATED, mailbox)
 
 
 def _own(principal: Principal, mailbox: Mailbox) -> Place:

@@ -142,7 +142,7 @@ class Edits:
         moved = (old.name, old.parent_id) != (new.name, new.parent_id)
         if old.role is Role.INBOX and (moved or new.role is not old.role):
             raise Forbidden("INBOX stays what it is")
-        if moved or new.role is not old.role:
+        if moved or (old.role, old.sort_order) != (new.role, new.sort_order):
             self._demand(old, Right.DELETE_MAILBOX)
         if old.parent_id != new.parent_id:
             self._demand_parent(new.parent_id)

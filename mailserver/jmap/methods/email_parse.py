@@ -97,7 +97,7 @@ async def parse(session: Session, asked: Parse) -> Json:
             continue
         view = await _view(session, session.resolved(blob_id), raw, found)
         shown: Json = {name: None for name in names if name in _OF_EMAILS}
-        shown |= {name: show(view) for name, show in chosen.shown.items() if name in names}
+        shown |= {each: show(view) for each, show in chosen.shown.items() if each not in _OF_EMAILS}
         if "blobId" in shown:
             shown["blobId"] = session.resolved(blob_id)
         if chosen.body:

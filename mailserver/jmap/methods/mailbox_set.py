@@ -28,7 +28,7 @@ from mailserver.jmap.protocol.properties import (
 )
 from mailserver.jmap.protocol.records import Property, server_set
 from mailserver.jmap.session import Session
-from mailserver.mail import mailbox_edits
+from mailserver.mail import access, mailbox_edits
 from mailserver.mail.mailbox_edits import Edits, HasChild, HasEmail, NameTaken, WrongProperty
 from mailserver.model import NO_RIGHTS, IdKind, Mailbox, MailboxId, Role, id_value
 
@@ -91,6 +91,12 @@ async def set_mailboxes(session: Session, asked: SetMailbox) -> Json:
             outcome = await carry_out(session, asked, kind)
             if edits.is_valid():
                 break
+    if view.share is not None:
+        if kind.subscriptions:
+            await access.subscribe_elsewhere(
+                session.mail, session.principal, view.id, kind.subscriptions
+            )
+        await session.renew_view()
     return {
         "accountId": session.account_id,
         "oldState": old_state,
@@ -108,6 +114,10 @@ class MailboxRecords(Records):
         super().__init__(session)
         self._edits = edits
         self._remove_emails = asked.remove_emails
+        self._shared = session.view.share is not None
+        self.subscriptions: dict[MailboxId, bool] = {}  # to mailboxes of others
+        if self._shared:  # RFC 8621 §2: then it should default to false
+            self.table = TABLE | {"isSubscribed": Property(boolean, False)}
         patches = (asked.update or {}).values()
         self._shows_counts = any(name in shown.COUNTS for patch in patches for name in patch)
 
@@ -121,20 +131,26 @@ class MailboxRecords(Records):
                     values["parentId"],
                     values["role"],
                     values["sortOrder"],
-                    values["isSubscribed"],
+                    self._shared or values["isSubscribed"],  # by the owner
                 )
             except errors.MailError as error:
                 results[each] = refusal(error)
             else:
+                if self._shared and values["isSubscribed"]:
+                    self.subscriptions[made.id] = True
                 results[each] = shown.record(self._seen(made), shown.NOTHING_IN_IT)
         return results
 
     def _seen(self, made: Mailbox) -> Mailbox:
         """Return a new mailbox as its maker sees it: it inherits the rights on its parent."""
-        if self.session.view.share is None or made.parent_id is None:
+        if not self._shared or made.parent_id is None:
             return made
         above = self._edits.after[made.parent_id]
-        return replace(made, owner_rights=self.session.view.rights(above) or NO_RIGHTS)
+        return replace(
+            made,
+            owner_rights=self.session.view.rights(above) or NO_RIGHTS,
+            subscribed=made.id in self.subscriptions,
+        )
 
     async def current(self, ids: Sequence[str]) -> Mapping[str, Json]:
         """Return mailboxes as /get shows them."""
@@ -156,9 +172,12 @@ class MailboxRecords(Records):
         """Rename, move, and so on."""
         results: dict[str, Json | SetError | None] = {}
         for each, values in changes.items():
+            if self._shared and "isSubscribed" in values:
+                self.subscriptions[_mailbox(each)] = values.pop("isSubscribed")
             try:
                 altered = self._edits.alter(_mailbox(each), **_arguments(values))
             except errors.MailError as error:
+                self.subscriptions.pop(_mailbox(each), None)
                 results[each] = refusal(error)
             else:
                 name = values.get("name", altered.name)
