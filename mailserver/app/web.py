@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from mailserver.app.web_sockets import PING_INTERVAL, PING_TIMEOUT, BoundedWebSocket
 from mailserver.config import Http, Listener
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,10 @@ SEND_TIMEOUT = 60.0  # seconds in which a peer takes SEND_LEAST octets of an ans
 SEND_LEAST = 64 * 1024
 KEEP_ALIVE = 75  # seconds between two requests
 BACKLOG = 1024
+FRAME_SLACK = 1024  # octets above the largest request, so that a little too much is told as such
+
+
+_BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -73,6 +78,17 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
         self._part = None
         self._disarm()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Stop the clock: what follows is another protocol's, with clocks of its own."""
+        self._part = None
+        self._disarm()
+        most = self.config.limit_concurrency
+        if most is not None and len(self.connections) > most:
+            self.transport.write(_BUSY)
+            self.transport.close()
+            return
+        super().handle_websocket_upgrade()
 
     def pause_writing(self) -> None:
         """Watch whether the peer takes what it asked for.
@@ -161,7 +177,11 @@ class WebServer:
             application,
             loop="none",
             http=protocol,
-            ws="none",
+            ws=BoundedWebSocket,
+            ws_max_size=limits.max_request_size + FRAME_SLACK,
+            ws_per_message_deflate=False,
+            ws_ping_interval=PING_INTERVAL,
+            ws_ping_timeout=PING_TIMEOUT,
             lifespan="off",
             interface="asgi3",
             access_log=False,

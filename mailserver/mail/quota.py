@@ -16,3 +16,8 @@ async def storage(mail: "Mail", account: AccountId) -> tuple[int, int | None]:
     if found is None:
         raise NotFound("account")
     return found.quota_used, found.quota_limit
+
+
+def state(used: int, limit: int | None) -> str:
+    """Return what a quota says as the state of its type: the same state is the same quota."""
+    return f"{max(used, 0)}-{'' if limit is None else limit}"

@@ -124,6 +124,11 @@ class Shares:
             entry.read_at, entry.until = before, now + KEPT_TIME
         return entry.shares
 
+    def forget(self, principal: Principal) -> None:
+        """Read what is shared with a principal again when it is asked for."""
+        if principal.account_id in self._known:
+            self._known[principal.account_id].note_change()
+
     def _entry(self, account: AccountId) -> _Entry:
         entry = self._known.get(account)
         if entry is None:

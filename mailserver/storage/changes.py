@@ -76,6 +76,43 @@ async def since(
     ]
 
 
+class Summary(NamedTuple):
+    """Where an account is, and what kinds of things happened to which mailboxes on the way."""
+
+    modseq: Modseq
+    low_water_mark: int
+    rows: list[tuple[ChangeKind, MailboxId]]
+
+
+async def summary(database: Executor, account: AccountId, modseq: Modseq, limit: int) -> Summary:
+    """Return what happened after `modseq`, of at most `limit` rows of the log."""
+    row = await database.fetchrow(
+        """
+        SELECT account.modseq, account.low_water_mark, log.kinds, log.mailbox_ids
+        FROM account
+        CROSS JOIN (
+            SELECT array_agg(kind) AS kinds, array_agg(mailbox_id) AS mailbox_ids
+            FROM (
+                SELECT kind, mailbox_id
+                FROM change
+                WHERE account_id = $1 AND modseq > $2
+                ORDER BY modseq
+                LIMIT $3
+            ) AS entries
+        ) AS log
+        WHERE account.id = $1
+        """,
+        account,
+        modseq,
+        limit,
+    )
+    if row is None:
+        return Summary(Modseq(0), 0, [])
+    pairs = zip(row["kinds"] or (), row["mailbox_ids"] or (), strict=True)
+    rows = [(ChangeKind(kind), MailboxId(mailbox)) for kind, mailbox in pairs]
+    return Summary(Modseq(row["modseq"]), row["low_water_mark"], rows)
+
+
 class News(NamedTuple):
     """Where an account is, and what happened to one of its mailboxes."""
 

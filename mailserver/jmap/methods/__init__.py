@@ -42,6 +42,9 @@ CORE = "urn:ietf:params:jmap:core"
 MAIL = "urn:ietf:params:jmap:mail"
 BLOB = "urn:ietf:params:jmap:blob"
 QUOTA = "urn:ietf:params:jmap:quota"
+WEB_SOCKET = "urn:ietf:params:jmap:websocket"
+# how Apache James lets browsers open a WebSocket; its clients look for this name
+WEB_SOCKET_TICKET = "com:linagora:params:jmap:ws:ticket"
 
 MAX_MAILBOX_DEPTH = 20
 MAX_MAILBOX_NAME = 255  # octets
@@ -122,6 +125,8 @@ CAPABILITIES: dict[str, Callable[[Limits], dict[str, object]]] = {
     MAIL: mail_capability,
     BLOB: blob.capability,
     QUOTA: lambda limits: {},
+    WEB_SOCKET: lambda limits: {},
+    WEB_SOCKET_TICKET: lambda limits: {},
 }
 
 # what there is of an account that another shares

@@ -43,7 +43,7 @@ class Room:
     @property
     def state(self) -> str:
         """The state of the type and of every query."""
-        return f"{self.used}-{'' if self.limit is None else self.limit}"
+        return quota.state(self.used, self.limit)
 
 
 async def room(session: Session) -> Room:

@@ -31,7 +31,11 @@ class Request:
 
 def parse_request(body: bytes, *, max_calls: int) -> Request:
     """Read a Request object; raise RequestError with the type of RFC 8620 §3.6.1."""
-    value = read_json(body)
+    return request_of(read_json(body), max_calls=max_calls)
+
+
+def request_of(value: object, *, max_calls: int) -> Request:
+    """Read a Request object that was parsed; raise as `parse_request` does."""
     if not isinstance(value, dict):
         _refuse("the request is not a JSON object")
     calls = value.get("methodCalls")

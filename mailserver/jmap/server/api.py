@@ -52,9 +52,18 @@ class Api:
             body = await read_body(
                 receive, headers, self.limits.max_size_request, "maxSizeRequest", BODY_TIME
             )
-            request = await self._parsed(body)
-            session = self.session(principal, session_id)
-            responses = await methods.answer(session, request)
+            return await self._answer(principal, await self._parsed(body), session_id)
+
+    async def run(self, principal: Principal, request: Request, session_id: str) -> dict[str, Any]:
+        """Run the calls of a request that is here, return the Response object."""
+        async with self._gate.enter(principal.account_id):
+            return await self._answer(principal, request, session_id)
+
+    async def _answer(
+        self, principal: Principal, request: Request, session_id: str
+    ) -> dict[str, Any]:
+        session = self.session(principal, session_id)
+        responses = await methods.answer(session, request)
         answer: dict[str, Any] = {
             "methodResponses": responses,
             "sessionState": self.session_state(principal, await self.shares.of(principal)),

@@ -11,7 +11,9 @@ from starlette.requests import Request
 from starlette.routing import Match, Route
 
 from mailserver.auth.credentials import Authenticator
+from mailserver.auth.tickets import Tickets
 from mailserver.errors import Forbidden, Invalid, MailError, NotFound
+from mailserver.jmap.protocol.dates import render_utc
 from mailserver.jmap.protocol.errors import RequestError
 from mailserver.jmap.server import resource
 from mailserver.jmap.server.access import Access, header_map, peer_of
@@ -33,6 +35,7 @@ from mailserver.jmap.server.replies import (
     reply_problem,
     simple_problem,
 )
+from mailserver.jmap.server.websocket import SUBPROTOCOL, WebSockets
 from mailserver.jmap.session import AccountView
 from mailserver.mail.context import Mail
 from mailserver.model import Principal
@@ -85,7 +88,9 @@ class Application:
         self._api = Api(mail)
         self._downloads = Downloads(mail, self._api.limits)
         self._uploads = Uploads(mail, self._api.limits)
-        self._events = EventSource(mail)
+        self._events = EventSource(mail, self._api.shares)
+        self._sockets = WebSockets(mail, self._api, self._api.shares)
+        self._tickets = Tickets(mail.database, mail.now)
         self._routes = tuple(
             Route(path, handler, methods=[method])
             for path, method, handler in (
@@ -95,6 +100,8 @@ class Application:
                 (resource.UPLOAD + "/{account}", "POST", self._upload),
                 (resource.UPLOAD + "/{account}/", "POST", self._upload),
                 (resource.EVENTS, "GET", self._event_source),
+                (resource.TICKET, "POST", self._make_ticket),
+                (resource.TICKET + "/{ticket}", "DELETE", self._revoke_ticket),
                 ("/healthz", "GET", self._health),
                 ("/readyz", "GET", self._readiness),
                 ("/metrics", "GET", self._metrics),
@@ -103,17 +110,20 @@ class Application:
         )
 
     def drain(self) -> None:
-        """End event streams, which never end by themselves; everything else does."""
+        """End what never ends by itself: event streams and WebSockets."""
         self._events.stop()
+        self._sockets.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             raise RuntimeError(f"this application does not speak {scope['type']}")
         exchange = Exchange(scope, receive, send, header_map(scope), secrets.token_hex(6))
         exchange.send = _noting(exchange, send)
         try:
-            if scope["path"] == resource.API and scope["method"] == "POST":
+            if scope["type"] == "websocket":
+                await self._web_socket(exchange)
+            elif scope["path"] == resource.API and scope["method"] == "POST":
                 await self._call_api(exchange)
             else:
                 await self._route(exchange)
@@ -132,8 +142,12 @@ class Application:
             await self._refuse(exchange, simple_problem(500, "internal error"))
 
     async def _refuse(self, exchange: Exchange, error: RequestError) -> None:
-        if not exchange.started:
-            await reply_problem(exchange.send, error, self._access.challenges)
+        if exchange.started:
+            return
+        send = exchange.send
+        if exchange.scope["type"] == "websocket":
+            send = _answering_handshake(send)
+        await reply_problem(send, error, self._access.challenges)
 
     async def _call_api(self, exchange: Exchange) -> None:
         principal = await self._access.principal(exchange.scope, exchange.headers)
@@ -211,10 +225,40 @@ class Application:
             raise simple_problem(400, str(error)) from None
         if not self._events.has_room(principal.account_id):
             raise simple_problem(429, "too many event streams")
-        last_id = exchange.headers.get(b"last-event-id", b"")
-        await self._events.stream(
-            principal.account_id, wish, last_id, exchange.receive, exchange.send
-        )
+        last_id = exchange.headers.get(b"last-event-id")
+        place = None if last_id is None else last_id.decode("latin-1")
+        await self._events.stream(principal, wish, place, exchange.receive, exchange.send)
+
+    async def _make_ticket(self, exchange: Exchange) -> None:
+        principal = await self._principal(exchange)
+        ticket = await self._tickets.make(principal)
+        shown = {
+            "value": ticket.value,
+            "clientAddress": peer_of(exchange.scope),
+            "generatedOn": render_utc(ticket.made_at),
+            "validUntil": render_utc(ticket.until),
+        }
+        await reply_json(exchange.send, shown)
+
+    async def _revoke_ticket(self, exchange: Exchange) -> None:
+        principal = await self._principal(exchange)
+        await self._tickets.revoke(principal, exchange.scope["path_params"]["ticket"])
+        await reply(exchange.send, 204, b"", ())
+
+    async def _web_socket(self, exchange: Exchange) -> None:
+        """Open a WebSocket for whoever has credentials or a ticket (RFC 8887 §4.2)."""
+        if exchange.scope["path"] != resource.WEBSOCKET:
+            raise simple_problem(404, "not found")
+        ticket = Request({**exchange.scope, "type": "http"}).query_params.get("ticket")
+        if ticket is not None:
+            principal = await self._tickets.redeem(ticket)
+        else:
+            principal = await self._principal(exchange)
+        if SUBPROTOCOL not in exchange.scope["subprotocols"]:
+            raise simple_problem(400, "the WebSocket subprotocol jmap is needed")
+        if not self._sockets.has_room(principal.account_id):
+            raise simple_problem(429, "too many WebSockets")
+        await self._sockets.serve(principal, exchange.session_id, exchange.receive, exchange.send)
 
     # The web face --------------------------------------------------------------------------------
 
@@ -244,6 +288,15 @@ def _noting(exchange: Exchange, send: Send) -> Send:
         await send(message)
 
     return noted
+
+
+def _answering_handshake(send: Send) -> Send:
+    """Refuse a WebSocket by an answer of HTTP, in the words of ASGI for that."""
+
+    async def answered(message: Message) -> None:
+        await send({**message, "type": f"websocket.{message['type']}"})
+
+    return answered
 
 
 def _about(exchange: Exchange) -> dict[str, object]:

@@ -1,29 +1,35 @@
 """The event source: state changes pushed as they happen (RFC 8620 §7.3)."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
-from mailserver.errors import Invalid
-from mailserver.jmap.protocol.ids import account_text
+from mailserver.errors import Invalid, MailError
+from mailserver.jmap.protocol.push import known_types, state_change
 from mailserver.jmap.server.replies import CORS, Receive, Send
-from mailserver.mail import messages
 from mailserver.mail.context import Mail
-from mailserver.model import AccountId, Modseq
+from mailserver.mail.sharing import Shares
+from mailserver.mail.watching import Watch
+from mailserver.model import AccountId, Principal
 
-TYPES = ("Mailbox", "Email", "Thread")
+log = logging.getLogger(__name__)
+
 MIN_PING, MAX_PING = 5, 900  # seconds
 MAX_STREAMS = 20  # of one account
 SEND_TIMEOUT = 60.0  # seconds
+GAP = 0.02  # seconds between two state changes
+RETRY = 2.0  # seconds after the store could not be asked what changed
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
     """The variables of an event-source URL."""
 
-    types: tuple[str, ...]
+    types: frozenset[str]
     close_after_state: bool
     ping: int  # seconds, 0 for never
 
@@ -33,10 +39,9 @@ def parse_wish(query: Mapping[str, str]) -> Wish:
     types, closeafter, ping = (query.get(name, "") for name in ("types", "closeafter", "ping"))
     if closeafter not in ("state", "no") or not ping.isascii() or not ping.isdigit() or not types:
         raise Invalid("types, closeafter and ping are needed")
-    asked = set(types.split(","))
     seconds = int(ping[:9])
     return Wish(
-        types=tuple(name for name in TYPES if types == "*" or name in asked),
+        types=known_types(None if types == "*" else types.split(",")),
         close_after_state=closeafter == "state",
         ping=min(max(seconds, MIN_PING), MAX_PING) if seconds else 0,
     )
@@ -49,10 +54,11 @@ def render_event(name: str, data: object, event_id: str | None = None) -> bytes:
 
 
 class EventSource:
-    """Streams the state changes of accounts."""
+    """Streams the state changes of what principals see."""
 
-    def __init__(self, mail: Mail) -> None:
+    def __init__(self, mail: Mail, shares: Shares) -> None:
         self._mail = mail
+        self._shares = shares
         self._streams: dict[AccountId, int] = {}
         self._stopping = asyncio.Event()
 
@@ -65,52 +71,57 @@ class EventSource:
         return self._streams.get(account, 0) < MAX_STREAMS
 
     async def stream(
-        self, account: AccountId, wish: Wish, last_id: bytes, receive: Receive, send: Send
+        self, principal: Principal, wish: Wish, last_id: str | None, receive: Receive, send: Send
     ) -> None:
         """Send events until the client leaves, or the server stops."""
-        modseq = await messages.state(self._mail, account)
-        seen = int(last_id[:19]) if last_id.isdigit() else modseq
-        subscription = self._mail.events.subscribe(account, Modseq(min(seen, modseq)))
+        account = principal.account_id
         self._streams[account] = self._streams.get(account, 0) + 1
-        gone = asyncio.create_task(_disconnected(receive))
-        stopping = asyncio.create_task(self._stopping.wait())
+        watch = Watch(self._mail, self._shares, principal, wish.types)
+        ends = {
+            asyncio.create_task(_disconnected(receive)),
+            asyncio.create_task(self._stopping.wait()),
+        }
         try:
-            subscription.tell(modseq)
+            await watch.start(last_id)
             await _start(send)
-            while True:
-                changed = asyncio.create_task(subscription.wait())
-                done, _ = await asyncio.wait(
-                    {changed, gone, stopping},
-                    timeout=wish.ping or None,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                if changed not in done:
-                    changed.cancel()
-                if gone in done or stopping in done:
-                    break
-                if changed not in done:
-                    await _write(send, render_event("ping", {"interval": wish.ping}))
-                elif wish.types:
-                    await _write(send, self._state(account, wish, changed.result()))
-                    if wish.close_after_state:
-                        break
+            await self._tell(watch, wish, ends, send)
             await send({"type": "http.response.body", "body": b""})
         finally:
-            gone.cancel()
-            stopping.cancel()
-            self._mail.events.unsubscribe(subscription)
+            for each in ends:
+                each.cancel()
+            watch.close()
             self._streams[account] -= 1
             if not self._streams[account]:
                 del self._streams[account]
 
-    @staticmethod
-    def _state(account: AccountId, wish: Wish, modseq: int) -> bytes:
-        """Write a StateChange (RFC 8620 §7.1); the id is the state of every type."""
-        change = {
-            "@type": "StateChange",
-            "changed": {account_text(account): {name: str(modseq) for name in wish.types}},
-        }
-        return render_event("state", change, str(modseq))
+    async def _tell(
+        self, watch: Watch, wish: Wish, ends: set[asyncio.Task[Any]], send: Send
+    ) -> None:
+        """Write what changes, and pings in between, until one of the ends comes."""
+        while True:
+            woken = asyncio.create_task(watch.wait())
+            try:
+                done, _ = await asyncio.wait(
+                    {woken, *ends}, timeout=wish.ping or None, return_when=asyncio.FIRST_COMPLETED
+                )
+            finally:
+                woken.cancel()
+            if done & ends:
+                return
+            if woken not in done:
+                await _write(send, render_event("ping", {"interval": wish.ping}))
+                continue
+            try:
+                changed = await watch.changes()
+            except MailError as error:  # the client stays, and is told when it is over
+                log.warning("push: the store does not answer", extra={"error": str(error)})
+                await asyncio.wait(ends, timeout=RETRY, return_when=asyncio.FIRST_COMPLETED)
+                continue
+            if changed:
+                await _write(send, render_event("state", state_change(changed), watch.place))
+                if wish.close_after_state:
+                    return
+                await asyncio.wait(ends, timeout=GAP, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _start(send: Send) -> None:

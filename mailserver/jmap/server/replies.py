@@ -32,7 +32,7 @@ CORS: tuple[Header, ...] = (
     ),
 )
 PREFLIGHT: tuple[Header, ...] = (
-    (b"access-control-allow-methods", b"GET, HEAD, POST, OPTIONS"),
+    (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE, OPTIONS"),
     (
         b"access-control-allow-headers",
         b"Authorization, Content-Type, Last-Event-ID, If-None-Match, If-Range, Range",

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import orjson
 
@@ -11,6 +12,8 @@ from mailserver.jmap.methods import (
     CORE,
     MAIL,
     SHARED_CAPABILITIES,
+    WEB_SOCKET,
+    WEB_SOCKET_TICKET,
     core_capability,
 )
 from mailserver.jmap.protocol.ids import account_text
@@ -24,6 +27,8 @@ API = "/jmap/api"
 UPLOAD = "/jmap/upload"
 DOWNLOAD = "/jmap/download"
 EVENTS = "/jmap/events"
+WEBSOCKET = "/jmap/ws"
+TICKET = "/jmap/ws/ticket"
 MAX_HOST = 255
 
 
@@ -35,7 +40,7 @@ def base_url(config: Http, scope: Scope, headers: Mapping[bytes, bytes]) -> str:
     return f"{scope['scheme']}://{host}"
 
 
-def _unchanging(principal: Principal, shares: Sequence[Share], limits: Limits) -> dict[str, object]:
+def _unchanging(principal: Principal, shares: Sequence[Share], limits: Limits) -> dict[str, Any]:
     """Return what does not depend on the address that the client used."""
     own = account_text(principal.account_id)
     accounts = {own: _account(principal.login, CAPABILITIES, limits)}
@@ -50,6 +55,16 @@ def _unchanging(principal: Principal, shares: Sequence[Share], limits: Limits) -
         "accounts": accounts,
         "primaryAccounts": dict.fromkeys(CAPABILITIES, own),
         "username": principal.login,
+    }
+
+
+def _with_addresses(base: str) -> dict[str, dict[str, object]]:
+    """Return the capabilities that say where something is."""
+    ticket = base + TICKET
+    return {
+        # RFC 8887 §3: ws for http, wss for https
+        WEB_SOCKET: {"url": "ws" + (base + WEBSOCKET).removeprefix("http"), "supportsPush": True},
+        WEB_SOCKET_TICKET: {"generationEndpoint": ticket, "revocationEndpoint": ticket},
     }
 
 
@@ -81,8 +96,10 @@ def session_object(
     principal: Principal, shares: Sequence[Share], limits: Limits, base: str
 ) -> dict[str, object]:
     """Return the Session object with absolute URLs."""
+    shown = _unchanging(principal, shares, limits)
+    shown["capabilities"] |= _with_addresses(base)
     return {
-        **_unchanging(principal, shares, limits),
+        **shown,
         "apiUrl": base + API,
         "downloadUrl": f"{base}{DOWNLOAD}/{{accountId}}/{{blobId}}/{{name}}?accept={{type}}",
         "uploadUrl": f"{base}{UPLOAD}/{{accountId}}",

@@ -307,7 +307,7 @@ async def test_event_source(site: Site, mail: Mail, alice: Account) -> None:
     lines = event.split(b"\r\n", 1)[-1].decode().splitlines()
     state = str(delivered.modseq)
     assert "event: state" in lines
-    assert f"id: {state}" in lines
+    assert f"id: {account_text(alice.id)}={state}" in lines
     data = json.loads(next(line for line in lines if line.startswith("data: "))[6:])
     assert data == {
         "@type": "StateChange",
@@ -321,11 +321,18 @@ async def test_event_source(site: Site, mail: Mail, alice: Account) -> None:
 async def test_event_source_tells_what_was_missed(
     site: Site, alice: Account, letter: Accepted
 ) -> None:
-    status, _, body = await site.get(
-        "/jmap/events?types=*&closeafter=state&ping=30", headers={"Last-Event-ID": "1"}
-    )
-    assert status == 200
-    assert body.count(b"event: state") == 1
+    own = account_text(alice.id)
+    before = letter.delivered[0].modseq - 1
+    for place, types in ((f"{own}={before}", {"Email", "Mailbox"}), ("1", {"Email", "Identity"})):
+        status, _, body = await site.get(
+            "/jmap/events?types=Email,Mailbox,Identity&closeafter=state&ping=30",
+            headers={"Last-Event-ID": place},
+        )
+        assert status == 200
+        assert body.count(b"event: state") == 1
+        told = json.loads(body.partition(b"data: ")[2])["changed"][own]
+        assert types <= told.keys()
+        assert ("Identity" in told) == (place == "1")
     for wrong in ("types=*&closeafter=no", "types=*&closeafter=x&ping=1", "closeafter=no&ping=1"):
         assert (await site.get(f"/jmap/events?{wrong}"))[0] == 400
 
