@@ -57,6 +57,9 @@ class Metrics:
         self.blobs_moved = counter("blobs_moved", "message bodies copied to S3")
         self.blobs_dropped = counter("blobs_dropped", "hot copies dropped after the move")
         self.blobs_collected = counter("blobs_collected", "unreferenced bodies deleted")
+        self.messages_indexed = counter(
+            "messages_indexed", "messages whose search text was made, behind delivery"
+        )
         self.background_failures = counter("background_failures", "failed rounds of work", "task")
 
         self._counts: dict[tuple[str, str, str], Callable[[], None]] = {}

@@ -169,6 +169,8 @@ class Server:
         """Start what goes on beside the sessions."""
         store.tell_others(mail, self._backends, self._background, self._name)
         self._background.run("maintenance", lambda: maintenance.run(mail, self._name))
+        self._background.run("search text", mail.indexer.run)
+        self._background.run("old search text", lambda: mail.indexer.sweep(self._name))
         self._background.run("queue size", every(QUEUE_COUNT, self._count_queue))
         self._background.run("s3", every(S3_CHECK, self._watch_s3))
         if self.config.outbound.enabled:

@@ -70,6 +70,7 @@ class Mail:
         passwords: Passwords,
     ) -> None:
         from mailserver.mail.committer import Committer
+        from mailserver.mail.indexer import Indexer
         from mailserver.mail.listings import Listings
         from mailserver.mail.recipients import Directory
         from mailserver.mail.search_bodies import SearchBodies
@@ -89,6 +90,7 @@ class Mail:
         self.fetched: Shelves[bytes] = Shelves(FETCH_ROOM)  # by account, mailbox and items
         self.search_headers = SearchHeaders()
         self.search_bodies = SearchBodies()
+        self.indexer = Indexer(self)
         self.directory = Directory(self)
         self.delivery_tasks = asyncio.Event()  # set when a delivery left something to do
 

@@ -40,9 +40,9 @@ from mailserver.imap.protocol.view import View
 from mailserver.imap.session import Session
 from mailserver.mail import messages, search_bodies, search_headers
 from mailserver.mail.casemap import casemap
+from mailserver.mail.frames import compared
 from mailserver.mail.fuzzy import Query, percent
 from mailserver.mail.listings import Listing
-from mailserver.mail.search_bodies import octets_of
 from mailserver.mail.search_headers import FIELDS, SearchHeader
 from mailserver.mime import HeaderBlock, as_text
 from mailserver.model import Email
@@ -268,7 +268,7 @@ class Seeker:
 
     async def fuzzily(self, key: Fuzzy, candidates: list[int]) -> list[int]:
         """Keep what is like a text, and note how like (RFC 6203)."""
-        query = Query(octets_of(key.key.text))
+        query = Query(compared(key.key.text))
         if query.is_empty:
             found = dict.fromkeys(await self.narrow(key.key, candidates), 1.0)
         elif isinstance(key.key, InHeader):
@@ -296,7 +296,6 @@ class Seeker:
         scores = await search_bodies.scores(
             self._session.mail,
             self._account,
-            self._mailbox,
             [(emails[position], self.sizes[position]) for position in candidates],
             query,
             everywhere=everywhere,
@@ -352,7 +351,6 @@ class Seeker:
         found = await search_bodies.matching(
             self._session.mail,
             self._account,
-            self._mailbox,
             [(self.emails[position], self.sizes[position]) for position in candidates],
             text,
             everywhere=everywhere,
@@ -362,7 +360,7 @@ class Seeker:
 
 
 def _scored(query: Query, texts: Iterable[str]) -> list[float]:
-    return [query.score([(octets_of(text), 1.0)]) for text in texts]
+    return [query.score([(compared(text), 1.0)]) for text in texts]
 
 
 def _column(values: "array[int]", rows: Sequence[int | None]) -> Sequence[int]:

@@ -3,7 +3,7 @@
 import pytest
 import zstandard
 
-from mailserver.mail.search_bodies import Frame
+from mailserver.mail.frames import Frame
 from mailserver.mail.search_headers import ANSWER_SIZE, SearchHeader, SearchHeaders
 from mailserver.mime.subject import is_reply
 from mailserver.model import AccountId, MailboxId
@@ -110,11 +110,13 @@ def _frame(ids: tuple[int, ...], text: bytes) -> Frame:
 
 
 def test_a_frame_knows_whose_text_it_is() -> None:
-    frame = _frame((7, 8), b"one two\0head\0two three\0other")
+    frame = _frame((7, 8), b"one two\0\0head\0two three\0name\0other")
     assert frame.matching(b"two", everywhere=False) == [7, 8]
     assert frame.matching(b"three", everywhere=False) == [8]
     assert frame.matching(b"head", everywhere=False) == []
     assert frame.matching(b"head", everywhere=True) == [7]
+    assert frame.matching(b"name", everywhere=False) == []
+    assert frame.matching(b"name", everywhere=True) == [8]
     assert frame.matching(b"head\0two", everywhere=True) == []
     assert frame.matching(b"", everywhere=False) == [7, 8]
     assert _frame((), b"").matching(b"", everywhere=True) == []

@@ -1,0 +1,439 @@
+"""Statements on the text of messages as it is searched: words by index, texts in frames."""
+
+from array import array
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mailserver.model import AccountId, ChangeKind, EmailId, Modseq
+from mailserver.storage.database import Executor, Record
+
+EVERYTHING = 2**63 - 1  # no email has a higher id
+
+
+class Progress(NamedTuple):
+    """How far the search text of an account is."""
+
+    modseq: Modseq  # the change log was followed up to here
+    before: int | None  # emails with ids below are still to do; None: there are none
+    account_modseq: Modseq
+    low_water_mark: Modseq
+
+
+async def progress(database: Executor, account: AccountId) -> Progress | None:
+    """Return how far an account is; None when there is no such account.
+
+    Of an account that was never looked at, everything is to do.
+    """
+    row = await database.fetchrow(
+        """
+        SELECT p.modseq, p.before, a.modseq AS account_modseq, a.low_water_mark
+        FROM account a
+        LEFT JOIN search_progress p ON p.account_id = a.id
+        WHERE a.id = $1
+        """,
+        account,
+    )
+    if row is None:
+        return None
+    if row["modseq"] is None:
+        return Progress(Modseq(0), EVERYTHING, row["account_modseq"], Modseq(2**63 - 1))
+    return Progress(*row)
+
+
+async def restart(database: Executor, account: AccountId, modseq: Modseq) -> None:
+    """Note that all emails which are there at a modseq have to be looked at."""
+    await database.execute(
+        """
+        INSERT INTO search_progress (account_id, modseq, before)
+        VALUES ($1, $2, $3)
+        ON CONFLICT (account_id)
+        DO UPDATE SET modseq = excluded.modseq, before = excluded.before
+        WHERE search_progress.modseq < excluded.modseq
+        """,
+        account,
+        modseq,
+        EVERYTHING,
+    )
+
+
+async def lock(tx: Executor, account: AccountId) -> None:
+    """Let no other process add to an account until the transaction ends."""
+    await tx.fetchval(
+        "SELECT modseq FROM search_progress WHERE account_id = $1 FOR UPDATE", account
+    )
+
+
+async def advance(tx: Executor, account: AccountId, modseq: Modseq) -> None:
+    """Note how far the change log was followed."""
+    await tx.execute(
+        """
+        UPDATE search_progress SET modseq = $2 WHERE account_id = $1 AND modseq < $2
+        """,
+        account,
+        modseq,
+    )
+
+
+async def descend(tx: Executor, account: AccountId, before: int | None) -> None:
+    """Note down to which id the emails that were there before are done; None: all are."""
+    await tx.execute(
+        """
+        UPDATE search_progress
+        SET before = $2
+        WHERE account_id = $1 AND before > coalesce($2::bigint, 0)
+        """,
+        account,
+        before,
+    )
+
+
+class News(NamedTuple):
+    """Emails that came or went with one change."""
+
+    modseq: Modseq
+    created: bool
+    email_ids: list[int]
+
+
+async def news(database: Executor, account: AccountId, modseq: Modseq, limit: int) -> list[News]:
+    """Return what came and went after a modseq, oldest first, and no modseq in part."""
+    rows = await database.fetch(
+        """
+        SELECT modseq, kind, email_ids
+        FROM change
+        WHERE account_id = $1 AND modseq > $2 AND kind IN ($3, $4)
+        ORDER BY modseq
+        FETCH FIRST $5 ROWS WITH TIES
+        """,
+        account,
+        modseq,
+        ChangeKind.EMAIL_CREATED,
+        ChangeKind.EMAIL_DESTROYED,
+        limit,
+    )
+    return [
+        News(row["modseq"], row["kind"] == ChangeKind.EMAIL_CREATED, row["email_ids"] or [])
+        for row in rows
+    ]
+
+
+async def missing(
+    database: Executor, account: AccountId, ids: Sequence[int]
+) -> list[tuple[EmailId, int]]:
+    """Return those of the emails that exist and are not in the index, with their sizes."""
+    rows = await database.fetch(
+        """
+        SELECT id, size
+        FROM email
+        WHERE account_id = $1 AND id = ANY($2::bigint[])
+              AND NOT EXISTS (
+                  SELECT FROM search_word WHERE account_id = $1 AND email_id = email.id
+              )
+        ORDER BY id
+        """,
+        account,
+        ids,
+    )
+    return [(each, size) for each, size in rows]
+
+
+async def missing_before(
+    database: Executor, account: AccountId, before: int, limit: int
+) -> list[tuple[EmailId, int]]:
+    """Return the newest emails with lower ids that are not in the index, with their sizes."""
+    rows = await database.fetch(
+        """
+        SELECT id, size
+        FROM email
+        WHERE account_id = $1 AND id < $2
+              AND NOT EXISTS (
+                  SELECT FROM search_word WHERE account_id = $1 AND email_id = email.id
+              )
+        ORDER BY id DESC
+        LIMIT $3
+        """,
+        account,
+        before,
+        limit,
+    )
+    return [(each, size) for each, size in rows]
+
+
+async def indexed(database: Executor, account: AccountId, ids: Sequence[int]) -> bool:
+    """Tell whether any of these emails is in the index."""
+    found: bool = await database.fetchval(
+        """
+        SELECT EXISTS (
+            SELECT FROM search_word WHERE account_id = $1 AND email_id = ANY($2::bigint[])
+        )
+        """,
+        account,
+        ids,
+    )
+    return found
+
+
+async def insert_words(
+    tx: Executor, account: AccountId, words: Sequence[tuple[EmailId, str]]
+) -> None:
+    """Put emails that still exist into the index; the words of each are joined by blanks."""
+    await tx.execute(
+        """
+        INSERT INTO search_word (account_id, email_id, words)
+        SELECT $1, d.id, array_to_tsvector(string_to_array(d.words, ' '))
+        FROM unnest($2::bigint[], $3::text[]) AS d(id, words)
+        JOIN email ON email.account_id = $1 AND email.id = d.id
+        """,
+        account,
+        [each for each, _ in words],
+        [each for _, each in words],
+    )
+
+
+async def remove_words(tx: Executor, account: AccountId, ids: Sequence[int]) -> list[int]:
+    """Take emails that do not exist any more out of the index; return those that were in it."""
+    rows = await tx.fetch(
+        """
+        DELETE FROM search_word
+        WHERE account_id = $1 AND email_id = ANY($2::bigint[])
+              AND NOT EXISTS (
+                  SELECT FROM email WHERE account_id = $1 AND id = search_word.email_id
+              )
+        RETURNING email_id
+        """,
+        account,
+        ids,
+    )
+    return [row["email_id"] for row in rows]
+
+
+async def orphans(database: Executor, account: AccountId) -> list[int]:
+    """Return the emails in the index that do not exist any more."""
+    rows = await database.fetch(
+        """
+        SELECT email_id
+        FROM search_word
+        WHERE account_id = $1
+              AND NOT EXISTS (
+                  SELECT FROM email WHERE account_id = $1 AND id = search_word.email_id
+              )
+        """,
+        account,
+    )
+    return [row["email_id"] for row in rows]
+
+
+async def not_indexed(database: Executor, account: AccountId) -> list[int]:
+    """Return every email of an account that is not in the index: reads all of both."""
+    packed = await database.fetchval(
+        """
+        SELECT string_agg(int8send(id), '')
+        FROM email
+        WHERE account_id = $1
+              AND NOT EXISTS (
+                  SELECT FROM search_word WHERE account_id = $1 AND email_id = email.id
+              )
+        """,
+        account,
+    )
+    return unpacked(packed).tolist()
+
+
+async def matching(database: Executor, account: AccountId, query: str) -> "array[int]":
+    """Return the emails that match a tsquery, in no order: one scan of the index."""
+    packed = await database.fetchval(
+        """
+        SELECT string_agg(int8send(email_id), '')
+        FROM search_word
+        WHERE account_id = $1 AND words @@ $2::text::tsquery
+        """,
+        account,
+        query,
+    )
+    return unpacked(packed)
+
+
+async def accounts_behind(database: Executor, limit: int) -> list[AccountId]:
+    """Return accounts whose search text is not complete."""
+    rows = await database.fetch(
+        """
+        SELECT a.id
+        FROM account a
+        LEFT JOIN search_progress p ON p.account_id = a.id
+        WHERE CASE
+            WHEN p.modseq IS NULL THEN a.modseq > 0
+            WHEN p.before IS NOT NULL OR p.modseq < a.low_water_mark THEN true
+            WHEN p.modseq = a.modseq THEN false
+            ELSE EXISTS (
+                SELECT FROM change c
+                WHERE c.account_id = a.id AND c.modseq > p.modseq AND c.kind IN ($1, $2)
+            )
+        END
+        LIMIT $3
+        """,
+        ChangeKind.EMAIL_CREATED,
+        ChangeKind.EMAIL_DESTROYED,
+        limit,
+    )
+    return [row["id"] for row in rows]
+
+
+# Frames ------------------------------------------------------------------------------------------
+
+
+class Place(NamedTuple):
+    """Which emails a frame has texts of."""
+
+    id: int
+    email_ids: "array[int]"  # in the order of the texts
+    cut_ids: "array[int]"  # those whose text is not whole
+    dead: int  # emails of it that do not exist any more
+
+
+class NewFrame(NamedTuple):
+    """A frame to store."""
+
+    id: int
+    email_ids: Sequence[int]
+    cut_ids: Sequence[int]
+    size: int  # octets of the texts
+    small: bool
+    data: bytes
+
+
+def packed(ids: Sequence[int]) -> bytes:
+    """Write 64-bit integers in network order."""
+    values = array("q", ids)
+    values.byteswap()
+    return values.tobytes()
+
+
+def unpacked(octets: bytes | None) -> "array[int]":
+    """Read 64-bit integers in network order."""
+    values = array("q", octets or b"")
+    values.byteswap()
+    return values
+
+
+async def insert_frame(tx: Executor, account: AccountId, frame: NewFrame) -> None:
+    """Store the texts of emails."""
+    await tx.execute(
+        """
+        INSERT INTO search_frame (account_id, id, first_id, last_id, email_ids, cut_ids, size,
+                                  small, data)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        """,
+        account,
+        frame.id,
+        min(frame.email_ids),
+        max(frame.email_ids),
+        packed(frame.email_ids),
+        packed(frame.cut_ids),
+        frame.size,
+        frame.small,
+        frame.data,
+    )
+
+
+async def frames_of(database: Executor, account: AccountId, first: int, last: int) -> list[Place]:
+    """Return the frames that may have texts of emails between two ids."""
+    rows = await database.fetch(
+        """
+        SELECT id, email_ids, cut_ids, dead
+        FROM search_frame
+        WHERE account_id = $1 AND last_id >= $2 AND first_id <= $3
+        ORDER BY id
+        """,
+        account,
+        first,
+        last,
+    )
+    return [_place(row) for row in rows]
+
+
+async def untidy_frames(
+    database: Executor, account: AccountId, *, any_dead: bool, limit: int
+) -> list[Place]:
+    """Return frames that are small or have texts of destroyed emails: a quarter, or any."""
+    rows = await database.fetch(
+        """
+        SELECT id, email_ids, cut_ids, dead
+        FROM search_frame
+        WHERE account_id = $1 AND (small OR dead > 0)
+              AND (small OR $2 OR dead * 32 >= length(email_ids))
+        ORDER BY id
+        LIMIT $3
+        """,
+        account,
+        any_dead,
+        limit,
+    )
+    return [_place(row) for row in rows]
+
+
+def _place(row: Record) -> Place:
+    return Place(row["id"], unpacked(row["email_ids"]), unpacked(row["cut_ids"]), row["dead"])
+
+
+async def accounts_with_dead(database: Executor, limit: int) -> list[AccountId]:
+    """Return accounts that have texts of destroyed emails."""
+    rows = await database.fetch(
+        """
+        SELECT DISTINCT account_id
+        FROM search_frame
+        WHERE (small OR dead > 0) AND dead > 0
+        LIMIT $1
+        """,
+        limit,
+    )
+    return [row["account_id"] for row in rows]
+
+
+async def texts(database: Executor, account: AccountId, frames: Sequence[int]) -> dict[int, bytes]:
+    """Return the texts of frames that are still there, compressed; ask for 20 at a time."""
+    rows = await database.fetch(
+        """
+        SELECT id, data FROM search_frame WHERE account_id = $1 AND id = ANY($2::bigint[])
+        """,
+        account,
+        frames,
+    )
+    return {row["id"]: row["data"] for row in rows}
+
+
+async def count_dead(tx: Executor, account: AccountId, counts: Sequence[tuple[int, int]]) -> None:
+    """Note how many more emails of frames do not exist any more."""
+    await tx.execute(
+        """
+        UPDATE search_frame
+        SET dead = search_frame.dead + d.dead
+        FROM unnest($2::bigint[], $3::int[]) AS d(id, dead)
+        WHERE search_frame.account_id = $1 AND search_frame.id = d.id
+        """,
+        account,
+        [frame for frame, _ in counts],
+        [dead for _, dead in counts],
+    )
+
+
+async def remove_frames(tx: Executor, account: AccountId, frames: Sequence[int]) -> int:
+    """Remove frames; return how many were there."""
+    return len(
+        await tx.fetch(
+            """
+            DELETE FROM search_frame
+            WHERE account_id = $1 AND id = ANY($2::bigint[])
+            RETURNING id
+            """,
+            account,
+            frames,
+        )
+    )
+
+
+async def existing(database: Executor, account: AccountId, ids: Sequence[int]) -> set[int]:
+    """Return those of the emails that exist."""
+    rows = await database.fetch(
+        "SELECT id FROM email WHERE account_id = $1 AND id = ANY($2::bigint[])", account, ids
+    )
+    return {row["id"] for row in rows}

@@ -1,0 +1,237 @@
+"""Search text is made behind delivery: nothing is left out, whatever ends the work."""
+
+import asyncio
+import contextlib
+import random
+from array import array
+from collections.abc import Sequence
+
+from mailserver.config import Config
+from mailserver.mail import delivery, flags, frames, mailboxes, messages, search_bodies, text_index
+from mailserver.mail.context import Mail
+from mailserver.mail.criteria import Contains, HeaderField, Place
+from mailserver.mail.delivery import Target
+from mailserver.mail.listings import open_listing
+from mailserver.model import DELETED, Account, AccountId, EmailId, FlagChange, Flags, MailboxId
+from mailserver.storage import search_text
+from mailserver.storage.database import Database
+from tests.conftest import Bucketed, make_mail
+
+OWNER = "test"
+
+
+def raw(subject: str, body: str, more: str = "") -> bytes:
+    header = f"From: Ann <ann@example.test>\nTo: bob@example.test\nSubject: {subject}\n{more}"
+    text = f"{header}\n{body}\n"
+    return text.replace("\n", "\r\n").encode()
+
+
+async def deliver(mail: Mail, account: Account, *texts: bytes) -> list[EmailId]:
+    accepted = await asyncio.gather(
+        *(
+            delivery.accept(mail, text, [Target(account.id)], received_at=mail.now())
+            for text in texts
+        )
+    )
+    return [each.delivered[0].email_id for each in accepted]
+
+
+async def inbox(mail: Mail, account: Account) -> MailboxId:
+    return (await mailboxes.by_path(mail, account.id, "INBOX")).id
+
+
+async def destroy(mail: Mail, account: Account, box: MailboxId, uids: Sequence[int]) -> None:
+    await flags.store(mail, account.id, box, uids, FlagChange.ADD, Flags(DELETED))
+    await messages.expunge(mail, account.id, box, None)
+
+
+async def uids_of(mail: Mail, account: Account, box: MailboxId) -> list[int]:
+    listing = await open_listing(mail, account.id, box)
+    return listing.uids.tolist()
+
+
+async def found(mail: Mail, account: Account, place: Place, *words: str) -> set[int]:
+    [hits] = await text_index.find(mail, account.id, [Contains(place, words)])
+    assert not hits.unread
+    return set(hits.ids)
+
+
+async def check(database: Database, account: AccountId) -> None:
+    """The index has every email that exists once, and frames have the text of each once."""
+    ids = {
+        row["id"]
+        for row in await database.fetch("SELECT id FROM email WHERE account_id = $1", account)
+    }
+    rows = await database.fetch("SELECT email_id FROM search_word WHERE account_id = $1", account)
+    assert sorted(row["email_id"] for row in rows) == sorted(ids)
+    places = await search_text.frames_of(database, account, 0, search_text.EVERYTHING)
+    members = [each for place in places for each in place.email_ids]
+    assert sorted(each for each in members if each in ids) == sorted(ids)
+    assert sum(place.dead for place in places) == len(members) - len(ids)
+    data = await search_text.texts(database, account, [place.id for place in places])
+    for place in places:
+        texts = list(frames.Frame(place.email_ids, data[place.id]).texts())
+        assert array("q", [each.email_id for each in texts]) == place.email_ids
+
+
+async def test_a_query_finds_what_was_delivered_before_it(mail: Mail, alice: Account) -> None:
+    first, second = await deliver(
+        mail,
+        alice,
+        raw("Invoice", "for the Zürich office"),
+        raw("Holiday", "an invoice, annually", "List-Id: <news.example.test>\n"),
+    )
+    assert await found(mail, alice, Place.TEXT, "invo") == {first, second}
+    assert await found(mail, alice, Place.SUBJECT, "invoice") == {first}
+    assert await found(mail, alice, Place.BODY, "invoice") == {second}
+    assert await found(mail, alice, Place.BODY, "zurich") == {first}
+    assert await found(mail, alice, Place.FROM, "ann@example.test") == {first, second}
+    assert await found(mail, alice, Place.TO, "ann") == set()
+    assert await found(mail, alice, Place.TEXT, "invoice", "holiday") == {second}
+    assert await found(mail, alice, Place.TEXT, "...") == set()
+    [with_field] = await text_index.find(mail, alice.id, [HeaderField("list-id", None)])
+    assert with_field.exact
+    assert set(with_field.ids) == {second}
+    [phrase] = await text_index.find(mail, alice.id, [Contains(Place.BODY, ("zurich office",))])
+    assert not phrase.exact
+    assert set(phrase.ids) == {first}
+    await check(mail.database, alice.id)
+
+
+async def test_the_index_follows_what_comes_and_goes(mail: Mail, alice: Account) -> None:
+    dice = random.Random(4)
+    box = await inbox(mail, alice)
+    for round in range(12):
+        await deliver(
+            mail, alice, *(raw(f"n{round}", f"body {n}") for n in range(dice.randint(1, 9)))
+        )
+        uids = await uids_of(mail, alice, box)
+        gone = dice.sample(uids, dice.randint(0, len(uids) // 3))
+        if gone:
+            await destroy(mail, alice, box, gone)
+        assert await mail.indexer.catch_up(alice.id, 1000)
+        await check(mail.database, alice.id)
+    await mail.indexer.sweep_once(OWNER)
+    await check(mail.database, alice.id)
+    places = await search_text.frames_of(mail.database, alice.id, 0, search_text.EVERYTHING)
+    assert sum(place.dead for place in places) == 0
+
+
+async def test_small_frames_are_joined(mail: Mail, alice: Account) -> None:
+    for number in range(60):
+        await deliver(mail, alice, raw(f"n{number}", "body"))
+        assert await mail.indexer.catch_up(alice.id, 10)
+    await check(mail.database, alice.id)
+    places = await search_text.frames_of(mail.database, alice.id, 0, search_text.EVERYTHING)
+    assert len(places) < 12
+
+
+async def test_old_mail_is_read_by_the_sweep(mail: Mail, alice: Account, bob: Account) -> None:
+    await deliver(mail, alice, *(raw(f"n{number}", f"old{number}") for number in range(120)))
+    await deliver(mail, bob, raw("to bob", "old7"))
+    # as after an upgrade, or when the change log was trimmed before anybody followed it
+    await mail.database.execute("DELETE FROM change")
+    await mail.database.execute("UPDATE account SET low_water_mark = modseq")
+    assert await mail.indexer.sweep_once(OWNER) == 2
+    assert await mail.indexer.sweep_once(OWNER) == 0
+    for account in (alice, bob):
+        assert len(await found(mail, account, Place.BODY, "old7")) == (
+            11 if account == alice else 1
+        )
+    assert await mail.indexer.sweep_once("another process") == 0
+
+
+async def test_what_a_query_cannot_wait_for_is_named(mail: Mail, alice: Account) -> None:
+    ids = await deliver(mail, alice, *(raw("n", f"body{number}") for number in range(300)))
+    [hits] = await text_index.find(mail, alice.id, [Contains(Place.BODY, ("body299",))])
+    assert hits.unread
+    assert hits.unread < set(ids)
+    assert hits.unread | hits.ids >= {ids[299]}
+
+
+async def test_a_killed_indexer_leaves_nothing_out(
+    mail: Mail, alice: Account, dsn: str, bucket: Bucketed, config: Config
+) -> None:
+    await deliver(mail, alice, *(raw(f"n{number}", f"word{number}") for number in range(200)))
+    box = await inbox(mail, alice)
+    others = [
+        make_mail(Database(lambda: dsn, size=4), bucket.blobs, config, node=node)
+        for node in range(2, 10)
+    ]
+    for turn, other in enumerate(others):
+        work = asyncio.create_task(other.indexer.catch_up(alice.id, 1000))
+        beside = asyncio.create_task(mail.indexer.catch_up(alice.id, 7))
+        while not work.done() and await _statements(mail.database, alice.id) <= turn * 20:
+            await asyncio.sleep(0)
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await work
+        with contextlib.suppress(Exception):
+            await beside
+        await other.database.close()
+        other.passwords.close()
+        uids = (await uids_of(mail, alice, box))[turn : turn + 2]
+        await destroy(mail, alice, box, uids)
+    while not await mail.indexer.catch_up(alice.id, 50):
+        pass
+    await check(mail.database, alice.id)
+    assert len(await found(mail, alice, Place.BODY, "word199")) == 1
+
+
+async def _statements(database: Database, account: AccountId) -> int:
+    count: int = await database.fetchval(
+        "SELECT count(*) FROM search_word WHERE account_id = $1", account
+    )
+    return count
+
+
+def _nothing(read: int, count: int) -> None:
+    pass
+
+
+async def _matching(mail: Mail, account: Account, ids: Sequence[int], text: str) -> set[int]:
+    return await search_bodies.matching(
+        mail, account.id, [(each, 100) for each in ids], text, everywhere=False, advance=_nothing
+    ) & set(ids)
+
+
+async def test_stored_texts_are_searched_without_bodies(
+    mail: Mail, alice: Account, dsn: str, bucket: Bucketed, config: Config
+) -> None:
+    ids = await deliver(mail, alice, *(raw("s", f"text no{n}x") for n in range(130)))
+    assert await mail.indexer.catch_up(alice.id, 1000)
+    await mail.database.execute("CREATE TABLE kept AS SELECT * FROM blob_hot")
+    await mail.database.execute("DELETE FROM blob_hot")
+    try:
+        assert await _matching(mail, alice, ids, "O77X") == {ids[77]}
+        assert await _matching(mail, alice, ids, "text no") == set(ids)
+        assert mail.search_bodies.size > 0
+    finally:
+        await mail.database.execute("INSERT INTO blob_hot SELECT * FROM kept")
+
+
+async def test_a_text_that_is_too_long_to_store_is_searched_whole(
+    mail: Mail, alice: Account
+) -> None:
+    long = "\n".join(f"line {number} of a long text" for number in range(20_000))
+    ids = await deliver(mail, alice, raw("long", long + "\nthe last wörd"), raw("short", "word"))
+    assert await mail.indexer.catch_up(alice.id, 1000)
+    places = await search_text.frames_of(mail.database, alice.id, 0, search_text.EVERYTHING)
+    assert [each for place in places for each in place.cut_ids] == [ids[0]]
+    assert await _matching(mail, alice, ids, "the last WÖRD") == {ids[0]}
+    assert await _matching(mail, alice, ids, "line 7 of") == {ids[0]}
+    assert await _matching(mail, alice, ids, "word") == {ids[1]}
+
+
+async def test_changes_of_flags_do_not_make_it_read_the_log_again_and_again(
+    mail: Mail, alice: Account
+) -> None:
+    await deliver(mail, alice, raw("a", "b"))
+    assert await mail.indexer.catch_up(alice.id, 10)
+    before = await search_text.progress(mail.database, alice.id)
+    await mail.database.execute("UPDATE account SET modseq = modseq + 1000")
+    assert await mail.indexer.catch_up(alice.id, 10)
+    after = await search_text.progress(mail.database, alice.id)
+    assert before
+    assert after
+    assert after.modseq == after.account_modseq > before.modseq
