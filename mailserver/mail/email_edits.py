@@ -45,6 +45,10 @@ class NoMailbox(Invalid):
     """The email would be in no mailbox, or in one that is not there."""
 
 
+class Overtaken(MailError):
+    """Somebody else changed the account first."""
+
+
 class TooManyKeywords(Invalid):
     """The email would have more keywords than it may."""
 
@@ -79,11 +83,20 @@ class _Plan(NamedTuple):
 
 
 async def edit(
-    mail: "Mail", account: AccountId, edits: Mapping[EmailId, Edit], rights: Rights
+    mail: "Mail",
+    account: AccountId,
+    edits: Mapping[EmailId, Edit],
+    rights: Rights,
+    *,
+    at: int | None = None,
 ) -> Edited:
-    """Change flags and mailboxes of emails; each is changed as a whole or not at all."""
+    """Change flags and mailboxes of emails; each is changed as a whole or not at all.
+
+    Raises Overtaken when the account is not `at` that modseq.
+    """
     result = Edited()
     async with mail.change(account) as change:
+        _check_at(change, at)
         boxes = await _mailboxes(change, rights)
         found = await _rows(change, list(edits))
         plans: list[_Plan] = []
@@ -100,11 +113,17 @@ async def edit(
 
 
 async def destroy(
-    mail: "Mail", account: AccountId, ids: Sequence[EmailId], rights: Rights
+    mail: "Mail",
+    account: AccountId,
+    ids: Sequence[EmailId],
+    rights: Rights,
+    *,
+    at: int | None = None,
 ) -> Edited:
-    """Remove emails from all their mailboxes, and so for good."""
+    """Remove emails from all their mailboxes, and so for good; raises Overtaken as `edit` does."""
     result = Edited()
     async with mail.change(account) as change:
+        _check_at(change, at)
         boxes = await _mailboxes(change, rights)
         found = await _rows(change, ids)
         leaving: dict[MailboxId, list[Membership]] = {}
@@ -122,6 +141,11 @@ async def destroy(
         if change.entries:
             result.modseq = change.modseq
     return result
+
+
+def _check_at(change: Change, at: int | None) -> None:
+    if at is not None and change.modseq != at + 1:
+        raise Overtaken("account")
 
 
 async def _mailboxes(change: Change, rights: Rights) -> dict[MailboxId, Right]:

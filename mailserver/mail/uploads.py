@@ -6,13 +6,14 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from mailserver.errors import NotFound, OverQuota
-from mailserver.model import AccountId, BlobId
+from mailserver.model import AccountId, BlobId, QueueId
 from mailserver.storage import blob_places, bodies, delivery, uploads
 from mailserver.storage.bodies import NewBody
 from mailserver.storage.compression import compressor
 
 if TYPE_CHECKING:
-    from mailserver.mail.context import Mail
+    from mailserver.mail.context import Change, Mail
+    from mailserver.storage.database import Connection
 
 INLINE = 48 * 1024  # bytes that are hashed and compressed at once: a thread would cost as much
 KEPT = timedelta(days=1)  # drafts are saved again and again from what was uploaded once
@@ -47,6 +48,25 @@ async def store(
         if uploader not in (None, account):
             await blob_places.note_uploader(tx, account, blob, uploader)
     return blob
+
+
+class Spent:
+    """An upload that is forgotten in the commit in which a message takes its place.
+
+    So whoever imports a whole archive never has more of it as uploads than is under way.
+    """
+
+    def __init__(self, account: AccountId, blob: BlobId) -> None:
+        self.account_id: AccountId | None = account
+        self._blob = blob
+
+    async def admit(self, tx: "Connection") -> bool:
+        """Let any message take the place."""
+        return True
+
+    async def write(self, change: "Change", queue_id: QueueId | None) -> None:
+        """Forget the upload, if it is one."""
+        await uploads.release(change.tx, change.account, [self._blob], change.now)
 
 
 async def hold(mail: "Mail", account: AccountId, raw: bytes) -> bool:

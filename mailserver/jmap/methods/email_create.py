@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mailserver import errors
-from mailserver.jmap.methods import contents
+from mailserver.jmap.methods import blob
 from mailserver.jmap.methods.mailbox import visible_mailboxes
 from mailserver.jmap.methods.set import Json, set_error
 from mailserver.jmap.protocol.drafts import BLOB, Draft
 from mailserver.jmap.protocol.errors import MethodError, SetError, invalid_properties
 from mailserver.jmap.protocol.ids import blob_text, email_text, thread_text
 from mailserver.jmap.session import Session
-from mailserver.mail import delivery
+from mailserver.mail import delivery, uploads
 from mailserver.mail.delivery import Delivered, Target
 from mailserver.mime import compose, fields
 from mailserver.mime.compose import HeaderField, Leaf, Part
-from mailserver.model import Flags, MailboxId, Right
+from mailserver.model import BlobId, Flags, MailboxId, Right
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ class Arriving:
     mailboxes: Collection[MailboxId]
     flags: Flags
     received_at: datetime
+    upload: BlobId | None = None  # what it was until now
 
 
 class Places:
@@ -65,6 +66,9 @@ async def store(session: Session, arriving: Arriving, modseqs: set[int]) -> Json
     if len(arriving.raw) > session.mail.config.smtp.max_message_size:
         return SetError("tooLarge", maxSize=session.mail.config.smtp.max_message_size)
     first, *others = sorted(arriving.mailboxes)
+    spent = None
+    if arriving.upload is not None:
+        spent = uploads.Spent(session.account, arriving.upload)
     target = Target(session.account, first, arriving.flags, tuple(others))
     try:
         accepted = await delivery.accept(
@@ -73,6 +77,7 @@ async def store(session: Session, arriving: Arriving, modseqs: set[int]) -> Json
             [target],
             received_at=arriving.received_at,
             enforce_quota=True,
+            companion=spent,
         )
     except errors.NotFound:
         return invalid_properties(["mailboxIds"], "a mailbox has gone")
@@ -135,7 +140,7 @@ async def composed(session: Session, draft: Draft, now: datetime) -> bytes:
     missing: list[str] = []
     attached = 0
     for blob_id in dict.fromkeys(draft.blobs):
-        octets = await contents.read(session, blob_id)
+        octets = await blob.read(session, blob_id)
         if octets is None:
             missing.append(blob_id)
             continue

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from mailserver.jmap.methods import contents
+from mailserver.jmap.methods import blob
 from mailserver.jmap.methods.email_create import Arriving, Places, Stores
 from mailserver.jmap.methods.set import Json, check_state, shown_errors
 from mailserver.jmap.protocol import properties, records
 from mailserver.jmap.protocol.dates import parse_utc
 from mailserver.jmap.protocol.errors import MethodError, SetError, invalid_properties
+from mailserver.jmap.protocol.ids import parse_blob
 from mailserver.jmap.protocol.keywords import keywords, mailbox_ids
 from mailserver.jmap.protocol.properties import WrongType, nullable, optional, required, text
 from mailserver.jmap.protocol.records import Property
@@ -84,7 +85,7 @@ async def _arriving(session: Session, given: Mapping[str, Any], places: Places) 
 
     values = records.created(TABLE, given, resolve)
     places.check(values["mailboxIds"], values["keywords"])
-    raw = await contents.read(session, values["blobId"])
+    raw = await blob.read(session, values["blobId"])
     if raw is None:
         raise invalid_properties(["blobId"], "there is no such blob")
     block = HeaderBlock(raw)
@@ -94,7 +95,14 @@ async def _arriving(session: Session, given: Mapping[str, Any], places: Places) 
         raw = _LONE_LF.sub(b"\r\n", raw)
         block = HeaderBlock(raw)
     received_at = values["receivedAt"] or _received(block) or session.mail.now()
-    return Arriving(raw, values["mailboxIds"], values["keywords"], received_at)
+    name = parse_blob(session.resolved(values["blobId"]))
+    return Arriving(
+        raw,
+        values["mailboxIds"],
+        values["keywords"],
+        received_at,
+        name.blob_id if name is not None and name.part is None else None,
+    )
 
 
 def _received(block: HeaderBlock) -> datetime | None:

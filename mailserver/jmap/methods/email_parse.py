@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mailserver import errors
-from mailserver.jmap.methods import body, contents, email
+from mailserver.jmap.methods import blob, body, email
 from mailserver.jmap.methods.body import Bodies
 from mailserver.jmap.methods.set import Json
 from mailserver.jmap.methods.view import View
@@ -84,7 +84,7 @@ async def parse(session: Session, asked: Parse) -> Json:
     not_found: list[str] = []
     octets = 0
     for blob_id in unique_ids(asked.blob_ids, session.limits.max_objects_in_get):
-        raw = await contents.read(session, blob_id)
+        raw = await blob.read(session, blob_id)
         if raw is None:
             not_found.append(blob_id)
             continue
@@ -124,7 +124,8 @@ async def _view(session: Session, blob_id: str, raw: bytes, found: Digest) -> Pa
     if name.part is not None and name.part.encoding != "binary":
         # a stretch of what is encoded has no name of its own: it is kept like an upload
         try:
-            stored = await uploads.store(session.mail, session.account, raw)
+            reader = session.principal.account_id
+            stored = await uploads.store(session.mail, session.account, raw, reader)
         except errors.OverQuota:
             return ParsedView(raw, found, name.blob_id, lambda part: blob_id)
         name = BlobName(stored, None)

@@ -24,13 +24,24 @@ TABLE = {"mailboxIds": Property(mapping, refers=True)}
 
 async def set_emails(session: Session, asked: Set) -> Json:
     """Create, change and destroy emails."""
-    return await run(session, asked, EmailRecords(session))
+    try:
+        return await run(session, asked, EmailRecords(session, asked))
+    except email_edits.Overtaken:
+        raise MethodError("stateMismatch") from None
 
 
 class EmailRecords(Records):
     """Emails while a /set works on them."""
 
     table = TABLE
+
+    def __init__(self, session: Session, asked: Set) -> None:
+        super().__init__(session)
+        self._conditional = asked.if_in_state is not None
+
+    def _at(self) -> int | None:
+        """Return the modseq at which the first change must find the account, if it must."""
+        return self.session.modseq if self._conditional and not self.modseqs else None
 
     def read(self, given: Mapping[str, Any]) -> Json:
         """Read an Email, whose properties are no closed set: there are those of header fields."""
@@ -83,7 +94,9 @@ class EmailRecords(Records):
             edits[EmailId(number)], texts[EmailId(number)] = edit, each
         if edits:
             view = self.session.view
-            done = await email_edits.edit(self.session.mail, view.id, edits, view.rights)
+            done = await email_edits.edit(
+                self.session.mail, view.id, edits, view.rights, at=self._at()
+            )
             results.update(self._failures(done, texts))
         return results
 
@@ -113,7 +126,9 @@ class EmailRecords(Records):
                 texts[EmailId(number)] = each
         if texts:
             view = self.session.view
-            done = await email_edits.destroy(self.session.mail, view.id, list(texts), view.rights)
+            done = await email_edits.destroy(
+                self.session.mail, view.id, list(texts), view.rights, at=self._at()
+            )
             results.update(self._failures(done, texts))
         return results
 
