@@ -27,6 +27,7 @@ class Peer:
     extensions: tuple[str, ...] = ("PIPELINING", "8BITMIME", "SIZE 10000000", "DSN", "SMTPUTF8")
     say: Say = lambda line: None
     greeting: str = "220 peer.test ESMTP"
+    stalls: bool = False  # says nothing, ever
     tls: ssl.SSLContext | None = None
     port: int = 0
     received: list[Received] = field(default_factory=list)
@@ -71,7 +72,9 @@ class Peer:
             writer.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.greeting:
+        if self.stalls:
+            await reader.read()
+        elif self.greeting:
             talk = _Talk(self, reader, writer)
             await talk.say(self.greeting)
             while await talk.command():

@@ -10,6 +10,7 @@ from pathlib import Path
 from mailserver.app import presence, schema, store
 from mailserver.app.backends import Backends, Embedded, external, published
 from mailserver.app.background import Background
+from mailserver.app.secret import with_key
 from mailserver.auth.passwords import Passwords
 from mailserver.config import Config
 from mailserver.config_file import load
@@ -100,6 +101,7 @@ async def services(
             )
         yield Reach(config, external(config), own=False, directory=None)
         return
+    config = with_key(config, directory)
     document = await presence.find(directory)
     if document is not None:
         yield Reach(config, published(document), own=False, directory=directory)

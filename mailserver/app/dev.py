@@ -16,7 +16,7 @@ from mailserver.app import store
 from mailserver.app.backends import Embedded
 from mailserver.app.background import shielded
 from mailserver.app.presence import Presence, write_private
-from mailserver.app.secret import make_password
+from mailserver.app.secret import make_password, with_key
 from mailserver.app.server import Server
 from mailserver.config_file import Loaded, load
 from mailserver.errors import AlreadyExists
@@ -79,7 +79,7 @@ def configuration(
 
 
 async def _run(loaded: Loaded, embedded: Embedded, presence: Presence, ca: Path) -> None:
-    server = Server(loaded.config, embedded.backends())
+    server = Server(with_key(loaded.config, presence.directory), embedded.backends())
     try:
         await server.start(prepare=lambda mail: _prepare(mail, presence.directory))
         presence.publish(document(server, embedded, _known(presence.directory), ca))

@@ -10,6 +10,7 @@ from mailserver.app.backends import Embedded, external
 from mailserver.app.background import shielded
 from mailserver.app.dev import document
 from mailserver.app.presence import Presence
+from mailserver.app.secret import with_key
 from mailserver.app.server import Server
 from mailserver.config import Config
 from mailserver.config_file import load, problems_for_service
@@ -38,7 +39,8 @@ async def _serve_embedded(config: Config) -> None:
         embedded = Embedded(presence.directory)
         await embedded.start()
         try:
-            await _run(Server(config, embedded.backends()), embedded, presence)
+            keyed = with_key(config, presence.directory)
+            await _run(Server(keyed, embedded.backends()), embedded, presence)
         finally:
             await asyncio.shield(shielded(embedded.stop(), 60, "embedded services"))
     finally:

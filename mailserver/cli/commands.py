@@ -16,6 +16,7 @@ from mailserver.cli import (
     importing,
     mailbox,
     migrate,
+    queue,
     running,
 )
 
@@ -25,6 +26,7 @@ NOUNS: dict[str, typer.Typer] = {
     "config": config.commands,
     "domain": domain.commands,
     "mailbox": mailbox.commands,
+    "queue": queue.commands,
 }
 VERBS: dict[str, Callable[..., None]] = {
     "dev": running.dev,

@@ -26,6 +26,11 @@ class Recipient:
     notify: str | None = None  # RFC 3461 §4.1
     orcpt: str | None = None  # RFC 3461 §4.2
 
+    @property
+    def reports_success(self) -> bool:
+        """Whether the sender wants to hear of the delivery."""
+        return self.notify is not None and "SUCCESS" in self.notify.split(",")
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
@@ -39,21 +44,25 @@ class Envelope:
     body: str = "7BIT"
     envid: str | None = None  # RFC 3461 §4.4
     ret: str | None = None  # RFC 3461 §4.3
+    require_tls: bool = False  # RFC 8689
     release_at: datetime | None = None  # nobody gets it before (RFC 4865)
 
     @property
     def queued(self) -> tuple[Recipient, ...]:
-        """The recipients that wait in the queue: those elsewhere, and all of mail that is held."""
+        """The recipients that wait in the queue: those elsewhere, and all of mail that is held.
+
+        A recipient here is queued too when its delivery is to be reported: the queue does that.
+        """
         if self.release_at is not None:
             return self.recipients
-        return tuple(each for each in self.recipients if not each.accounts)
+        return tuple(each for each in self.recipients if not each.accounts or each.reports_success)
 
     @property
     def local(self) -> tuple[Recipient, ...]:
         """The recipients that get the message at once."""
         if self.release_at is not None:
             return ()
-        return tuple(each for each in self.recipients if each.accounts)
+        return tuple(each for each in self.recipients if each.accounts and not each.reports_success)
 
 
 async def checked(mail: "Mail", account: AccountId, content: bytes) -> Original:
@@ -105,7 +114,7 @@ def targets(found: Sequence[Recipient]) -> list[Target]:
 def _outgoing(envelope: Envelope) -> Outgoing | None:
     """Return what the queue takes; None when that is nothing."""
     leaving = tuple(
-        OutgoingRecipient(each.text, each.domain, each.notify, each.orcpt)
+        OutgoingRecipient(each.text, each.domain, each.notify, each.orcpt, bool(each.accounts))
         for each in envelope.queued
     )
     if not leaving:
@@ -119,5 +128,6 @@ def _outgoing(envelope: Envelope) -> Outgoing | None:
         body=envelope.body,
         envid=envelope.envid,
         ret=envelope.ret,
+        require_tls=envelope.require_tls,
         release_at=envelope.release_at,
     )

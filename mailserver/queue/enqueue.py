@@ -12,12 +12,13 @@ DELAY_NOTICE = timedelta(hours=4)  # after which a sender is told that mail stil
 
 @dataclass(frozen=True, slots=True)
 class OutgoingRecipient:
-    """One recipient outside this server, with its delivery-status wishes (RFC 3461)."""
+    """One recipient that waits, with its delivery-status wishes (RFC 3461)."""
 
     address: str  # the forward-path as given
     domain: str  # normal form
     notify: str | None = None
     orcpt: str | None = None
+    here: bool = False  # a user of this server, whom mail reaches even where nothing leaves it
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def rows(
     caught when it is released: until then it can be taken back.
     """
     held = outgoing.release_at is not None
-    state = QueueState.CAUGHT if caught and not held else QueueState.WAITING
+    caught = caught and not held
     due = outgoing.release_at or now
     message = NewQueued(
         queue_id,
@@ -71,7 +72,7 @@ def rows(
             queue_id,
             recipient.address,
             recipient.domain,
-            state,
+            QueueState.CAUGHT if caught and not recipient.here else QueueState.WAITING,
             due,
             due + EXPIRY,
             recipient.notify,

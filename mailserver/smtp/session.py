@@ -49,6 +49,8 @@ class Recipient:
 
     path: Path
     accounts: tuple[Account, ...]
+    notify: str | None = None  # RFC 3461 §4.1
+    orcpt: str | None = None  # RFC 3461 §4.2
 
 
 @dataclass(slots=True)
@@ -59,6 +61,9 @@ class Envelope:
     size: int = 0  # declared, RFC 1870; 0: not
     body: str = "7BIT"
     smtputf8: bool = False
+    envid: str | None = None  # RFC 3461 §4.4
+    ret: str | None = None  # RFC 3461 §4.3
+    require_tls: bool = False  # RFC 8689
     recipients: list[Recipient] = field(default_factory=list)
 
 

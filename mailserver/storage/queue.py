@@ -68,51 +68,6 @@ async def insert(
     )
 
 
-class Queued(NamedTuple):
-    """One recipient in the queue, as it is shown."""
-
-    message_id: QueueId
-    sender: str
-    recipient: str
-    state: QueueState
-    size: int
-    received_at: datetime
-    next_attempt: datetime
-    expires_at: datetime
-    attempts: int
-    last_reply: str | None
-
-
-async def show(database: Executor, limit: int) -> list[Queued]:
-    """Return the newest messages in the queue, a row for each recipient."""
-    rows = await database.fetch(
-        """
-        SELECT m.id, m.sender, r.recipient, r.state, m.size, m.received_at, r.next_attempt,
-               r.expires_at, r.attempts, r.last_reply
-        FROM queue_message m
-        JOIN queue_recipient r ON r.message_id = m.id
-        ORDER BY m.id DESC, r.recipient
-        LIMIT $1
-        """,
-        limit,
-    )
-    return [
-        Queued(
-            row["id"],
-            row["sender"],
-            row["recipient"],
-            QueueState(row["state"]),
-            row["size"],
-            row["received_at"],
-            row["next_attempt"],
-            row["expires_at"],
-            row["attempts"],
-            row["last_reply"],
-        )
-        for row in rows
-    ]
-
-
 class Progress(NamedTuple):
     """How far one recipient came, and whether a user here has that address."""
 

@@ -20,6 +20,10 @@ EXTENSIONS: tuple[Callable[[Session], str | None], ...] = (
     lambda session: "8BITMIME",  # RFC 6152
     lambda session: "SMTPUTF8",  # RFC 6531
     lambda session: "ENHANCEDSTATUSCODES",  # RFC 2034
+    lambda session: "DSN" if session.policy.authentication else None,  # RFC 3461
+    lambda session: (
+        "REQUIRETLS" if session.policy.authentication and session.tls else None
+    ),  # RFC 8689 §2
     lambda session: "STARTTLS" if session.wire.can_start_tls else None,  # RFC 3207
     lambda session: (
         f"AUTH {' '.join(sasl.offered(session.authenticator.terms(session.wire.end_point)))}"

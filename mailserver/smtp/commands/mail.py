@@ -4,7 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from mailserver.smtp.protocol import replies
-from mailserver.smtp.protocol.parameters import MAIL_PARAMETERS, parse_parameters
+from mailserver.smtp.protocol.parameters import (
+    MAIL_PARAMETERS,
+    SUBMISSION_ONLY,
+    UNKNOWN_PARAMETER,
+    parse_parameters,
+)
 from mailserver.smtp.protocol.paths import Path, parse_reverse_path
 from mailserver.smtp.protocol.replies import Reply
 from mailserver.smtp.session import Envelope, Session
@@ -13,6 +18,7 @@ OK = Reply(250, "2.1.0", "Sender OK")
 NEEDS_AUTHENTICATION = Reply(530, "5.7.0", "Authentication required")
 TOO_BIG = Reply(552, "5.3.4", "Message size exceeds fixed maximum message size")
 NO_PARAMETERS = Reply(555, "5.5.4", "Parameters need EHLO")
+NEEDS_TLS = Reply(530, "5.7.10", "REQUIRETLS needs TLS here, too")  # RFC 8689 §4.1
 NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "Address needs SMTPUTF8")
 
 
@@ -39,11 +45,18 @@ async def mail(session: Session, command: Mail) -> Reply:
     parameters = command.parameters
     if parameters and not session.esmtp:
         return NO_PARAMETERS
+    if not session.policy.authentication and not SUBMISSION_ONLY.isdisjoint(parameters):
+        return UNKNOWN_PARAMETER
+    if "REQUIRETLS" in parameters and not session.tls:
+        return NEEDS_TLS
     envelope = Envelope(
         command.path,
         parameters.get("SIZE", 0),
         parameters.get("BODY", "7BIT"),
         parameters.get("SMTPUTF8", False),
+        parameters.get("ENVID"),
+        parameters.get("RET"),
+        parameters.get("REQUIRETLS", False),
     )
     if envelope.size > session.mail.config.smtp.max_message_size:
         return TOO_BIG

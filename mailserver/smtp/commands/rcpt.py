@@ -1,11 +1,17 @@
 """RCPT (RFC 5321 §4.1.1.3)."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from mailserver.smtp.commands.mail import NEEDS_SMTPUTF8
+from mailserver.smtp.commands.mail import NEEDS_SMTPUTF8, NO_PARAMETERS
 from mailserver.smtp.protocol import replies
-from mailserver.smtp.protocol.parameters import RCPT_PARAMETERS, parse_parameters
+from mailserver.smtp.protocol.parameters import (
+    RCPT_PARAMETERS,
+    SUBMISSION_ONLY,
+    UNKNOWN_PARAMETER,
+    parse_parameters,
+)
 from mailserver.smtp.protocol.paths import Path, parse_forward_path
 from mailserver.smtp.protocol.replies import Refused, Reply
 from mailserver.smtp.session import Session
@@ -18,16 +24,16 @@ TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients")
 
 @dataclass(frozen=True, slots=True)
 class Rcpt:
-    """The forward-path."""
+    """The forward-path and the parameters by keyword."""
 
     path: Path
+    parameters: dict[str, Any]
 
 
 def parse(argument: str) -> Rcpt:
     """Rcpt = "RCPT TO:" Forward-path [SP Rcpt-parameters] (RFC 5321 §4.1.1.3)."""
     path, parameters = parse_forward_path(argument)
-    parse_parameters(parameters, RCPT_PARAMETERS)
-    return Rcpt(path)
+    return Rcpt(path, parse_parameters(parameters, RCPT_PARAMETERS))
 
 
 async def rcpt(session: Session, command: Rcpt) -> Reply:
@@ -35,13 +41,18 @@ async def rcpt(session: Session, command: Rcpt) -> Reply:
     envelope = session.envelope
     if envelope is None:
         return replies.BAD_SEQUENCE
+    parameters = command.parameters
+    if not session.policy.authentication and not SUBMISSION_ONLY.isdisjoint(parameters):
+        return UNKNOWN_PARAMETER
+    if parameters and not session.esmtp:
+        return NO_PARAMETERS
     if len(envelope.recipients) >= session.mail.config.smtp.max_recipients:
         return TOO_MANY_RECIPIENTS
     path = command.path
     if not envelope.smtputf8 and not path.is_ascii:
         return NEEDS_SMTPUTF8
     try:
-        envelope.recipients.append(await session.policy.recipient(session, path))
+        recipient = await session.policy.recipient(session, path)
     except Refused as refusal:
         log.info(
             "recipient refused",
@@ -54,4 +65,7 @@ async def rcpt(session: Session, command: Rcpt) -> Reply:
             },
         )
         raise
+    envelope.recipients.append(
+        replace(recipient, notify=parameters.get("NOTIFY"), orcpt=parameters.get("ORCPT"))
+    )
     return OK

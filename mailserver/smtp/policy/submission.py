@@ -54,6 +54,9 @@ class SubmissionPolicy:
             session.id,
             smtputf8=envelope.smtputf8,
             body=envelope.body,
+            envid=envelope.envid,
+            ret=envelope.ret,
+            require_tls=envelope.require_tls,
         )
         done = await sending.send(
             session.mail,
@@ -78,5 +81,9 @@ def _account(session: Session) -> AccountId:
 def _recipient(accepted: Recipient) -> sending.Recipient:
     address = accepted.path.address
     return sending.Recipient(
-        accepted.path.text, address.domain if address is not None else "", accepted.accounts
+        accepted.path.text,
+        address.domain if address is not None else "",
+        accepted.accounts,
+        accepted.notify,
+        accepted.orcpt,
     )

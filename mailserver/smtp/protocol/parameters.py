@@ -10,7 +10,11 @@ _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00-\x20=\x7f]+))?\Z
 _XTEXT = re.compile(r"(?:[\x21-\x2a\x2c-\x3c\x3e-\x7e]|\+[0-9A-F]{2})*\Z")
 _HEX = re.compile(r"\+([0-9A-F]{2})")
 _DIGITS = re.compile(r"[0-9]{1,20}\Z")
+_ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,50}\Z")
 BODIES = ("7BIT", "8BITMIME")
+NOTIFICATIONS = frozenset({"SUCCESS", "FAILURE", "DELAY"})
+MAX_ENVID = 100  # octets, RFC 3461 §4.4
+MAX_ORCPT = 500  # octets, RFC 3461 §4.2
 
 
 def _bad(keyword: str) -> Refused:
@@ -46,13 +50,64 @@ def parse_auth(value: str | None) -> str:
     return _HEX.sub(lambda match: chr(int(match[1], 16)), value)
 
 
+def parse_ret(value: str | None) -> str:
+    """ret-value = "FULL" / "HDRS" (RFC 3461 §4.3)."""
+    ret = (value or "").upper()
+    if ret not in ("FULL", "HDRS"):
+        raise _bad("RET")
+    return ret
+
+
+def parse_envid(value: str | None) -> str:
+    """`ENVID=` xtext of up to 100 characters (RFC 3461 §4.4)."""
+    if value is None or len(value) > MAX_ENVID or not _XTEXT.match(value):
+        raise _bad("ENVID")
+    return value
+
+
+def parse_requiretls(value: str | None) -> bool:
+    """REQUIRETLS has no value (RFC 8689 §3)."""
+    if value is not None:
+        raise _bad("REQUIRETLS")
+    return True
+
+
+def parse_notify(value: str | None) -> str:
+    """notify-esmtp-value = "NEVER" / 1#("SUCCESS" / "FAILURE" / "DELAY") (RFC 3461 §4.1)."""
+    wishes = (value or "").upper().split(",")
+    if wishes != ["NEVER"] and (
+        len(set(wishes)) != len(wishes) or not NOTIFICATIONS.issuperset(wishes)
+    ):
+        raise _bad("NOTIFY")
+    return ",".join(wishes)
+
+
+def parse_orcpt(value: str | None) -> str:
+    """original-recipient-address = addr-type ";" xtext (RFC 3461 §4.2)."""
+    kind, separator, address = (value or "").partition(";")
+    if not separator or not _ATOM.match(kind) or not address or len(address) > MAX_ORCPT:
+        raise _bad("ORCPT")
+    if not _XTEXT.match(address) and kind.lower() != "utf-8":
+        raise _bad("ORCPT")
+    return f"{kind};{address}"
+
+
 MAIL_PARAMETERS: dict[str, Callable[[str | None], Any]] = {
     "SIZE": parse_size,
     "BODY": parse_body,
     "SMTPUTF8": parse_smtputf8,
     "AUTH": parse_auth,
+    "RET": parse_ret,
+    "ENVID": parse_envid,
+    "REQUIRETLS": parse_requiretls,
 }
-RCPT_PARAMETERS: dict[str, Callable[[str | None], Any]] = {}
+RCPT_PARAMETERS: dict[str, Callable[[str | None], Any]] = {
+    "NOTIFY": parse_notify,
+    "ORCPT": parse_orcpt,
+}
+# Offered to users only: of mail from other servers these report themselves that they passed it on.
+SUBMISSION_ONLY = frozenset({"RET", "ENVID", "REQUIRETLS", "NOTIFY", "ORCPT"})
+UNKNOWN_PARAMETER = Reply(555, "5.5.4", "Parameter not recognized or not implemented")
 
 
 def parse_parameters(text: str, known: Mapping[str, Callable[[str | None], Any]]) -> dict[str, Any]:
@@ -69,7 +124,7 @@ def parse_parameters(text: str, known: Mapping[str, Callable[[str | None], Any]]
             raise Refused(SYNTAX)
         keyword = match[1].upper()
         if keyword not in known:
-            raise Refused(Reply(555, "5.5.4", "Parameter not recognized or not implemented"))
+            raise Refused(UNKNOWN_PARAMETER)
         if keyword in found:
             raise Refused(Reply(501, "5.5.4", f"{keyword} is given twice"))
         found[keyword] = known[keyword](match[2])

@@ -15,6 +15,7 @@ from mailserver.mail import (
     listings,
     mailboxes,
     messages,
+    queueing,
     recipients,
 )
 from mailserver.mail.context import Mail
@@ -32,7 +33,6 @@ from mailserver.model import (
 )
 from mailserver.queue.enqueue import Outgoing, OutgoingRecipient
 from mailserver.storage import accounts as account_table
-from mailserver.storage import queue as queue_table
 
 NOW = datetime(2026, 11, 24, 10, 30, tzinfo=UTC)
 
@@ -153,7 +153,7 @@ async def test_submission_delivers_and_queues_in_one_commit(
     )
     assert accepted.queue_id is not None
     assert [d.account_id for d in accepted.delivered] == [bob.id]
-    (queued,) = await queue_table.show(mail.database, 10)
+    (queued,) = [entry async for entry in queueing.found(mail, queueing.Filter())]
     assert (queued.message_id, queued.recipient) == (accepted.queue_id, "dave@example.org")
     assert await content.content(mail, alice.id, accepted.blob_id) == message(1)
 

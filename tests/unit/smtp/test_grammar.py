@@ -134,7 +134,11 @@ def test_parameters_keep_the_case_of_their_values() -> None:
         (" AUTH=+zz", 501),
         (" -X=1", 501),
         (" MT-PRIORITY=3", 555),
-        (" RET=HDRS", 555),
+        (" RET=ALL", 501),
+        (" RET", 501),
+        (" ENVID=a+b", 501),
+        (" ENVID=" + "x" * 101, 501),
+        (" REQUIRETLS=1", 501),
     ],
 )
 def test_bad_parameters_are_refused(text: str, code: int) -> None:
@@ -142,7 +146,9 @@ def test_bad_parameters_are_refused(text: str, code: int) -> None:
 
 
 def test_every_parameter_has_a_test_here() -> None:
-    assert set(parameters.MAIL_PARAMETERS) == {"SIZE", "BODY", "SMTPUTF8", "AUTH"}
+    assert set(parameters.MAIL_PARAMETERS) == {
+        "SIZE", "BODY", "SMTPUTF8", "AUTH", "RET", "ENVID", "REQUIRETLS",
+    }  # fmt: skip
 
 
 def test_replies_repeat_code_and_status_on_every_line() -> None:

@@ -1,0 +1,112 @@
+"""Several workers on one queue, and what is left of those that die."""
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+from functools import partial
+
+from mailserver.mail import outgoing
+from mailserver.model import QueueState
+from mailserver.queue.rules import Outcome, Result, Schedule
+from mailserver.queue.work import LEASE_TIME, Ended, Ledger
+from tests.integration.outbound.conftest import LETTER, Sending
+
+
+async def test_two_workers_deliver_each_message_once(sending: Sending) -> None:
+    peer = await sending.peer()
+    sending.domain("example.org", (10, "mx.example.org", "127.0.0.2"))
+    for number in range(120):
+        await sending.send(f"user{number}@example.org")
+    await sending.work("one")
+    await sending.work("two")
+    await sending.until(lambda rows: all(row["state"] == QueueState.DELIVERED for row in rows))
+    counts = Counter(message.recipients[0] for message in peer.received)
+    assert len(counts) == 120
+    assert max(counts.values()) == 1
+    assert {row["attempts"] for row in await sending.rows()} == {1}
+
+
+async def test_what_a_dead_worker_had_is_sent_by_another(sending: Sending) -> None:
+    mail = sending.mail
+    await sending.peer()
+    sending.domain("example.org", (10, "mx.example.org", "127.0.0.2"))
+    await sending.send("b@example.org")
+    dead = Ledger(mail.database, "dead", lambda: mail.now() - 2 * LEASE_TIME, lambda: 0.5)
+    await dead.beat()
+    dying = Ledger(mail.database, "dead", mail.now, lambda: 0.5)
+    assert len(await dying.claim(10, ())) == 1
+    await sending.work()
+    row = await sending.settled("b@example.org", QueueState.DELIVERED)
+    assert row["attempts"] == 2
+
+
+async def test_who_kills_three_workers_is_set_aside(sending: Sending) -> None:
+    mail = sending.mail
+    await sending.send("poison@example.org")
+    later = mail.now() + timedelta(hours=1)
+    for number in range(3):
+        ledger = Ledger(mail.database, f"dead{number}", partial(max, later, later), lambda: 0.5)
+        assert len(await ledger.claim(10, ())) == 1
+        expected = (1, 1) if number == 2 else (1, 0)
+        assert await ledger.reap() == expected
+        later += timedelta(hours=1)
+    (row,) = await sending.rows()
+    assert row["state"] == QueueState.HELD
+    assert row["last_reply"].startswith("451 4.3.0 Set aside")
+
+
+async def test_a_worker_that_lost_its_lease_writes_nothing(sending: Sending) -> None:
+    mail = sending.mail
+    await sending.send("b@example.org")
+    slow = Ledger(mail.database, "slow", mail.now, lambda: 0.5)
+    (claimed,) = await slow.claim(10, ())
+    assert await slow.reap() == (1, 0)  # it never showed that it lives
+    done = Outcome(Result.RELAYED, "250 2.0.0 ok", "2.0.0")
+    assert await slow.record([Ended(claimed, done, Schedule())]) == []
+    (row,) = await sending.rows()
+    assert row["state"] == QueueState.WAITING
+
+
+async def test_a_stop_gives_back_what_was_not_sent(sending: Sending) -> None:
+    await sending.peer(stalls=True)
+    sending.domain("example.org", (10, "mx.example.org", "127.0.0.2"))
+    for number in range(40):
+        await sending.send(f"user{number}@example.org")
+    worker = await sending.work()
+    await sending.until(lambda rows: any(row["state"] == QueueState.SENDING for row in rows))
+    await worker.stop(0)
+    rows = await sending.rows()
+    assert {row["state"] for row in rows} == {QueueState.WAITING}
+    assert all(row["lease_owner"] is None for row in rows)
+
+
+async def test_one_slow_destination_keeps_nobody_waiting(sending: Sending) -> None:
+    await sending.peer("127.0.0.9", stalls=True)
+    sending.domain("slow.example", (10, "mx.slow.example", "127.0.0.9"))
+    good = await sending.peer()
+    for number in range(300):
+        await sending.send(f"user{number}@slow.example")
+    for number in range(30):
+        domain = f"d{number}.example"
+        sending.domain(domain, (10, f"mx.{domain}", "127.0.0.2"))
+        await sending.send(f"user@{domain}")
+    await sending.work()
+    async with asyncio.timeout(2.5):  # before the slow one is given up
+        await good.wait_for(30)
+
+
+async def test_finished_recipients_are_forgotten_with_their_bodies(sending: Sending) -> None:
+    mail = sending.mail
+    await sending.peer()
+    sending.domain("example.org", (10, "mx.example.org", "127.0.0.2"))
+    await sending.work()
+    queue_id = await sending.send("b@example.org", raw=LETTER + b"once\r\n")
+    await sending.settled("b@example.org", QueueState.DELIVERED)
+    assert await outgoing.purge(mail, 10) == 0
+    await mail.database.execute(
+        "UPDATE queue_recipient SET finished_at = $1", mail.now() - timedelta(days=8)
+    )
+    assert await outgoing.purge(mail, 10) == 1
+    assert await mail.database.fetch("SELECT FROM queue_message WHERE id = $1", queue_id) == []
+    refs = await mail.database.fetchval("SELECT sum(refs) FROM blob")
+    assert refs == 0
