@@ -55,6 +55,17 @@ async def find(mail: "Mail", principal: Principal, path: str, *needs: Right) -> 
     raise NotFound("mailbox")
 
 
+async def enter(mail: "Mail", principal: Principal, path: str) -> tuple[Place, range | None]:
+    """Return a mailbox that a principal may read, to be opened for writing, as `find` does.
+
+    With it come its \\Recent UIDs if they were taken in the same step (RFC 3501 §2.3.2).
+    """
+    if _owner_part(path) is not None:
+        return await find(mail, principal, path, Right.READ), None
+    found, taken = await mailboxes.enter(mail, principal.account_id, path)
+    return _allowed(_own(principal, found), Right.READ), taken
+
+
 async def visible(mail: "Mail", principal: Principal) -> list[Place]:
     """Return all mailboxes that a principal may list: their own first, INBOX before all."""
     found, shares = await mailbox_table.of_principal(mail.database, principal.account_id)

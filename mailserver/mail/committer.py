@@ -7,7 +7,7 @@ one busy account do not fight for its row.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -45,10 +45,10 @@ from mailserver.queue import enqueue
 from mailserver.storage import bodies, delivery, delivery_tasks, mailboxes, messages
 from mailserver.storage import queue as queue_table
 from mailserver.storage.bodies import NewBody
-from mailserver.storage.database import Connection
+from mailserver.storage.database import Connection, Executor
 from mailserver.storage.delivery import NewCopy
 from mailserver.storage.delivery_tasks import NewTask, TaskKind
-from mailserver.storage.mailboxes import Growth
+from mailserver.storage.mailboxes import Growth, Place
 from mailserver.storage.messages import NewMessage
 from mailserver.storage.queue import NewQueued, NewRecipient
 
@@ -61,6 +61,7 @@ MAX_MESSAGES = 32  # in one commit: while it is written, the next ones are prepa
 MAX_BYTES = 16 * 1024 * 1024  # of messages in one commit
 INLINE = 48 * 1024  # bytes that are hashed and compressed at once: a thread would cost as much
 WRITERS = 2  # a second one starts when a whole commit waits behind the first
+CAUTIOUS = 16  # commits after one that came to nothing
 INBOXES = 50_000  # accounts whose INBOX is remembered
 
 
@@ -73,6 +74,7 @@ class Committer:
         self._writers: set[asyncio.Task[None]] = set()
         self._together: set[asyncio.Task[None]] = set()
         self._inboxes: dict[AccountId, MailboxId] = {}
+        self._cautious = 0  # commits that are locked before anything is looked at
 
     async def commit(self, arrival: Arrival) -> Accepted:
         """Wait until the arrival is durable; raise what kept it from being so."""
@@ -158,6 +160,11 @@ class Committer:
     async def _commit(self, arrivals: Sequence[Arrival]) -> None:
         await self._find_inboxes(arrivals)
         batch = await self._begin(arrivals)
+        if await self._commit_at_once(batch, arrivals):
+            self._answer(batch)
+            return
+        batch = batch.again()
+        arrivals = [arrival for arrival in arrivals if not arrival.done.done()]
         async with self._mail.database.transaction() as tx:
             accounts = _accounts(arrivals)
             locked = await delivery.lock_accounts(tx, sorted(accounts)) if accounts else {}
@@ -170,6 +177,43 @@ class Committer:
                 await self._place(tx, batch)
                 await batch.write(tx)
         self._answer(batch)
+
+    async def _commit_at_once(self, batch: "Batch", arrivals: Sequence[Arrival]) -> bool:
+        """Look and write: two round trips instead of five, and no lock while nothing is done.
+
+        False, and nothing is written, when an account changed in between, or for what needs a
+        transaction. When that happened the next commits do not try: where others write to the same
+        accounts it would be in vain again and again.
+        """
+        if self._cautious or not all(map(_is_plain, arrivals)):
+            self._cautious = max(self._cautious - 1, 0)
+            return False
+        keys = {id(arrival): thread_hashes(arrival.digest) for arrival in arrivals}
+        places = {
+            (target.account_id, mailbox)
+            for arrival in arrivals
+            for target in arrival.targets
+            if (mailbox := self._mailbox(target)) is not None
+        }
+        found = await delivery.look(
+            self._mail.database,
+            sorted(_accounts(arrivals)),
+            _wanted(arrivals, keys),
+            sorted(places),
+        )
+        if len(found.places) < len(places):
+            return False
+        for arrival in arrivals:
+            self._admit(batch, arrival, found.rooms)
+        if not batch.admitted:
+            return True
+        self._fill(batch, keys, found.threads, found.places)
+        if batch.tasks:
+            return False
+        if not await batch.write_at_once(self._mail.database, self._growth(batch)):
+            self._cautious = CAUTIOUS
+            return False
+        return True
 
     async def _commit_together(
         self, arrivals: Sequence[Arrival], replaced: Replaced | None
@@ -273,13 +317,18 @@ class Committer:
                 batch.enqueue(arrival, self._mail)
             return
         keys = {id(arrival): thread_hashes(arrival.digest) for arrival in batch.admitted}
-        wanted = {
-            (target.account_id, key)
-            for arrival in batch.admitted
-            for target in arrival.targets
-            for key in keys[id(arrival)]
-        }
-        threads, places = await delivery.place(tx, sorted(wanted), self._growth(batch))
+        wanted = _wanted(batch.admitted, keys)
+        threads, places = await delivery.place(tx, wanted, self._growth(batch))
+        self._fill(batch, keys, threads, places)
+
+    def _fill(
+        self,
+        batch: "Batch",
+        keys: Mapping[int, list[int]],
+        threads: Mapping[tuple[AccountId, int], ThreadId],
+        places: Mapping[tuple[AccountId, MailboxId], Place],
+    ) -> None:
+        """Make the rows of all that was admitted."""
         next_uid = {place: found.first_uid for place, found in places.items()}
         for arrival in batch.admitted:
             for target in arrival.targets:
@@ -422,25 +471,45 @@ class Batch:
 
     async def write(self, tx: "Connection") -> None:
         """Write everything; locks were taken in order before."""
-        # in key order, like every writer of these rows
-        new = [self.bodies[key] for key in sorted(self.bodies)]
         await queue_table.insert(tx, self.queued, self.recipients)
         entries = self._changes() + await self._companions(tx)
         if not self.modseqs:
-            await bodies.insert(tx, new, self.now)
+            await bodies.insert(tx, self._new_bodies(), self.now)
             return
-        await delivery.write(
+        if not await self._write(tx, entries, ()):
+            raise RuntimeError("an account changed although it was locked")
+        await delivery_tasks.insert(tx, self.tasks)
+        if self.elsewhere:
+            await messages.insert_messages(tx, self.elsewhere)
+
+    async def write_at_once(self, database: Executor, growths: Sequence[Growth]) -> bool:
+        """Write everything if no account has changed since it was looked at; False if one has."""
+        return await self._write(database, self._changes(), growths)
+
+    async def _write(
+        self,
+        tx: Executor,
+        entries: Sequence[tuple[AccountId, ChangeEntry]],
+        growths: Sequence[Growth],
+    ) -> bool:
+        return await delivery.write(
             tx,
-            bodies=new,
+            bodies=self._new_bodies(),
             copies=self.copies,
             accounts=[(each, modseq, self.sizes[each]) for each, modseq in self.modseqs.items()],
             threads=[(account, key, thread) for (account, key), thread in self.refs.items()],
             entries=entries,
+            growths=growths,
             now=self.now,
         )
-        await delivery_tasks.insert(tx, self.tasks)
-        if self.elsewhere:
-            await messages.insert_messages(tx, self.elsewhere)
+
+    def _new_bodies(self) -> list[NewBody]:
+        """Return the bodies in key order, like every writer of these rows."""
+        return [self.bodies[key] for key in sorted(self.bodies)]
+
+    def again(self) -> "Batch":
+        """Return an empty batch of the same messages."""
+        return Batch(self.now, self.sealed)
 
     async def _companions(self, tx: "Connection") -> list[tuple[AccountId, ChangeEntry]]:
         """Write what comes with the messages; return what the change log says of it."""
@@ -497,6 +566,26 @@ class Batch:
             ),
             self._queue_ids.get(id(arrival)),
         )
+
+
+def _is_plain(arrival: Arrival) -> bool:
+    """Whether nothing is to be written of it but a copy for each account."""
+    alone = arrival.outgoing is None and arrival.companion is None
+    return alone and not any(target.also_in for target in arrival.targets)
+
+
+def _wanted(
+    arrivals: Sequence[Arrival], keys: Mapping[int, list[int]]
+) -> list[tuple[AccountId, int]]:
+    """Return the keys by which threads are looked for, with their accounts."""
+    return sorted(
+        {
+            (target.account_id, key)
+            for arrival in arrivals
+            for target in arrival.targets
+            for key in keys[id(arrival)]
+        }
+    )
 
 
 def _accounts(arrivals: Sequence[Arrival]) -> set[AccountId]:

@@ -16,6 +16,7 @@ from mailserver.mail.flags import Restamp, Stored
 from mailserver.model import EMAIL_KINDS, GONE_KINDS, SEEN, AccountId, Flags, MailboxId
 from mailserver.storage import accounts, changes, messages
 from mailserver.storage.changes import News
+from mailserver.storage.listings import catch_up
 from mailserver.storage.messages import Packed
 
 if TYPE_CHECKING:
@@ -250,16 +251,24 @@ class Listings:
         return listing
 
 
-async def open_listing(mail: "Mail", account: AccountId, mailbox: MailboxId) -> Listing:
-    """Return the listing of a mailbox, up to date."""
+async def open_listing(
+    mail: "Mail", account: AccountId, mailbox: MailboxId, known: int = 0
+) -> Listing:
+    """Return the listing of a mailbox, up to date; `known` is a modseq that it is known to have."""
     listing = mail.listings.get(account, mailbox)
-    await refresh(mail, listing)
+    await refresh(mail, listing, known)
     return listing
 
 
-async def refresh(mail: "Mail", listing: Listing) -> None:
-    """Bring a listing up to date with its account; one small query when nothing changed."""
+async def refresh(mail: "Mail", listing: Listing, known: int = 0) -> None:
+    """Bring a listing up to date with its account; one small query when nothing changed.
+
+    When the mailbox is `known` to have a later modseq than the listing, the changes and the
+    messages that they name come by one larger query.
+    """
     async with listing.lock:
+        if 0 <= listing.modseq < known and await _catch_up(mail, listing):
+            return
         # before the rows: they may be newer than it, and are then looked at again next time
         if listing.modseq < 0:
             now = await accounts.modseq(mail.database, listing.account) or 0
@@ -277,7 +286,29 @@ async def refresh(mail: "Mail", listing: Listing) -> None:
         listing.load(packed, now)
 
 
+async def _catch_up(mail: "Mail", listing: Listing) -> bool:
+    """Read the changes with their messages; False when they go too far back."""
+    found = await catch_up(mail.database, listing.account, listing.mailbox_id, listing.modseq)
+    if found is None or found.news.low_water_mark > listing.modseq:
+        return False
+    gone, _ = _sorted_out(listing, found.news)
+    listing.merge(found.messages, gone, found.news.modseq)
+    return True
+
+
 async def _advance(mail: "Mail", listing: Listing, news: News) -> None:
+    gone, seen = _sorted_out(listing, news)
+    if seen:
+        packed = await messages.pack_some(
+            mail.database, listing.account, listing.mailbox_id, sorted(seen)
+        )
+    else:
+        packed = Packed.empty()
+    listing.merge(packed, gone, news.modseq)
+
+
+def _sorted_out(listing: Listing, news: News) -> tuple[list[tuple[int, int]], set[int]]:
+    """Return what left, as (modseq, uid), and what came or changed and is still there."""
     gone: list[tuple[int, int]] = []
     seen: set[int] = set()
     for modseq, kind, uids in news.entries:
@@ -288,13 +319,7 @@ async def _advance(mail: "Mail", listing: Listing, news: News) -> None:
         else:
             listing.renewed = modseq
     seen.difference_update(uid for _, uid in gone)
-    if seen:
-        packed = await messages.pack_some(
-            mail.database, listing.account, listing.mailbox_id, sorted(seen)
-        )
-    else:
-        packed = Packed.empty()
-    listing.merge(packed, gone, news.modseq)
+    return gone, seen
 
 
 async def follow(mail: "Mail", listing: Listing, stored: Stored) -> None:

@@ -37,6 +37,17 @@ async def by_path(mail: "Mail", account: AccountId, path: str) -> Mailbox:
     return found
 
 
+async def enter(mail: "Mail", account: AccountId, path: str) -> tuple[Mailbox, range | None]:
+    """Return what `by_path` does, and the \\Recent UIDs if the caller alone got them with it."""
+    path = normal_path(path)
+    if SEPARATOR in path:
+        return _find(await list_all(mail, account), path), None
+    found = await mailboxes.enter_at_root(mail.database, account, path)
+    if found is None:
+        raise NotFound("mailbox")
+    return found
+
+
 async def by_id(mail: "Mail", account: AccountId, mailbox: MailboxId) -> Mailbox:
     """Return the mailbox with that id; NotFound."""
     return _with_id(await list_all(mail, account), mailbox)

@@ -108,6 +108,56 @@ async def place(
     return threads, places
 
 
+class Outlook(NamedTuple):
+    """What a delivery would find if nothing changed until it is written."""
+
+    rooms: dict[AccountId, Room]
+    threads: dict[tuple[AccountId, int], ThreadId]
+    places: dict[tuple[AccountId, MailboxId], Place]
+
+
+async def look(
+    database: Executor,
+    accounts: Sequence[AccountId],
+    hashes: Sequence[tuple[AccountId, int]],
+    mailboxes: Sequence[tuple[AccountId, MailboxId]],
+) -> Outlook:
+    """Return as of one moment, without a lock, what `lock_accounts` and `place` do."""
+    rows = await database.fetch(
+        """
+        SELECT 'account' AS kind, id AS account_id, modseq AS key, quota_limit AS first,
+               quota_used AS second, responds
+        FROM account
+        WHERE id = ANY($1::bigint[])
+        UNION ALL
+        SELECT 'mailbox', m.account_id, m.id, m.uidnext, m.uidvalidity, NULL
+        FROM unnest($4::bigint[], $5::bigint[]) AS d(account_id, id)
+        JOIN mailbox m USING (account_id, id)
+        UNION ALL
+        SELECT 'thread', k.account_id, k.hash, r.thread_id, NULL, NULL
+        FROM unnest($2::bigint[], $3::bigint[]) AS k(account_id, hash)
+        CROSS JOIN LATERAL (
+            SELECT thread_id
+            FROM thread_ref
+            WHERE thread_ref.account_id = k.account_id AND thread_ref.hash = k.hash
+            LIMIT 1
+        ) AS r
+        """,
+        accounts,
+        *_columns(hashes, 2),
+        *_columns(mailboxes, 2),
+    )
+    found = Outlook({}, {}, {})
+    for kind, account, key, first, second, responds in rows:
+        if kind == "account":
+            found.rooms[account] = Room(key, first, second, responds)
+        elif kind == "mailbox":
+            found.places[account, key] = Place(first, second)
+        else:
+            found.threads[account, key] = first
+    return found
+
+
 class NewCopy(NamedTuple):
     """An email and its place in the mailbox where it arrives."""
 
@@ -135,19 +185,34 @@ async def write(
     accounts: Sequence[tuple[AccountId, Modseq, int]],
     threads: Sequence[ThreadRef],
     entries: Sequence[tuple[AccountId, ChangeEntry]],
+    growths: Sequence[Growth] = (),
     now: datetime,
-) -> None:
+) -> bool:
     """Write everything that arrived: bodies, emails, memberships, accounts, threads, the log.
 
     A body that is known counts its new references; of two threads for a hash the first one stays;
-    accounts are given with their new modseq and the bytes that they grow by.
+    accounts are given with their new modseq and the bytes that they grow by. False, and nothing is
+    written, when one of them has not the modseq before that. It is compared on locked rows, so what
+    `look` said of an account before is still true: mailboxes may be grown here by what it said.
     """
-    await tx.execute(
+    written: bool = await tx.fetchval(
         """
-        WITH body AS (
+        WITH wanted AS (
+            SELECT *
+            FROM unnest($21::bigint[], $22::bigint[], $23::bigint[]) AS d(id, modseq, size)
+        ), held AS MATERIALIZED (
+            SELECT account.id
+            FROM account
+            JOIN wanted ON wanted.id = account.id AND wanted.modseq - 1 = account.modseq
+            ORDER BY account.id
+            FOR NO KEY UPDATE OF account
+        ), ready AS MATERIALIZED (
+            SELECT count(*) = cardinality($21::bigint[]) AS whole FROM held
+        ), body AS (
             SELECT *
             FROM unnest($2::bigint[], $3::bytea[], $4::bigint[], $5::int[], $6::bytea[])
                  AS d(account_id, id, size, refs, data)
+            WHERE (SELECT whole FROM ready)
         ), counted AS (
             INSERT INTO blob (account_id, id, size, refs, created_at, length)
             SELECT account_id, id, size, refs, $1, length(data) FROM body
@@ -167,6 +232,7 @@ async def write(
                         $16::bigint[], $17::bigint[], $18::bigint[], $19::int[], $20::text[])
                  AS d(account_id, email_id, thread_id, blob_id, size, received_at, sent_at, env,
                       header, mailbox_id, uid, modseq, flags, keywords)
+            WHERE (SELECT whole FROM ready)
         ), stored AS (
             INSERT INTO email (account_id, id, thread_id, blob_id, size, received_at, sent_at, env,
                                header)
@@ -180,21 +246,39 @@ async def write(
             FROM copy
         ), grown AS (
             UPDATE account
-            SET modseq = d.modseq, quota_used = account.quota_used + d.size
-            FROM unnest($21::bigint[], $22::bigint[], $23::bigint[]) AS d(id, modseq, size)
-            WHERE account.id = d.id
+            SET modseq = wanted.modseq, quota_used = account.quota_used + wanted.size
+            FROM wanted
+            WHERE account.id = wanted.id AND (SELECT whole FROM ready)
+        ), filled AS (
+            UPDATE mailbox m
+            SET uidnext = m.uidnext + d.uids,
+                total = m.total + d.total,
+                unseen = m.unseen + d.unseen,
+                deleted = m.deleted + d.deleted,
+                size = m.size + d.size,
+                modseq = d.modseq
+            FROM unnest($34::bigint[], $35::bigint[], $36::bigint[], $37::int[], $38::int[],
+                        $39::int[], $40::bigint[], $41::bigint[])
+                 AS d(account_id, id, uids, total, unseen, deleted, size, modseq)
+            WHERE m.account_id = d.account_id AND m.id = d.id AND (SELECT whole FROM ready)
         ), threaded AS (
             INSERT INTO thread_ref (account_id, hash, thread_id)
-            SELECT * FROM unnest($24::bigint[], $25::bigint[], $26::bigint[])
+            SELECT account_id, hash, thread_id
+            FROM unnest($24::bigint[], $25::bigint[], $26::bigint[])
+                 AS d(account_id, hash, thread_id)
+            WHERE (SELECT whole FROM ready)
             ON CONFLICT DO NOTHING
+        ), logged AS (
+            INSERT INTO change (account_id, modseq, kind, mailbox_id, uids, email_ids, thread_ids,
+                                created_at)
+            SELECT account_id, modseq, kind, mailbox_id, uids::bigint[], email_ids::bigint[],
+                   thread_ids::bigint[], $1
+            FROM unnest($27::bigint[], $28::bigint[], $29::smallint[], $30::bigint[], $31::text[],
+                        $32::text[], $33::text[])
+                 AS d(account_id, modseq, kind, mailbox_id, uids, email_ids, thread_ids)
+            WHERE (SELECT whole FROM ready)
         )
-        INSERT INTO change (account_id, modseq, kind, mailbox_id, uids, email_ids, thread_ids,
-                            created_at)
-        SELECT account_id, modseq, kind, mailbox_id, uids::bigint[], email_ids::bigint[],
-               thread_ids::bigint[], $1
-        FROM unnest($27::bigint[], $28::bigint[], $29::smallint[], $30::bigint[], $31::text[],
-                    $32::text[], $33::text[])
-             AS d(account_id, modseq, kind, mailbox_id, uids, email_ids, thread_ids)
+        SELECT whole FROM ready
         """,
         now,
         *_columns(bodies, 5),
@@ -202,7 +286,9 @@ async def write(
         *_columns(accounts, 3),
         *_columns(threads, 3),
         *changes.columns(entries),
+        *_columns(growths, 8),
     )
+    return written
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[tuple[Any, ...]]:

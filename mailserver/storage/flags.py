@@ -2,9 +2,10 @@
 
 from array import array
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
-from mailserver.model import AccountId, Flags, MailboxId, Modseq
+from mailserver.model import AccountId, ChangeKind, Flags, MailboxId, Modseq
 from mailserver.storage.database import Executor, Record
 
 _COLUMNS = 4
@@ -120,3 +121,78 @@ async def write(
         [each.new.bits for each in changes],
         [" ".join(each.new.keywords) for each in changes],
     )
+
+
+class Restamped(NamedTuple):
+    """A message whose flags are known, and its new ones."""
+
+    uid: int
+    email_id: int
+    thread_id: int
+    flags: int
+    keywords: str  # joined by blanks
+
+
+async def write_known(
+    database: Executor,
+    account: AccountId,
+    mailbox: MailboxId,
+    modseq: Modseq,
+    rows: Sequence[Restamped],
+    *,
+    unseen: int,
+    deleted: int,
+    now: datetime,
+) -> bool:
+    """Change flags, counters and the log in one statement, as the change after `modseq` - 1.
+
+    False, and nothing is written, when the account has another modseq, or one of the emails is in
+    another mailbox too. The modseq is compared on the locked row, and whoever knows it has seen its
+    commit, so the other rows cannot be older than it.
+    """
+    uids, emails, threads, bits, keywords = zip(*rows, strict=True)
+    written = await database.fetchval(
+        """
+        WITH locked AS (
+            UPDATE account
+            SET modseq = $3
+            WHERE id = $1 AND modseq = $3 - 1
+                  AND NOT EXISTS (
+                      SELECT
+                      FROM msg
+                      WHERE account_id = $1 AND email_id = ANY($5::bigint[]) AND mailbox_id <> $2
+                  )
+            RETURNING modseq
+        ), counted AS (
+            UPDATE mailbox
+            SET unseen = unseen + $9, deleted = deleted + $10, modseq = $3
+            FROM locked
+            WHERE mailbox.account_id = $1 AND mailbox.id = $2
+        ), restamped AS (
+            UPDATE msg
+            SET flags = d.flags,
+                keywords = CASE WHEN d.keywords <> '' THEN string_to_array(d.keywords, ' ') END,
+                modseq = $3
+            FROM locked, unnest($4::bigint[], $7::int[], $8::text[]) AS d(uid, flags, keywords)
+            WHERE msg.account_id = $1 AND msg.mailbox_id = $2 AND msg.uid = d.uid
+        )
+        INSERT INTO change (account_id, modseq, kind, mailbox_id, uids, email_ids, thread_ids,
+                            created_at)
+        SELECT $1, $3, $11, $2, $4::bigint[], $5::bigint[], $6::bigint[], $12
+        FROM locked
+        RETURNING true
+        """,
+        account,
+        mailbox,
+        modseq,
+        uids,
+        emails,
+        threads,
+        bits,
+        keywords,
+        unseen,
+        deleted,
+        ChangeKind.EMAIL_UPDATED,
+        now,
+    )
+    return written is True

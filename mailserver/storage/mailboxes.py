@@ -117,6 +117,42 @@ async def at_root(database: Executor, account: AccountId, name: str) -> Mailbox 
     return _mailbox(row, name) if row is not None else None
 
 
+async def enter_at_root(
+    database: Executor, account: AccountId, name: str
+) -> tuple[Mailbox, range | None] | None:
+    """Return a mailbox that has no parent, and its recent UIDs if this made them nobody else's.
+
+    They are left alone when there are none, when the owner may not do everything there, and when
+    another session takes them at the same moment. Losing that in a crash makes them recent twice,
+    as RFC 3501 §2.3.2 has it for messages of which that is not known, so it waits for no disk.
+    """
+    row = await database.fetchrow(
+        """
+        WITH found AS MATERIALIZED (
+            SELECT id, parent_id, name, role, subscribed, sort_order, uidvalidity, uidnext,
+                   modseq, total, unseen, deleted, size, owner_rights, recent_uid
+            FROM mailbox
+            WHERE account_id = $1 AND parent_id IS NULL AND name = $2
+        ), taken AS (
+            UPDATE mailbox m
+            SET recent_uid = m.uidnext
+            FROM found, (SELECT set_config('synchronous_commit', 'off', true)) AS unhurried
+            WHERE m.account_id = $1 AND m.id = found.id AND found.owner_rights IS NULL
+                  AND m.recent_uid = found.recent_uid AND m.recent_uid < m.uidnext
+            RETURNING m.uidnext
+        )
+        SELECT found.*, (SELECT uidnext FROM taken) AS next
+        FROM found
+        """,
+        account,
+        name,
+    )
+    if row is None:
+        return None
+    mailbox = _mailbox(row, name)
+    return mailbox, range(mailbox.recent_uid, row["next"]) if row["next"] is not None else None
+
+
 def _path(known: dict[int, tuple[int | None, str]], mailbox: int) -> str:
     """Join the names from the root on."""
     parent, path = known[mailbox]
@@ -250,14 +286,17 @@ async def has_deleted(database: Executor, account: AccountId, mailbox: MailboxId
 
 
 async def take_recent(database: Executor, account: AccountId, mailbox: MailboxId) -> range | None:
-    """Return the recent UIDs and make every message so far recent for nobody else."""
+    """Return the recent UIDs and make every message so far recent for nobody else.
+
+    As in `enter_at_root` it waits for no disk.
+    """
     row = await database.fetchrow(
         """
         UPDATE mailbox m
         SET recent_uid = m.uidnext
         FROM (
             SELECT recent_uid FROM mailbox WHERE account_id = $1 AND id = $2 FOR NO KEY UPDATE
-        ) AS before
+        ) AS before, (SELECT set_config('synchronous_commit', 'off', true)) AS unhurried
         WHERE m.account_id = $1 AND m.id = $2
         RETURNING before.recent_uid AS first, m.recent_uid AS next
         """,

@@ -116,10 +116,11 @@ class Packed(NamedTuple):
     @classmethod
     def empty(cls) -> "Packed":
         """Return columns without a message."""
-        return _packed(None)
+        return unpacked(None)
 
 
-def _packed(row: Record | None) -> Packed:
+def unpacked(row: Record | None) -> Packed:
+    """Read the columns `packed`, `keywords` and `originals` of a row, each of which may be null."""
     values = array("q", row["packed"] if row and row["packed"] else b"")
     values.byteswap()
     columns = [values[offset::_COLUMNS] for offset in range(_COLUMNS)]
@@ -137,7 +138,7 @@ def _packed(row: Record | None) -> Packed:
 
 async def pack(database: Executor, account: AccountId, mailbox: MailboxId) -> Packed:
     """Return a whole mailbox: one row with one value, because rows cost 100 times more."""
-    return _packed(
+    return unpacked(
         await database.fetchrow(
             """
             SELECT string_agg(
@@ -167,7 +168,7 @@ async def pack_some(
     database: Executor, account: AccountId, mailbox: MailboxId, uids: Sequence[int]
 ) -> Packed:
     """Return those messages of a mailbox that are still there."""
-    return _packed(
+    return unpacked(
         await database.fetchrow(
             """
             SELECT string_agg(

@@ -22,7 +22,7 @@ from mailserver.imap.protocol.fetch import Attribute, Binary, Fetch, Item, Secti
 from mailserver.imap.protocol.sequences import SequenceSet, flatten, spans
 from mailserver.imap.selected import Refused, Selected
 from mailserver.imap.session import Session
-from mailserver.mail import content, listings, mailboxes, messages
+from mailserver.mail import content, mailboxes, messages, optimistic
 from mailserver.mime import (
     HEADER_LIMIT,
     Env,
@@ -135,12 +135,16 @@ async def _set_seen(session: Session, selected: Selected, positions: Sequence[in
         unseen = [view.uids[position] for position in positions]
     if not unseen:
         return
-    stored = await messages.store(
-        session.mail, selected.account, listing.mailbox_id, unseen, FlagChange.ADD, Flags(SEEN)
+    stored = await optimistic.store(
+        session.mail,
+        listing,
+        unseen,
+        FlagChange.ADD,
+        Flags(SEEN),
+        heard=selected.subscription.modseq,
     )
     if stored.modseq:
         selected.own_changes.add(stored.modseq)
-        await listings.follow(session.mail, listing, stored)
 
 
 # Reading -----------------------------------------------------------------------------------------

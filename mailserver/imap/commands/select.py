@@ -24,23 +24,32 @@ async def examine(session: Session, command: Select) -> bytes:
     return await _open(session, command, examined=True)
 
 
-async def _open(session: Session, command: Select, *, examined: bool) -> bytes:
+def _check(session: Session, command: Select) -> None:
+    """Refuse what the client has not enabled."""
     if command.resync is not None and not session.qresync:
         raise ProtocolError("QRESYNC needs ENABLE QRESYNC")
     if command.resync is not None and command.resync.match is not None and session.uidonly:
         raise ProtocolError("Messages have to be named by UID", b"UIDREQUIRED")
+
+
+async def _open(session: Session, command: Select, *, examined: bool) -> bytes:
+    _check(session, command)
     if command.condstore:
         session.enabled.add(b"CONDSTORE")
     if session.selected is not None:
         session.untagged(b"OK [CLOSED] The previous mailbox is closed")
     session.unselect()  # also when the new one cannot be opened
     mail = session.mail
-    place = await access.find(mail, session.user, command.mailbox, Right.READ)
+    taken: range | None = None
+    if examined:
+        place = await access.find(mail, session.user, command.mailbox, Right.READ)
+    else:
+        place, taken = await access.enter(mail, session.user, command.mailbox)
     account, mailbox = place.account_id, place.mailbox
     subscription = mail.events.subscribe(account)
     try:
         writable = bool(place.rights & CHANGING) and not examined
-        listing, recent = await _listed(mail, place, writable=writable)
+        listing, recent = await _listed(mail, place, taken, writable=writable)
     except BaseException:
         mail.events.unsubscribe(subscription)
         raise
@@ -66,15 +75,18 @@ async def _open(session: Session, command: Select, *, examined: bool) -> bytes:
     return b"READ-ONLY" if selected.read_only else b"READ-WRITE"
 
 
-async def _listed(mail: Mail, place: Place, *, writable: bool) -> tuple[Listing, range]:
+async def _listed(
+    mail: Mail, place: Place, taken: range | None, *, writable: bool
+) -> tuple[Listing, range]:
     """Return the messages, and the UIDs that are \\Recent here: taken, or only looked at."""
     account, mailbox = place.account_id, place.mailbox
     first = mailbox.recent_uid
-    taken = range(first, first)
-    if writable and first < mailbox.uidnext:
-        # before the messages are listed: what comes in between is for whoever asks next
-        taken = await mailboxes.take_recent(mail, account, mailbox.id)
-    listing = await listings.open_listing(mail, account, mailbox.id)
+    if taken is None:
+        taken = range(first, first)
+        if writable and first < mailbox.uidnext:
+            # before the messages are listed: what comes in between is for whoever asks next
+            taken = await mailboxes.take_recent(mail, account, mailbox.id)
+    listing = await listings.open_listing(mail, account, mailbox.id, known=mailbox.modseq)
     if not writable:
         return listing, range(first, listing.uids[-1] + 1 if listing.uids else first)
     return listing, taken

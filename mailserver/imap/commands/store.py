@@ -8,7 +8,7 @@ from mailserver.imap.protocol.sequences import compact, flatten
 from mailserver.imap.protocol.store import Expunge, Store
 from mailserver.imap.selected import Refused
 from mailserver.imap.session import Session
-from mailserver.mail import listings, messages
+from mailserver.mail import listings, messages, optimistic
 from mailserver.model import DELETED, FlagChange, Right, flag_mask
 
 EXPUNGE_ISSUED = b"EXPUNGEISSUED"  # the client may want to say NOOP (RFC 5530 §3)
@@ -27,20 +27,18 @@ async def store(session: Session, command: Store) -> bytes | None:
     if not positions:
         return None
     uids = [view.uids[position] for position in positions]
-    stored = await messages.store(
+    stored = await optimistic.store(
         session.mail,
-        selected.account,
-        selected.mailbox_id,
+        listing,
         uids,
         command.mode,
         command.flags,
+        heard=selected.subscription.modseq,
         rights=selected.rights,
         unchanged_since=command.unchanged_since,
     )
     if stored.modseq:
         selected.own_changes.add(stored.modseq)
-    if stored.modseq or stored.refused:
-        await listings.follow(session.mail, listing, stored)
     new_words = stored.changed and Right.WRITE in selected.rights
     session.learn_keywords(command.flags.keywords if new_words else ())
     refused = set(stored.refused)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from mailserver.mail import delivery, listings, mailboxes, messages
+from mailserver.mail import delivery, listings, mailboxes, messages, optimistic
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
 from mailserver.mail.listings import Listing
@@ -40,19 +40,23 @@ class Client:
 
 
 class World:
-    """Random changes to two mailboxes of one account."""
+    """Random changes to two mailboxes of one account; their listings are followed."""
 
-    def __init__(self, mail: Mail, account: Account, boxes: list[MailboxId], seed: int) -> None:
+    def __init__(
+        self, mail: Mail, account: Account, followed: dict[MailboxId, Listing], seed: int
+    ) -> None:
         self.mail = mail
         self.account = account
-        self.boxes = boxes
+        self.followed = followed
+        self.boxes = list(followed)
         self.chance = random.Random(seed)
         self.count = 0
 
     async def step(self) -> None:
         doing: list[tuple[Callable[[], Awaitable[object]], int]] = [
             (self.deliver, 4),
-            (self.store, 6),
+            (self.store, 3),
+            (self.store_as_known, 4),
             (self.expunge, 2),
             (self.copy, 1),
             (self.move, 1),
@@ -82,6 +86,18 @@ class World:
             self.some_flags(),
         )
 
+    async def store_as_known(self) -> None:
+        """Change flags by what a listing says, which may be behind."""
+        listing = self.followed[self.chance.choice(self.boxes)]
+        await optimistic.store(
+            self.mail,
+            listing,
+            self.some_uids()[:1] if self.chance.random() < 0.5 else list(listing.uids[:3]),
+            self.chance.choice(list(FlagChange)),
+            self.some_flags(),
+            heard=self.chance.choice((0, listing.modseq, listing.modseq + 1)),
+        )
+
     async def expunge(self) -> None:
         uids = self.chance.choice([None, self.some_uids()])
         await messages.expunge(self.mail, self.account.id, self.chance.choice(self.boxes), uids)
@@ -98,14 +114,15 @@ class World:
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
 async def test_following_equals_loading(mail: Mail, alice: Account, seed: int) -> None:
     boxes = [box.id for box in (await mailboxes.list_all(mail, alice.id))[:2]]
-    world = World(mail, alice, boxes, seed)
-    clients = {box: [Client(), Client()] for box in boxes}
     followed = {box: await listings.open_listing(mail, alice.id, box) for box in boxes}
+    world = World(mail, alice, followed, seed)
+    clients = {box: [Client(), Client()] for box in boxes}
     for _ in range(STEPS):
         await world.step()
         box = world.chance.choice(boxes)
         listing = followed[box]
-        await listings.refresh(mail, listing)
+        known = world.chance.choice((0, listing.modseq + 1))
+        await listings.refresh(mail, listing, known)
         fresh = await pack(mail.database, alice.id, box)
         assert (listing.uids, listing.email_ids, listing.flags, listing.modseqs) == (
             fresh.uids, fresh.email_ids, fresh.flags, fresh.modseqs,

@@ -1,0 +1,224 @@
+"""Changes in one statement are what they are in a transaction, and give way to who was first."""
+
+import asyncio
+from array import array
+
+import pytest
+
+from mailserver.mail import (
+    accounts,
+    changes,
+    delivery,
+    flags,
+    listings,
+    mailboxes,
+    messages,
+    optimistic,
+)
+from mailserver.mail.context import Mail
+from mailserver.mail.delivery import Target
+from mailserver.mail.flags import Stored
+from mailserver.mail.listings import Listing
+from mailserver.model import (
+    DELETED,
+    FLAGGED,
+    SEEN,
+    Account,
+    AccountId,
+    FlagChange,
+    Flags,
+    MailboxId,
+    Modseq,
+    Right,
+)
+from mailserver.storage.messages import pack
+from tests.conftest import Bucketed, make_mail
+
+COUNT = 6
+
+
+async def filled(mail: Mail, account: Account) -> Listing:
+    """Put messages in INBOX and open it."""
+    inbox = (await mailboxes.by_path(mail, account.id, "INBOX")).id
+    for number in range(COUNT):
+        await deliver(mail, account, number, inbox)
+    return await listings.open_listing(mail, account.id, inbox)
+
+
+async def deliver(mail: Mail, account: Account, number: int, box: MailboxId | None = None) -> int:
+    raw = f"Subject: {number}\r\nMessage-ID: <{number}@example.org>\r\n\r\n".encode()
+    taken = await delivery.accept(
+        mail, raw, [Target(account.id, box)], received_at=mail.now(), enforce_quota=True
+    )
+    return taken.delivered[0].uid
+
+
+async def add(mail: Mail, listing: Listing, uids: list[int], given: Flags) -> Stored:
+    return await optimistic.store(mail, listing, uids, FlagChange.ADD, given, heard=0)
+
+
+async def demand_same(mail: Mail, listing: Listing) -> None:
+    """Demand that a listing says what is stored, and as of the newest modseq."""
+    fresh = await pack(mail.database, listing.account, listing.mailbox_id)
+    assert (listing.uids, listing.flags, listing.modseqs) == (
+        fresh.uids, fresh.flags, fresh.modseqs,
+    )  # fmt: skip
+    assert listing.keywords == fresh.keywords
+    assert listing.modseq == await changes.state(mail, listing.account)
+
+
+async def test_a_store_is_one_statement(mail: Mail, alice: Account) -> None:
+    listing = await filled(mail, alice)
+    told: list[tuple[AccountId, Modseq]] = []
+    mail.events.forward(lambda account, modseq: told.append((account, modseq)))
+    before = listing.modseq
+    stored = await add(mail, listing, [1, 3], Flags(SEEN | DELETED, ("Blue",)))
+    assert stored.modseq == listing.modseq == before + 1
+    assert (stored.changed, stored.refused) == ([1, 3], [])
+    assert told == [(alice.id, before + 1)]
+    await demand_same(mail, listing)
+    box = await mailboxes.by_path(mail, alice.id, "INBOX")
+    assert (box.unseen, box.deleted, box.modseq) == (COUNT - 2, 2, before + 1)
+    # another process learns of it from the change log
+    other = Listing(listing.account, listing.mailbox_id)
+    other.load(await pack(mail.database, alice.id, listing.mailbox_id), before)
+    await listings.refresh(mail, other, before + 1)
+    assert other.changed_since(before) == [1, 3]
+
+
+async def test_what_is_so_already_changes_nothing(mail: Mail, alice: Account) -> None:
+    listing = await filled(mail, alice)
+    await add(mail, listing, [2], Flags(FLAGGED))
+    modseq = listing.modseq
+    stored = await add(mail, listing, [2], Flags(FLAGGED))
+    assert (stored.modseq, stored.changed, listing.modseq) == (0, [], modseq)
+
+
+async def test_a_listing_that_is_behind(mail: Mail, alice: Account) -> None:
+    listing = await filled(mail, alice)
+    box = listing.mailbox_id
+    await messages.store(mail, alice.id, box, [2], FlagChange.ADD, Flags(FLAGGED))
+    # as far as the listing knows there is nothing to take away
+    stored = await optimistic.store(mail, listing, [2], FlagChange.REMOVE, Flags(FLAGGED), heard=0)
+    assert stored.changed == [2]
+    await demand_same(mail, listing)
+    await messages.store(mail, alice.id, box, [3], FlagChange.ADD, Flags(0, ("Red",)))
+    assert (await add(mail, listing, [3], Flags(0, ("Blue",)))).changed == [3]
+    await demand_same(mail, listing)
+    assert listing.keywords[3] == ("Blue", "Red")
+    await add(mail, listing, [4], Flags(DELETED))
+    await messages.expunge(mail, alice.id, box, None)
+    assert (await add(mail, listing, [4, 5], Flags(SEEN))).changed == [5]
+    await demand_same(mail, listing)
+
+
+async def test_flags_follow_an_email_into_its_other_mailboxes(mail: Mail, alice: Account) -> None:
+    listing = await filled(mail, alice)
+    archive = (await mailboxes.by_path(mail, alice.id, "Archive")).id
+    await messages.copy(mail, alice.id, listing.mailbox_id, [2], archive)
+    await listings.refresh(mail, listing)
+    await add(mail, listing, [1, 2], Flags(SEEN | DELETED))
+    there = await pack(mail.database, alice.id, archive)
+    assert there.flags == array("q", [SEEN])  # but for \\Deleted
+    await demand_same(mail, listing)
+
+
+async def test_rights_and_unchangedsince(mail: Mail, alice: Account) -> None:
+    listing = await filled(mail, alice)
+    stored = await optimistic.store(
+        mail, listing, [1], FlagChange.ADD, Flags(SEEN | FLAGGED), heard=0, rights=Right.SEEN
+    )
+    assert (stored.changed, listing.flags[0]) == ([1], SEEN)
+    since = listing.modseq - 1
+    stored = await optimistic.store(
+        mail, listing, [1, 2], FlagChange.ADD, Flags(FLAGGED), heard=0, unchanged_since=since
+    )
+    assert (stored.changed, stored.refused) == ([2], [1])
+    await demand_same(mail, listing)
+
+
+async def test_many_at_once(mail: Mail, alice: Account) -> None:
+    listing = await filled(mail, alice)
+    archive = await listings.open_listing(
+        mail, alice.id, (await mailboxes.by_path(mail, alice.id, "Archive")).id
+    )
+    for number in range(3):
+        await deliver(mail, alice, 100 + number, archive.mailbox_id)
+    await listings.refresh(mail, archive)
+    work = [add(mail, listing, [1 + n % COUNT], Flags(0, (f"k{n}",))) for n in range(20)]
+    work += [add(mail, archive, [1 + n % 3], Flags(0, (f"k{n}",))) for n in range(10)]
+    stored = await asyncio.gather(*work, *(deliver(mail, alice, 200 + n) for n in range(10)))
+    assert all(each.modseq for each in stored if isinstance(each, Stored))
+    for each in (listing, archive):
+        await listings.refresh(mail, each)
+        await demand_same(mail, each)
+    assert sum(map(len, listing.keywords.values())) == 20
+
+
+async def test_processes_that_deliver_to_one_mailbox(
+    mail: Mail, bucket: Bucketed, alice: Account, bob: Account
+) -> None:
+    others = [make_mail(mail.database, bucket.blobs, mail.config, node) for node in (2, 3)]
+    stores = [mail, *others]
+
+    async def send(store: Mail, first: int) -> list[int]:
+        return [await deliver(store, alice, first + number) for number in range(15)]
+
+    async def disturb() -> None:
+        for _ in range(10):
+            await deliver(others[0], bob, 1)
+            await flags.store(
+                mail, alice.id, inbox, [1], FlagChange.REPLACE, Flags(0, (f"k{mail.ids.next()}",))
+            )
+
+    inbox = (await mailboxes.by_path(mail, alice.id, "INBOX")).id
+    await deliver(mail, alice, 0)
+    numbers = [(store, 1000 * place) for place, store in enumerate(stores, 1)]
+    sending = [asyncio.create_task(send(store, first)) for store, first in numbers]
+    await disturb()
+    taken = [await each for each in sending]
+    for store in others:
+        await store.committer.drain()
+        store.passwords.close()
+    # every UID once, and in the order in which one process delivered
+    assert sorted(uid for uids in taken for uid in uids) == list(range(2, 47))
+    assert all(uids == sorted(uids) for uids in taken)
+    assert (await mailboxes.by_path(mail, bob.id, "INBOX")).total == 10
+
+
+async def test_a_thread_that_begins_while_its_reply_is_looked_at(
+    mail: Mail, bucket: Bucketed, alice: Account
+) -> None:
+    other = make_mail(mail.database, bucket.blobs, mail.config, 2)
+    raw = b"Subject: x\r\nMessage-ID: <%d@example.org>\r\nReferences: <0@example.org>\r\n\r\n"
+
+    async def send(store: Mail, number: int) -> int:
+        taken = await delivery.accept(
+            store, raw % number, [Target(alice.id)], received_at=store.now()
+        )
+        return taken.delivered[0].thread_id
+
+    for turn in range(10):
+        both = (send(mail, 2 * turn + 1), send(other, 2 * turn + 2))
+        assert len(set(await asyncio.gather(*both))) == 1
+    await other.committer.drain()
+    other.passwords.close()
+
+
+@pytest.mark.parametrize("room", [1, 3])
+async def test_a_quota_holds_within_one_commit(mail: Mail, room: int) -> None:
+    raw = b"Subject: x\r\n\r\n"
+    account = await accounts.create(
+        mail, "small@example.test", password="secret", quota=room * len(raw)
+    )
+    outcomes = await asyncio.gather(
+        *(
+            delivery.accept(
+                mail, raw, [Target(account.id)], received_at=mail.now(), enforce_quota=True
+            )
+            for _ in range(5)
+        ),
+        return_exceptions=True,
+    )
+    assert sum(not isinstance(each, BaseException) for each in outcomes) == room
+    assert (await mailboxes.by_path(mail, account.id, "INBOX")).total == room
