@@ -11,15 +11,26 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mailserver.mail import flags as ordinary
-from mailserver.mail import listings
+from mailserver.mail import listings, messages
 from mailserver.mail.flags import Restamp, Stored
 from mailserver.mail.listings import Listing
 from mailserver.mail.rights import limited
-from mailserver.model import ALL_RIGHTS, DELETED, SEEN, FlagChange, Flags, Modseq, Right
+from mailserver.model import (
+    ALL_RIGHTS,
+    DELETED,
+    HIDDEN,
+    SEEN,
+    SHOWN,
+    FlagChange,
+    Flags,
+    Modseq,
+    Right,
+)
 from mailserver.storage import accounts
 from mailserver.storage import flags as flag_table
+from mailserver.storage.expunge import Leaving, expunge_known
 from mailserver.storage.flags import Group, Restamped
-from mailserver.storage.messages import combined
+from mailserver.storage.messages import Packed, combined
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
@@ -109,6 +120,47 @@ async def _store(
     return Stored(modseq, restamps, sorted(refused))
 
 
+async def expunge(
+    mail: "Mail", listing: Listing, uids: Sequence[int] | None, *, heard: int
+) -> list[int]:
+    """Remove messages as `messages.expunge` does, and bring the listing up to date."""
+    if heard > listing.modseq:
+        await listings.refresh(mail, listing)
+    gone = await _expunge(mail, listing, uids)
+    if gone is None:
+        gone = await messages.expunge(mail, listing.account, listing.mailbox_id, uids)
+    return gone
+
+
+async def _expunge(mail: "Mail", listing: Listing, uids: Sequence[int] | None) -> list[int] | None:
+    """Remove messages if the account is as the listing says; None when it is not."""
+    async with listing.lock:
+        places = range(len(listing)) if uids is None else map(listing.index, uids)
+        marked = [at for at in places if at is not None and listing.flags[at] & DELETED]
+        if not 0 < len(marked) <= FEW:
+            return None
+        modseq = Modseq(listing.modseq + 1)
+        rows = [
+            Leaving(listing.uids[at], listing.email_ids[at], listing.thread_ids[at])
+            for at in marked
+        ]
+        written = await expunge_known(
+            mail.database,
+            listing.account,
+            listing.mailbox_id,
+            modseq,
+            rows,
+            unseen=sum(not listing.flags[at] & SEEN for at in marked),
+            size=sum(listing.sizes[at] for at in marked),
+            now=mail.now(),
+        )
+        if not written:
+            return None
+        listing.merge(Packed.empty(), [(modseq, row.uid) for row in rows], modseq)
+    mail.events.publish(listing.account, modseq)
+    return [row.uid for row in rows]
+
+
 def _alone(listing: Listing, index: int, flags: Flags) -> Group:
     return Group(
         listing.mailbox_id,
@@ -126,6 +178,12 @@ def _old(restamp: Restamp) -> int:
 
 def _row(restamp: Restamp) -> Restamped:
     group, new = restamp
+    shown = bool(_old(restamp) & DELETED) - bool(new.bits & DELETED)
     return Restamped(
-        group.uids[0], group.email_ids[0], group.thread_ids[0], new.bits, " ".join(new.keywords)
+        group.uids[0],
+        group.email_ids[0],
+        group.thread_ids[0],
+        new.bits,
+        " ".join(new.keywords),
+        {1: SHOWN, -1: HIDDEN}.get(shown, ""),
     )

@@ -131,6 +131,7 @@ class Restamped(NamedTuple):
     thread_id: int
     flags: int
     keywords: str  # joined by blanks
+    visibility: str  # HIDDEN, SHOWN or "": whether JMAP shows it, if that changed
 
 
 async def write_known(
@@ -150,7 +151,6 @@ async def write_known(
     another mailbox too. The modseq is compared on the locked row, and whoever knows it has seen its
     commit, so the other rows cannot be older than it.
     """
-    uids, emails, threads, bits, keywords = zip(*rows, strict=True)
     written = await database.fetchval(
         """
         WITH locked AS (
@@ -165,7 +165,7 @@ async def write_known(
             RETURNING modseq
         ), counted AS (
             UPDATE mailbox
-            SET unseen = unseen + $9, deleted = deleted + $10, modseq = $3
+            SET unseen = unseen + $10, deleted = deleted + $11, modseq = $3
             FROM locked
             WHERE mailbox.account_id = $1 AND mailbox.id = $2
         ), restamped AS (
@@ -177,19 +177,18 @@ async def write_known(
             WHERE msg.account_id = $1 AND msg.mailbox_id = $2 AND msg.uid = d.uid
         )
         INSERT INTO change (account_id, modseq, kind, mailbox_id, uids, email_ids, thread_ids,
-                            created_at)
-        SELECT $1, $3, $11, $2, $4::bigint[], $5::bigint[], $6::bigint[], $12
-        FROM locked
+                            names, created_at)
+        SELECT $1, $3, $12, $2, array_agg(uid ORDER BY uid), array_agg(email_id ORDER BY uid),
+               array_agg(thread_id ORDER BY uid), string_to_array(visibility, ' '), $13
+        FROM locked, unnest($4::bigint[], $5::bigint[], $6::bigint[], $9::text[])
+                     AS d(uid, email_id, thread_id, visibility)
+        GROUP BY visibility
         RETURNING true
         """,
         account,
         mailbox,
         modseq,
-        uids,
-        emails,
-        threads,
-        bits,
-        keywords,
+        *zip(*rows, strict=True),
         unseen,
         deleted,
         ChangeKind.EMAIL_UPDATED,

@@ -8,7 +8,7 @@ from mailserver.imap.protocol.select import Select
 from mailserver.imap.protocol.view import View
 from mailserver.imap.selected import CHANGING, Selected
 from mailserver.imap.session import Session
-from mailserver.mail import access, listings, mailboxes, messages
+from mailserver.mail import access, listings, mailboxes, optimistic
 from mailserver.mail.context import Mail
 from mailserver.mail.listings import Listing
 from mailserver.model import SPECIAL_USES, Mailbox, Place, Right
@@ -134,5 +134,6 @@ async def close(session: Session, command: Bare) -> None:
     r"""Remove what is \Deleted without a word, unless it was EXAMINE, and close (§6.4.2)."""
     selected = session.open
     if not selected.read_only and Right.EXPUNGE in selected.rights:
-        await messages.expunge(session.mail, selected.account, selected.mailbox_id, None)
+        heard = selected.subscription.modseq
+        await optimistic.expunge(session.mail, selected.listing, None, heard=heard)
     session.unselect()

@@ -8,7 +8,7 @@ from mailserver.imap.protocol.sequences import compact, flatten
 from mailserver.imap.protocol.store import Expunge, Store
 from mailserver.imap.selected import Refused
 from mailserver.imap.session import Session
-from mailserver.mail import listings, messages, optimistic
+from mailserver.mail import listings, optimistic
 from mailserver.model import DELETED, FlagChange, Right, flag_mask
 
 EXPUNGE_ISSUED = b"EXPUNGEISSUED"  # the client may want to say NOOP (RFC 5530 §3)
@@ -128,7 +128,9 @@ async def expunge(session: Session, command: Expunge) -> bytes | None:
             uids = newest_uids(session, await _marked(session, uids))
         if not uids:
             return None
-    gone = await messages.expunge(session.mail, selected.account, selected.mailbox_id, uids)
+    gone = await optimistic.expunge(
+        session.mail, selected.listing, uids, heard=selected.subscription.modseq
+    )
     return await after_expunge(session) if gone else None
 
 

@@ -57,7 +57,8 @@ class World:
             (self.deliver, 4),
             (self.store, 3),
             (self.store_as_known, 4),
-            (self.expunge, 2),
+            (self.expunge, 1),
+            (self.expunge_as_known, 1),
             (self.copy, 1),
             (self.move, 1),
         ]
@@ -101,6 +102,11 @@ class World:
     async def expunge(self) -> None:
         uids = self.chance.choice([None, self.some_uids()])
         await messages.expunge(self.mail, self.account.id, self.chance.choice(self.boxes), uids)
+
+    async def expunge_as_known(self) -> None:
+        listing = self.followed[self.chance.choice(self.boxes)]
+        uids = self.chance.choice([None, self.some_uids()])
+        await optimistic.expunge(self.mail, listing, uids, heard=0)
 
     async def copy(self) -> None:
         source, target = self.chance.choices(self.boxes, k=2)

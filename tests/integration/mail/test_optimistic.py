@@ -22,15 +22,18 @@ from mailserver.mail.listings import Listing
 from mailserver.model import (
     DELETED,
     FLAGGED,
+    HIDDEN,
     SEEN,
     Account,
     AccountId,
+    ChangeKind,
     FlagChange,
     Flags,
     MailboxId,
     Modseq,
     Right,
 )
+from mailserver.storage import changes as change_table
 from mailserver.storage.messages import pack
 from tests.conftest import Bucketed, make_mail
 
@@ -120,6 +123,84 @@ async def test_flags_follow_an_email_into_its_other_mailboxes(mail: Mail, alice:
     await add(mail, listing, [1, 2], Flags(SEEN | DELETED))
     there = await pack(mail.database, alice.id, archive)
     assert there.flags == array("q", [SEEN])  # but for \\Deleted
+    await demand_same(mail, listing)
+
+
+async def logged(mail: Mail, account: Account, since: int) -> list[tuple[object, ...]]:
+    """Return what the change log says, without the modseqs."""
+    entries = await change_table.since(mail.database, account.id, since, None)
+    return sorted(
+        (e.kind, e.mailbox_id, *map(sorted, (e.uids, e.email_ids, e.thread_ids)), e.names)
+        for e in entries
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "mode", "given"),
+    [
+        (Flags(), FlagChange.ADD, Flags(SEEN)),
+        (Flags(), FlagChange.ADD, Flags(DELETED, ("Blue",))),
+        (Flags(DELETED | SEEN), FlagChange.REMOVE, Flags(DELETED)),
+        (Flags(DELETED), FlagChange.REPLACE, Flags(DELETED | FLAGGED)),
+    ],
+)
+async def test_the_log_says_the_same(
+    mail: Mail, alice: Account, before: Flags, mode: FlagChange, given: Flags
+) -> None:
+    listing = await filled(mail, alice)
+    box, uids = listing.mailbox_id, [1, 2, 4]
+    logs = []
+    for at_once in (True, False):
+        await messages.store(mail, alice.id, box, [1, 2], FlagChange.REPLACE, before)
+        await messages.store(mail, alice.id, box, [4], FlagChange.REPLACE, Flags(FLAGGED))
+        await listings.refresh(mail, listing)
+        since = listing.modseq
+        if at_once:
+            await optimistic.store(mail, listing, uids, mode, given, heard=0)
+        else:
+            await messages.store(mail, alice.id, box, uids, mode, given)
+        logs.append(await logged(mail, alice, since))
+    assert logs[0] == logs[1]
+
+
+async def test_expunge_is_one_statement(mail: Mail, alice: Account) -> None:
+    listing = await filled(mail, alice)
+    archive = (await mailboxes.by_path(mail, alice.id, "Archive")).id
+    await messages.copy(mail, alice.id, listing.mailbox_id, [2], archive)
+    await listings.refresh(mail, listing)
+    await messages.store(
+        mail, alice.id, listing.mailbox_id, [1, 2, 3], FlagChange.ADD, Flags(DELETED)
+    )
+    await listings.refresh(mail, listing)
+    before, first = listing.modseq, listing.email_ids[0]
+    used = (await accounts.get(mail, alice.id)).quota_used
+    size = listing.sizes[0]
+    gone = await optimistic.expunge(mail, listing, [1, 2, 5], heard=0)
+    assert gone == [1, 2]
+    await demand_same(mail, listing)
+    assert listing.removed_since(before) == [1, 2]
+    removed, destroyed = [
+        (kind, uids, names) for kind, _, uids, _, _, names in await logged(mail, alice, before)
+    ]
+    assert destroyed == (ChangeKind.EMAIL_DESTROYED, [1], (HIDDEN,))
+    assert removed == (ChangeKind.EMAIL_REMOVED, [2], (HIDDEN,))
+    assert await messages.emails(mail, alice.id, [first]) == {}
+    assert (await accounts.get(mail, alice.id)).quota_used == used - size
+    assert await optimistic.expunge(mail, listing, None, heard=0) == [3]
+    assert await optimistic.expunge(mail, listing, None, heard=0) == []
+    await demand_same(mail, listing)
+
+
+async def test_expunge_by_a_listing_that_is_behind(mail: Mail, alice: Account) -> None:
+    listing = await filled(mail, alice)
+    box = listing.mailbox_id
+    await messages.store(mail, alice.id, box, [1, 2], FlagChange.ADD, Flags(DELETED))
+    assert await optimistic.expunge(mail, listing, [2], heard=0) == [2]  # it knew of none
+    await listings.refresh(mail, listing)
+    await messages.store(mail, alice.id, box, [1], FlagChange.REMOVE, Flags(DELETED))
+    assert await optimistic.expunge(mail, listing, None, heard=0) == []  # it knew of one
+    await listings.refresh(mail, listing)
+    assert list(listing.uids) == [1, 3, 4, 5, 6]
     await demand_same(mail, listing)
 
 
