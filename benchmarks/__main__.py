@@ -5,14 +5,14 @@ import json
 import os
 import platform
 
-from benchmarks import idle_memory, imap_flags, imap_peers, jmap_list, parse, smtp_delivery
+from benchmarks import idle_memory, imap_flags, imap_peers, jmap, parse, smtp_delivery
 
 BENCHMARKS = {
     "parse": parse.run,
     "smtp_delivery": smtp_delivery.run,
     "imap_flags": imap_flags.run,
     "imap_peers": imap_peers.run,
-    "jmap_list": jmap_list.run,
+    "jmap": jmap.run,
     "idle_memory": idle_memory.run,
 }
 

@@ -22,7 +22,7 @@ _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(first + second for first in _DIGITS for second in _DIGITS)
 _IS_DIGITS = re.compile(f"[{_DIGITS}]+\\Z").match
 _PYTHON_DIGITS = str.maketrans(_DIGITS, "0123456789abcdefghijklmnopqrstuv")  # those int() reads
-_TEXT_LENGTH = 13  # 63 bits in base 32
+ID_LENGTH = 14  # a letter, and 63 bits in base 32
 
 
 class IdKind(StrEnum):
@@ -54,7 +54,7 @@ def id_text(kind: IdKind, value: int) -> str:
 
 def id_value(kind: IdKind, text: str) -> int | None:
     """Read an id back; None when the text is not an id of that kind."""
-    if len(text) != _TEXT_LENGTH + 1 or text[0] != kind.value:
+    if len(text) != ID_LENGTH or text[0] != kind.value:
         return None
     if not _IS_DIGITS(text, 1):
         return None

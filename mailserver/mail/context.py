@@ -1,9 +1,10 @@
 """The handle that every session holds, and the one way to change an account."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Any
 
 from mailserver.auth.passwords import Passwords
 from mailserver.config import Config
@@ -16,6 +17,7 @@ from mailserver.storage.blobs import Blobs
 from mailserver.storage.database import Connection, Database
 from mailserver.storage.ids import Ids
 
+LIST_ROOM = 64 * 1024 * 1024  # octets of what JMAP lists show of stored envelopes
 FETCH_ROOM = 96 * 1024 * 1024  # octets of what FETCH shows of stored envelopes and headers
 
 
@@ -75,7 +77,7 @@ class Mail:
         from mailserver.mail.recipients import Directory
         from mailserver.mail.search_bodies import SearchBodies
         from mailserver.mail.search_headers import SearchHeaders
-        from mailserver.mail.shelves import Shelves
+        from mailserver.mail.shelves import Kept, Shelves
 
         self.database = database
         self.blobs = blobs
@@ -88,6 +90,7 @@ class Mail:
         self.committer = Committer(self)
         self.listings = Listings(self)
         self.fetched: Shelves[bytes] = Shelves(FETCH_ROOM)  # by account, mailbox and items
+        self.listed: Kept[Hashable, dict[str, Any]] = Kept(LIST_ROOM)  # by properties and email
         self.search_headers = SearchHeaders()
         self.search_bodies = SearchBodies()
         self.indexer = Indexer(self)

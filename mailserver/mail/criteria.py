@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
+from mailserver.mail.casemap import DEFAULT_COLLATION
 from mailserver.model import EmailId, MailboxId
 
 
@@ -162,6 +163,7 @@ class Comparator:
     key: SortKey
     ascending: bool = True
     keyword: str = ""  # lower case; of the keys that need one
+    collation: str = DEFAULT_COLLATION  # of texts
 
 
 @dataclass(frozen=True, slots=True)

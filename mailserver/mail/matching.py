@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from mailserver.mail.casemap import COLLATIONS
 from mailserver.mail.criteria import (
     All,
     AnyOf,
@@ -59,7 +60,7 @@ class SortValues:
         properties = Env.unpack(email.env).properties
         self.first_from = _first(orjson.loads(properties["from"]) or [])
         self.first_to = _first(orjson.loads(properties["to"]) or [])
-        self.subject = base(orjson.loads(properties["subject"]) or "").casefold()
+        self.subject = base(orjson.loads(properties["subject"]) or "")
         # RFC 8621 has no place for messages without a date; they come before all others
         self.sent = email.sent_at.timestamp() if email.sent_at else float("-inf")
 
@@ -71,7 +72,7 @@ def _shown(addresses: list[dict[str, Any]]) -> str:
 def _first(addresses: list[dict[str, Any]]) -> str:
     """Return what RFC 8621 §4.4.2 sorts by: the first name or, without one, the address."""
     name: str = (addresses[0]["name"] or addresses[0]["email"]) if addresses else ""
-    return name.casefold()
+    return name
 
 
 class Candidate:
@@ -283,13 +284,23 @@ def _sorted_by(each: Candidate) -> SortValues:
     return each.sort_values
 
 
+def _by_text(
+    value: Callable[[SortValues], str],
+) -> "Callable[[Comparator, Threads], Callable[[Candidate], Any]]":
+    def key(comparator: Comparator, threads: Threads) -> Callable[[Candidate], str]:
+        collate = COLLATIONS[comparator.collation]
+        return lambda each: collate(value(_sorted_by(each)))
+
+    return key
+
+
 _KEYS: dict[SortKey, Callable[[Comparator, Threads], Callable[[Candidate], Any]]] = {
     SortKey.RECEIVED_AT: lambda comparator, threads: lambda each: each.received,
     SortKey.SIZE: lambda comparator, threads: lambda each: each.size,
     SortKey.SENT_AT: lambda comparator, threads: lambda each: _sorted_by(each).sent,
-    SortKey.FROM: lambda comparator, threads: lambda each: _sorted_by(each).first_from,
-    SortKey.TO: lambda comparator, threads: lambda each: _sorted_by(each).first_to,
-    SortKey.SUBJECT: lambda comparator, threads: lambda each: _sorted_by(each).subject,
+    SortKey.FROM: _by_text(lambda values: values.first_from),
+    SortKey.TO: _by_text(lambda values: values.first_to),
+    SortKey.SUBJECT: _by_text(lambda values: values.subject),
     SortKey.HAS_KEYWORD: lambda comparator, threads: keyword_test(comparator.keyword),
     SortKey.ALL_IN_THREAD_HAVE_KEYWORD: lambda comparator, threads: thread_test(
         Within.ALL, comparator.keyword, threads

@@ -19,6 +19,7 @@ from mailserver.mail.criteria import (
     Window,
     mentions,
 )
+from mailserver.mail.search import Found
 from mailserver.model import (
     EMAIL_KINDS,
     AccountId,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 MAX_TOUCHED = 50_000  # emails
 EVERYTHING = Window(limit=2**40)
+FIRST_PAGES = (256, 4096)  # emails of the result that are read first
 
 _THREAD_SORTS = (SortKey.ALL_IN_THREAD_HAVE_KEYWORD, SortKey.SOME_IN_THREAD_HAVE_KEYWORD)
 _KEYWORD_SORTS = (SortKey.HAS_KEYWORD, *_THREAD_SORTS)
@@ -121,21 +123,52 @@ async def query_changes(
     found = touched(log.entries, dependence)
     if not found.emails and not asked.total:
         return Delta(log.modseq)
-    try:
-        result = await search.query(mail, account, replace(asked, window=EVERYTHING, total=False))
-    except TooMany:
-        raise CannotCalculateChanges("the query reads too many messages") from None
-    if result.modseq > log.modseq:  # the result shows what happened after the log was read
-        log = await changes.log(mail, account, since)
-    found = touched((each for each in log.entries if each.modseq <= result.modseq), dependence)
     if dependence.threads:
         await _add_threads(mail, account, found, asked.within)
+    result = await _result(mail, account, asked, found)
+    if result.modseq != log.modseq:  # something happened after the log was read
+        result = await _whole_result(mail, account, asked)
+        log = await changes.log(mail, account, since)
+        entries = [each for each in log.entries if each.modseq <= result.modseq]
+        found = touched(entries, dependence)
+        if dependence.threads:
+            await _add_threads(mail, account, found, asked.within)
     added = _places(result.ids, found.emails)
     if up_to is not None and not dependence.keywords and up_to not in found.emails:
         added = _up_to(added, result.ids, up_to)
     removed = sorted(found.emails - found.new)
-    total = len(result.ids) if asked.total else None
-    return Delta(result.modseq, [EmailId(each) for each in removed], added, total)
+    return Delta(result.modseq, [EmailId(each) for each in removed], added, result.total)
+
+
+async def _result(mail: "Mail", account: AccountId, asked: Query, found: Touched) -> Found:
+    """Return the result as far as it must be known to see where touched emails are in it.
+
+    Mostly they are new, and on the first page.
+    """
+    narrow = search.narrowed(replace(asked, window=EVERYTHING))
+    if narrow is None:
+        return await _whole_result(mail, account, asked)
+    modseq, there = await search.matching_of(mail, account, narrow, list(found.emails))
+    for size in FIRST_PAGES:
+        page = await search.query(mail, account, replace(asked, window=Window(limit=size)))
+        if page.modseq != modseq:
+            break
+        if len(page.ids) < size:
+            return page
+        missing = there.keys() - set(page.ids)
+        if asked.collapse_threads:  # one of each thread is there, if any is
+            shown = {there[each] for each in page.ids if each in there}
+            missing = {each for each in missing if there[each] not in shown}
+        if not missing:
+            return page
+    return await _whole_result(mail, account, asked)
+
+
+async def _whole_result(mail: "Mail", account: AccountId, asked: Query) -> Found:
+    try:
+        return await search.query(mail, account, replace(asked, window=EVERYTHING))
+    except TooMany:
+        raise CannotCalculateChanges("the query reads too many messages") from None
 
 
 async def _add_threads(

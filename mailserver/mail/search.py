@@ -14,6 +14,7 @@ from mailserver.errors import NotFound, TooMany
 from mailserver.mail import content, matching, messages
 from mailserver.mail.criteria import (
     All,
+    Comparator,
     Criterion,
     HasKeyword,
     HeaderField,
@@ -30,7 +31,7 @@ from mailserver.mail.matching import Candidate, Metadata, SortValues, Test, Thre
 from mailserver.mime import parse, search_text
 from mailserver.model import AccountId, Email, EmailId, Flags, MailboxId, Modseq
 from mailserver.storage import search
-from mailserver.storage.search import Candidates, Narrow, Stored, ThreadCount
+from mailserver.storage.search import Candidates, Narrow, Page, Stored, ThreadCount
 
 __all__ = [
     "AnchorNotFound",
@@ -39,10 +40,13 @@ __all__ = [
     "Stored",
     "ThreadCount",
     "mailboxes_of_threads",
+    "matching_of",
+    "narrowed",
     "only_mailbox",
     "places",
     "query",
     "thread_counts",
+    "thread_members",
 ]
 
 if TYPE_CHECKING:
@@ -56,6 +60,7 @@ BODY_LIMIT = 20_000  # messages that one search reads
 BODY_OCTETS = 1024 * 1024 * 1024
 ATTEMPTS = 3  # of a search during which emails vanish: its result would be that of no state
 NO_KEYWORDS = frozenset[str]()
+NEWEST_FIRST = ((), (Comparator(SortKey.RECEIVED_AT, ascending=False),))
 COLLAPSE_FACTOR = 3  # messages read for each thread that is still wanted
 
 
@@ -80,9 +85,7 @@ async def query(mail: "Mail", account: AccountId, asked: Query) -> Found:
     """
     narrow = narrowed(asked)
     if narrow is not None:
-        found = await _by_index(mail, account, asked, narrow)
-        if found is not None:
-            return found
+        return await _by_index(mail, account, asked, narrow)
     return await _by_scan(mail, account, asked)
 
 
@@ -103,6 +106,20 @@ async def mailboxes_of_threads(
     return await search.mailboxes_of_threads(mail.database, account, threads)
 
 
+async def thread_members(
+    mail: "Mail",
+    account: AccountId,
+    threads: Sequence[int],
+    *,
+    within: frozenset[MailboxId] | None = None,
+) -> dict[int, list[int]]:
+    """Return the emails of threads, oldest first; an email that `places` leaves out is none."""
+    found: dict[int, list[int]] = {}
+    for thread, email in await search.of_threads(mail.database, account, threads, within):
+        found.setdefault(thread, []).append(email)
+    return found
+
+
 class Place(NamedTuple):
     """Where an email is, and what can change about it."""
 
@@ -119,17 +136,17 @@ async def places(
     account: AccountId,
     ids: Sequence[int],
     *,
-    envelopes: bool,
+    envelopes_of: Sequence[int] = (),
     within: frozenset[MailboxId] | None = None,
 ) -> tuple[dict[int, Place], dict[int, Stored]]:
-    """Return where emails are, and their stored envelopes when asked; for lists.
+    """Return where emails are, and the stored envelopes of some of them; for lists.
 
     An email that is in no mailbox without \\Deleted is left out, and so is one that is in none of
     those `within`.
     """
     stored: dict[int, Stored] = {}
-    if envelopes:
-        rows, stored = await search.with_envelopes(mail.database, account, ids)
+    if envelopes_of:
+        rows, stored = await search.with_envelopes(mail.database, account, ids, envelopes_of)
     else:
         rows = await search.of_emails(mail.database, account, ids)
     found: dict[int, Place] = {}
@@ -150,9 +167,7 @@ async def places(
 
 def narrowed(asked: Query) -> Narrow | None:
     """Return the query as what one index scan answers, None for any other query."""
-    newest_first = all(
-        each.key is SortKey.RECEIVED_AT and not each.ascending for each in asked.order[:1]
-    )
+    newest_first = asked.order in NEWEST_FIRST
     window = asked.window
     if not newest_first or window.anchor is not None or window.position < 0:
         return None
@@ -195,39 +210,53 @@ def _narrower(narrow: Narrow, criterion: Criterion) -> Narrow | None:
     return None
 
 
-async def _by_index(mail: "Mail", account: AccountId, asked: Query, narrow: Narrow) -> Found | None:
-    """Read the stretch straight from the index; None when the mailbox has an email twice."""
+async def _by_index(mail: "Mail", account: AccountId, asked: Query, narrow: Narrow) -> Found:
+    """Read the stretch straight from the index."""
     window = asked.window
     if asked.collapse_threads:
-        modseq, ids = await _newest_of_threads(mail, account, narrow, window)
+        page, ids = await _newest_of_threads(mail, account, narrow, window)
     else:
         page = await search.newest(mail.database, account, narrow, window.position, window.limit)
-        modseq, ids = page.modseq, list(page.email_ids)
-    if len(set(ids)) != len(ids):
-        return None
-    total = None
-    if asked.total:
+        ids = page.email_ids.tolist()
+    total = page.total
+    if asked.total and (total is None or asked.collapse_threads):
         counted = await search.count(mail.database, account, narrow)
         total = counted.threads if asked.collapse_threads else counted.emails
-    return Found(Modseq(modseq), [EmailId(each) for each in ids], window.position, total)
+    return Found(
+        Modseq(page.modseq),
+        [EmailId(each) for each in ids],
+        window.position,
+        total if asked.total else None,
+    )
 
 
 async def _newest_of_threads(
     mail: "Mail", account: AccountId, narrow: Narrow, window: Window
-) -> tuple[int, list[int]]:
+) -> tuple[Page, list[int]]:
     """Read on until enough threads have shown their newest message."""
     wanted = window.position + window.limit
     first: dict[int, int] = {}  # thread -> its newest email
-    modseq, offset = 0, 0
+    modseq, offset = None, 0
     while True:
         size = COLLAPSE_FACTOR * (wanted - len(first)) + 1
         page = await search.newest(mail.database, account, narrow, offset, size)
-        modseq = modseq or page.modseq
+        if modseq is not None and page.modseq != modseq:  # the stretches would not fit together
+            first, modseq, offset = {}, None, 0
+            continue
         for email, thread in zip(page.email_ids, page.thread_ids, strict=True):
             first.setdefault(thread, email)
+        modseq = page.modseq
         offset += size
         if len(first) >= wanted or len(page.email_ids) < size:
-            return modseq, list(first.values())[window.position : wanted]
+            return page, list(first.values())[window.position : wanted]
+
+
+async def matching_of(
+    mail: "Mail", account: AccountId, narrow: Narrow, ids: Sequence[int]
+) -> tuple[Modseq, dict[int, int]]:
+    """Return email -> thread of those emails that match, and the state that this shows."""
+    page = await search.matching(mail.database, account, narrow, ids)
+    return Modseq(page.modseq), dict(zip(page.email_ids, page.thread_ids, strict=True))
 
 
 # By scan -----------------------------------------------------------------------------------------

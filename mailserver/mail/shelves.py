@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 SHELF_SIZE = 1024  # octets that a shelf costs besides its rows
 
@@ -63,3 +64,28 @@ class Shelves(Generic[V]):
             oldest.forgotten = True
             self.size -= oldest.size
         return True
+
+
+class Kept(Generic[K, V]):
+    """Values that were used last, each by itself."""
+
+    def __init__(self, room: int) -> None:
+        self._left = room
+        self._values: OrderedDict[K, tuple[V, int]] = OrderedDict()
+
+    def get(self, key: K) -> V | None:
+        """Return a value, which is now the one used last."""
+        found = self._values.get(key)
+        if found is None:
+            return None
+        self._values.move_to_end(key)
+        return found[0]
+
+    def keep(self, key: K, value: V, size: int) -> None:
+        """Put in a value of about so many octets; those used longest ago make room."""
+        known = self._values.pop(key, None)
+        self._left += (known[1] if known else 0) - size
+        self._values[key] = (value, size)
+        while self._left < 0:
+            _, (_, freed) = self._values.popitem(last=False)
+            self._left += freed

@@ -41,11 +41,15 @@ class Narrow(NamedTuple):
 
 
 class Page(NamedTuple):
-    """A stretch of a mailbox in the order of arrival, and the state of the account it shows."""
+    """A stretch of a mailbox in the order of arrival, and what its counters say of the whole."""
 
-    modseq: int
+    modseq: int  # the state of the account that it shows
+    total: int | None  # of the matches; None when no counter says it
     email_ids: "array[int]"
     thread_ids: "array[int]"
+
+
+NOTHING_THERE = Page(0, 0, array("q"), array("q"))
 
 
 async def newest(
@@ -54,12 +58,15 @@ async def newest(
     """Return messages of a mailbox, newest first: an index scan that stops at the limit.
 
     CASE and the row comparison hide from the planner how few rows it would expect: it then walks
-    the index in its order instead of sorting the mailbox.
+    the index in its order instead of sorting the mailbox. The last of the unseen messages is not
+    looked behind: how many there are is known.
     """
+    unseen = narrow.lacking == SEEN and not narrow.having
     row = await database.fetchrow(
         """
-        SELECT account.modseq, found.packed
+        SELECT account.modseq, mailbox.total, mailbox.unseen, mailbox.deleted, found.packed
         FROM account
+        LEFT JOIN mailbox ON mailbox.account_id = $1 AND mailbox.id = $2
         CROSS JOIN (
             SELECT string_agg(int8send(email_id) || int8send(thread_id), ''
                               ORDER BY received_at DESC, uid DESC) AS packed
@@ -70,7 +77,10 @@ async def newest(
                       AND (received_at, uid) >= ($5, 0) AND received_at < $6
                       AND CASE WHEN flags & $3 = $4 AND size >= $7 AND size < $8 THEN true END
                 ORDER BY received_at DESC, uid DESC
-                OFFSET $9 LIMIT $10
+                OFFSET $9
+                LIMIT least($10::bigint, CASE WHEN $11 THEN greatest(0, (
+                    SELECT unseen FROM mailbox WHERE account_id = $1 AND id = $2
+                ) - $9) END)
             ) AS page
         ) AS found
         WHERE account.id = $1
@@ -78,9 +88,45 @@ async def newest(
         *narrow.arguments(account),
         offset,
         limit,
+        unseen,
     )
+    if row is None:
+        return NOTHING_THERE
     values = _packed(row)
-    return Page(row["modseq"] if row else 0, values[0::2], values[1::2])
+    total: int | None = None
+    if row["total"] is None:
+        total = 0
+    elif narrow == Narrow(narrow.mailbox_id):
+        total = row["total"] - row["deleted"]
+    elif narrow == Narrow(narrow.mailbox_id, lacking=SEEN) and not row["deleted"]:
+        total = row["unseen"]
+    return Page(row["modseq"], total, values[0::2], values[1::2])
+
+
+async def matching(
+    database: Executor, account: AccountId, narrow: Narrow, ids: Sequence[int]
+) -> Page:
+    """Return which of some emails match, in no order."""
+    row = await database.fetchrow(
+        """
+        SELECT account.modseq, found.packed
+        FROM account
+        CROSS JOIN (
+            SELECT string_agg(int8send(email_id) || int8send(thread_id), '') AS packed
+            FROM msg
+            WHERE account_id = $1 AND email_id = ANY($9::bigint[]) AND mailbox_id = $2
+                  AND flags & $3 = $4 AND received_at >= $5 AND received_at < $6
+                  AND size >= $7 AND size < $8
+        ) AS found
+        WHERE account.id = $1
+        """,
+        *narrow.arguments(account),
+        ids,
+    )
+    if row is None:
+        return NOTHING_THERE
+    values = _packed(row)
+    return Page(row["modseq"], None, values[0::2], values[1::2])
 
 
 def _packed(row: Record | None) -> "array[int]":
@@ -230,9 +276,9 @@ class Stored(NamedTuple):
 
 
 async def with_envelopes(
-    database: Executor, account: AccountId, ids: Sequence[int]
+    database: Executor, account: AccountId, ids: Sequence[int], envelopes_of: Sequence[int]
 ) -> tuple[Candidates, dict[int, Stored]]:
-    """Return where emails are and their envelopes, in one row: what a client lists."""
+    """Return where emails are, and the envelopes of some, in one row: what a client lists."""
     row = await database.fetchrow(
         """
         SELECT account.modseq, found.packed, found.keywords, stored.ids, stored.blob_ids,
@@ -253,19 +299,49 @@ async def with_envelopes(
         CROSS JOIN (
             SELECT array_agg(id) AS ids, array_agg(blob_id) AS blob_ids, array_agg(env) AS envs
             FROM email
-            WHERE account_id = $1 AND id = ANY($2::bigint[])
+            WHERE account_id = $1 AND id = ANY($4::bigint[])
         ) AS stored
         WHERE account.id = $1
         """,
         account,
         ids,
         DELETED,
+        envelopes_of,
     )
     stored: dict[int, Stored] = {}
     if row and row["ids"]:
         pairs = map(Stored, row["blob_ids"], row["envs"])
         stored = dict(zip(row["ids"], pairs, strict=True))
     return _candidates(row), stored
+
+
+async def of_threads(
+    database: Executor,
+    account: AccountId,
+    threads: Sequence[int],
+    within: Collection[MailboxId] | None,
+) -> list[tuple[int, int]]:
+    """Return thread and email of the emails of threads, oldest first, in mailboxes or any."""
+    packed = await database.fetchrow(
+        """
+        SELECT string_agg(int8send(thread_id) || int8send(id), '' ORDER BY received_at, id)
+                   AS packed
+        FROM email
+        WHERE account_id = $1 AND thread_id = ANY($2::bigint[])
+              AND EXISTS (
+                  SELECT
+                  FROM msg
+                  WHERE msg.account_id = $1 AND msg.email_id = email.id AND flags & $3 = 0
+                        AND ($4::bigint[] IS NULL OR mailbox_id = ANY($4::bigint[]))
+              )
+        """,
+        account,
+        threads,
+        DELETED,
+        None if within is None else list(within),
+    )
+    values = _packed(packed)
+    return list(zip(values[0::2], values[1::2], strict=True))
 
 
 class ThreadCount(NamedTuple):

@@ -30,10 +30,11 @@ from mailserver.jmap.methods import (
 from mailserver.jmap.methods import set as set_records
 from mailserver.jmap.protocol import properties
 from mailserver.jmap.protocol.errors import MethodError, Problem, RequestError
-from mailserver.jmap.protocol.filters import COLLATIONS, EMAIL_SORTS
+from mailserver.jmap.protocol.filters import EMAIL_SORTS
 from mailserver.jmap.protocol.references import Response, resolve
 from mailserver.jmap.protocol.request import Call, Request
 from mailserver.jmap.session import AccountView, Limits, Session
+from mailserver.mail.casemap import COLLATIONS
 from mailserver.mail.search import AnchorNotFound
 
 log = logging.getLogger(__name__)

@@ -69,7 +69,9 @@ async def read_log(session: Session, asked: Changes) -> Log:
     current: int = await messages.state(session.mail, session.account)
     if since > current:
         raise CannotCalculateChanges("a state of the future")
-    entries = await changes.since(session.mail, session.account, since, limit=ENTRIES)
+    entries: list[ChangeEntry] = []
+    if since < current:
+        entries = await changes.since(session.mail, session.account, since, limit=ENTRIES)
     complete = len(entries) < ENTRIES
     if not complete:  # the last modseq may have more rows
         last = entries[-1].modseq
@@ -188,18 +190,6 @@ async def shown(session: Session, log: Log, ids: Collection[int]) -> Shown:
             if known.get((place.mailbox_id, email), is_shown):
                 before.add(email)
     return Shown(before, now)
-
-
-async def visible(session: Session, ids: Collection[int]) -> set[int]:
-    """Return those emails that JMAP shows: in a mailbox without \\Deleted."""
-    if not ids:
-        return set()
-    found = await messages.memberships(session.mail, session.account, list(ids))
-    return {
-        email
-        for email, rows in found.items()
-        if any(not row.flags.bits & DELETED and _readable(session, row) for row in rows)
-    }
 
 
 def _readable(session: Session, place: Membership) -> bool:

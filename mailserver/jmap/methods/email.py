@@ -1,6 +1,6 @@
 """Email/get (RFC 8621 §4.2)."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -18,9 +18,11 @@ from mailserver.jmap.protocol.ids import blob_text, email_text, mailbox_text, th
 from mailserver.jmap.protocol.properties import boolean, nullable, optional, texts, unsigned
 from mailserver.jmap.session import Session
 from mailserver.mail import criteria, messages, search
+from mailserver.mail.search import Place
 from mailserver.mime import all_headers
 from mailserver.model import Email, EmailId, Flags, IdKind
 
+USUAL = 50  # properties of a list that is asked for again and again
 DEFAULT_PROPERTIES = (
     "id", "blobId", "threadId", "mailboxIds", "keywords", "size", "receivedAt", "messageId",
     "inReplyTo", "references", "sender", "from", "to", "cc", "bcc", "replyTo", "subject", "sentAt",
@@ -40,6 +42,7 @@ class GetEmail(Get):
 
 
 Show = Callable[[View], Any]
+ShowPlace = Callable[[Place], Any]
 
 # a folder has few mailboxes and few sets of flags, and shows them in every line
 _mailbox_text = lru_cache(maxsize=4096)(mailbox_text)
@@ -50,11 +53,11 @@ def _keywords(bits: int) -> dict[str, bool]:
     return Flags(bits).jmap()
 
 
-def _flags(view: View) -> dict[str, bool]:
-    common = _keywords(view.place.flags)
-    if not view.place.keywords:
+def _flags(place: Place) -> dict[str, bool]:
+    common = _keywords(place.flags)
+    if not place.keywords:
         return common
-    return common | dict.fromkeys(sorted(view.place.keywords), True)
+    return common | dict.fromkeys(sorted(place.keywords), True)
 
 
 def _received(view: View) -> str:
@@ -65,12 +68,15 @@ def _convenience(name: str) -> Show:
     return lambda view: orjson.Fragment(view.convenience[name])
 
 
-# properties that change, or that every membership carries
+# properties that change
+_CHANGING: dict[str, ShowPlace] = {
+    "mailboxIds": lambda place: {_mailbox_text(each): True for each in place.mailboxes},
+    "keywords": _flags,
+}
+# properties that every membership carries
 _LIGHT: dict[str, Show] = {
     "id": lambda view: email_text(view.id),
     "threadId": lambda view: thread_text(view.place.thread),
-    "mailboxIds": lambda view: {_mailbox_text(each): True for each in view.place.mailboxes},
-    "keywords": _flags,
     "size": lambda view: view.place.size,
     "receivedAt": _received,
 }
@@ -88,34 +94,50 @@ _BODY = ("bodyStructure", "textBody", "htmlBody", "attachments", "bodyValues")
 _FROM_HEADER: dict[str, Show] = {"headers": lambda view: all_headers(view.block)}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Plan:
     """What to read for a set of properties, and how to show them."""
 
-    shown: dict[str, Show] = field(default_factory=dict)
+    fixed: dict[str, Show] = field(default_factory=dict)
+    changing: dict[str, ShowPlace] = field(default_factory=dict)
     body: tuple[str, ...] = ()
     stored: bool = False
     header: bool = False
 
+    @property
+    def keeps(self) -> bool:
+        """Whether what it shows is worth keeping in memory: what lists ask for again and again."""
+        return self.stored and not self.header and not self.body
 
-def plan(names: Iterable[str]) -> Plan:
+
+def plan(names: tuple[str, ...]) -> Plan:
     """Look the properties up; raise `invalidArguments` for an unknown one."""
+    return _usual_plan(names) if len(names) <= USUAL else _plan(names)
+
+
+def _plan(names: tuple[str, ...]) -> Plan:
     result = Plan()
     for name in dict.fromkeys(("id", *names)):
+        if name in _CHANGING:
+            result.changing[name] = _CHANGING[name]
+            continue
         if name in _LIGHT:
-            result.shown[name] = _LIGHT[name]
+            result.fixed[name] = _LIGHT[name]
             continue
         result.stored = True
         if name in _STORED:
-            result.shown[name] = _STORED[name]
+            result.fixed[name] = _STORED[name]
         elif name in _BODY:
             result.body += (name,)
         elif name in _FROM_HEADER or name.startswith(PREFIX):
             result.header = True
-            result.shown[name] = _FROM_HEADER.get(name) or _header(parse_header_property(name))
+            result.fixed[name] = _FROM_HEADER.get(name) or _header(parse_header_property(name))
         else:
             raise invalid_arguments(f"there is no property {name[:50]!r}")
     return result
+
+
+_usual_plan = lru_cache(maxsize=256)(_plan)  # the same one each time: what is kept goes by it
 
 
 def _header(wanted_field: HeaderProperty) -> Show:
@@ -134,14 +156,25 @@ async def get(session: Session, asked: GetEmail) -> dict[str, object]:
     ids = await _everything(session) if asked.ids is None else asked.ids
     texts_of = wanted(session, IdKind.EMAIL, ids)
     await session.state()  # before the data: it may be older than they are, never newer
+    found: dict[int, Any] = {}
     views = await _views(session, [each for each in texts_of.values() if each is not None], chosen)
-    found: dict[int, object] = {}
-    shown = tuple(chosen.shown.items())
     for email_id, view in views.items():
-        found[email_id] = {name: show(view) for name, show in shown}
+        shown = {name: show(view.place) for name, show in chosen.changing.items()}
+        found[email_id] = _fixed(session, chosen, view) | shown
     if chosen.body:
         await bodies.add(found, views)
     return await got(session, texts_of, found)
+
+
+def _fixed(session: Session, chosen: Plan, view: View) -> dict[str, Any]:
+    """Return the properties that never change; keep them if they are worth it."""
+    if view.kept is not None:
+        return view.kept
+    shown = {name: show(view) for name, show in chosen.fixed.items()}
+    if chosen.keeps:
+        size = 1000 + sum(len(view.convenience.get(name, b"")) for name in shown)
+        session.mail.listed.keep((chosen, session.account, view.id), shown, size)
+    return shown
 
 
 async def _everything(session: Session) -> tuple[str, ...]:
@@ -159,16 +192,27 @@ async def _views(session: Session, ids: list[int], chosen: Plan) -> dict[int, Vi
     """Read what the plan needs, of the emails that JMAP shows (RFC 8621 §4.1.1)."""
     if not ids:
         return {}
+    kept: dict[int, dict[str, Any]] = {}
+    if chosen.keeps:
+        listed, account = session.mail.listed, session.account
+        known = ((each, listed.get((chosen, account, each))) for each in ids)
+        kept = {each: values for each, values in known if values is not None}
     places, stored = await search.places(
-        session.mail, session.account, ids, envelopes=chosen.stored, within=session.view.readable
+        session.mail,
+        session.account,
+        ids,
+        envelopes_of=[each for each in ids if each not in kept] if chosen.stored else (),
+        within=session.view.readable,
     )
     of_header: Mapping[EmailId, Email] = {}
     if chosen.header:
         of_header = await messages.emails(session.mail, session.account, ids, header=True)
     views: dict[int, View] = {}
     for email_id, place in places.items():
-        if chosen.stored and email_id not in stored:
+        known_values = kept.get(email_id)
+        if chosen.stored and known_values is None and email_id not in stored:
             continue  # destroyed this moment
         header = of_header[EmailId(email_id)].header if email_id in of_header else b""
-        views[email_id] = View(email_id, place, stored.get(email_id, NOTHING), header)
+        stored_values = stored.get(email_id, NOTHING)
+        views[email_id] = View(email_id, place, stored_values, header, known_values)
     return views

@@ -120,7 +120,6 @@ class _Copies:
             self._session.mail,
             self._source.id,
             ids,
-            envelopes=False,
             within=self._source.readable,
         )
         return found

@@ -72,7 +72,7 @@ class ParsedView(View):
 async def parse(session: Session, asked: Parse) -> Json:
     """Read blobs as messages and show their properties."""
     names = DEFAULT_PROPERTIES if asked.properties is None else asked.properties
-    chosen = email.plan(name for name in names if name not in _OF_EMAILS)
+    chosen = email.plan(tuple(name for name in names if name not in _OF_EMAILS))
     bodies = Bodies(
         session,
         chosen.body,
@@ -97,7 +97,7 @@ async def parse(session: Session, asked: Parse) -> Json:
             continue
         view = await _view(session, session.resolved(blob_id), raw, found)
         shown: Json = {name: None for name in names if name in _OF_EMAILS}
-        shown |= {each: show(view) for each, show in chosen.shown.items() if each not in _OF_EMAILS}
+        shown |= {each: show(view) for each, show in chosen.fixed.items() if each not in _OF_EMAILS}
         if "blobId" in shown:
             shown["blobId"] = session.resolved(blob_id)
         if chosen.body:

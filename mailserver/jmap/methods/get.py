@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from mailserver.jmap.protocol import properties
 from mailserver.jmap.protocol.errors import MethodError
+from mailserver.jmap.protocol.ids import number_of
 from mailserver.jmap.protocol.properties import nullable, optional, required, text, texts
 from mailserver.jmap.session import Session
-from mailserver.model import IdKind, id_value
+from mailserver.model import IdKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,7 @@ class StandardQuery:
 def wanted(session: Session, kind: IdKind, ids: tuple[str, ...]) -> dict[str, int | None]:
     """Return each id once with its number, None for one that is no id of that kind."""
     unique = properties.unique_ids(ids, session.limits.max_objects_in_get)
-    return {text: id_value(kind, session.resolved(text)) for text in unique}
+    return {text: number_of(kind, session.resolved(text)) for text in unique}
 
 
 async def got(

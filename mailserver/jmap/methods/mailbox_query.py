@@ -9,11 +9,17 @@ from mailserver.jmap.methods.get import StandardQuery, page_limit
 from mailserver.jmap.methods.mailbox import shown_name, visible_mailboxes
 from mailserver.jmap.methods.query_changes import Difference, StandardQueryChanges, response
 from mailserver.jmap.protocol.errors import MethodError, invalid_arguments
-from mailserver.jmap.protocol.filters import checked_sort, parse_tree, unsupported_filter
+from mailserver.jmap.protocol.filters import (
+    checked_sort,
+    collation_of,
+    parse_tree,
+    unsupported_filter,
+)
 from mailserver.jmap.protocol.ids import mailbox_text
 from mailserver.jmap.protocol.properties import WrongType, boolean, nullable, optional, text
 from mailserver.jmap.session import Session
 from mailserver.mail import changes
+from mailserver.mail.casemap import COLLATIONS
 from mailserver.model import (
     MAILBOX_KINDS,
     ChangeEntry,
@@ -92,10 +98,10 @@ def _combine(operator: str, tests: tuple[Matches, ...]) -> Matches:
     return lambda mailbox: not any(test(mailbox) for test in tests)
 
 
-_KEYS: dict[str, Callable[[Mailbox], Any]] = {
-    "sortOrder": lambda mailbox: mailbox.sort_order,
-    "name": lambda mailbox: shown_name(mailbox).casefold(),
-    "parentId": lambda mailbox: mailbox.parent_id or 0,
+_KEYS: dict[str, Callable[[Callable[[str], str]], Callable[[Mailbox], Any]]] = {
+    "sortOrder": lambda collate: lambda mailbox: mailbox.sort_order,
+    "name": lambda collate: lambda mailbox: collate(shown_name(mailbox)),
+    "parentId": lambda collate: lambda mailbox: mailbox.parent_id or 0,
 }
 
 
@@ -124,7 +130,8 @@ class _Wanted:
         result = sorted(everything, key=lambda mailbox: (mailbox.sort_order, mailbox.path))
         for comparator in reversed(self.comparators):
             descending = comparator.get("isAscending", True) is False
-            result.sort(key=_KEYS[str(comparator["property"])], reverse=descending)
+            key = _KEYS[str(comparator["property"])](COLLATIONS[collation_of(comparator)])
+            result.sort(key=key, reverse=descending)
         if self.sort_as_tree:
             result = _as_tree(result)
         matching = {mailbox.id for mailbox in result if self.test(mailbox)}

@@ -36,7 +36,7 @@ async def get(session: Session, asked: GetSnippets) -> dict[str, object]:
     ids = wanted(session, IdKind.EMAIL, asked.email_ids)
     numbers = [each for each in ids.values() if each is not None]
     places, stored = await search.places(
-        session.mail, session.account, numbers, envelopes=True, within=session.view.readable
+        session.mail, session.account, numbers, envelopes_of=numbers, within=session.view.readable
     )
     views = {
         each: View(each, place, stored[each], b"")

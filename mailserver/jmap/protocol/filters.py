@@ -9,6 +9,7 @@ from mailserver.jmap.protocol import properties
 from mailserver.jmap.protocol.dates import parse_utc
 from mailserver.jmap.protocol.errors import MethodError, invalid_arguments
 from mailserver.jmap.protocol.properties import WrongType
+from mailserver.mail.casemap import COLLATIONS, DEFAULT_COLLATION
 from mailserver.mail.criteria import (
     All,
     AnyOf,
@@ -37,8 +38,6 @@ MAX_CONDITIONS = 500
 MAX_TEXT = 1000  # characters
 MAX_WORDS = 50
 MAX_COMPARATORS = 10
-
-COLLATIONS = ("i;unicode-casemap", "i;ascii-casemap")
 
 _OPERATORS = ("AND", "OR", "NOT")
 _TOKEN = re.compile(r"""(?<!\S)(["'])((?:\\.|(?!\1)[^\\])*)\1|(\S+)""", re.DOTALL)
@@ -196,7 +195,8 @@ def email_sort(value: Sequence[Mapping[str, object]] | None) -> tuple[Comparator
         if key in _WITH_KEYWORD and not isinstance(keyword, str):
             raise invalid_arguments(f"sort by {key} needs a keyword")
         lower = keyword.lower() if isinstance(keyword, str) else ""
-        comparators.append(Comparator(key, each.get("isAscending", True) is True, lower))
+        ascending = each.get("isAscending", True) is True
+        comparators.append(Comparator(key, ascending, lower, collation_of(each)))
     return tuple(comparators)
 
 
@@ -213,11 +213,18 @@ def checked_sort(
             raise invalid_arguments("sort needs a property")
         if not isinstance(each.get("isAscending", True), bool):
             raise invalid_arguments("sort isAscending must be true or false")
+        if not isinstance(each.get("collation"), str | None):
+            raise invalid_arguments("sort collation must be a string")
         if each["property"] not in known:
             raise _unsupported_sort("there is no sort by that property")
-        if each.get("collation", COLLATIONS[0]) not in COLLATIONS:
+        if collation_of(each) not in COLLATIONS:
             raise _unsupported_sort("there is no such collation")
     return value
+
+
+def collation_of(comparator: Mapping[str, object]) -> str:
+    """Return the collation that a comparator names; null or none is the default."""
+    return str(comparator.get("collation") or DEFAULT_COLLATION)
 
 
 def _unsupported_sort(description: str) -> MethodError:

@@ -6,9 +6,10 @@ against the blobs of the account that asks, and a range outside the blob leads n
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
-from mailserver.model import BlobId, IdKind, id_text, id_value
+from mailserver.model import ID_LENGTH, BlobId, IdKind, id_text, id_value
 
 # letter in a blob id -> Content-Transfer-Encoding; "n" is none, and any that is unknown
 _ENCODINGS = {"b": "base64", "q": "quoted-printable", "u": "x-uuencode", "n": "binary"}
@@ -20,24 +21,39 @@ _LETTERS = {name: letter for letter, name in _ENCODINGS.items()} | {
 _BLOB = re.compile(r"b([0-9a-f]{64})(?:-([bqun])(0|[1-9]\d{0,11})-(0|[1-9]\d{0,11}))?", re.ASCII)
 
 
+KEPT = 32768  # ids whose text is kept: lists show the same ones again and again
+
+
+@lru_cache(maxsize=KEPT)
 def account_text(value: int) -> str:
     """Show an account id."""
     return id_text(IdKind.ACCOUNT, value)
 
 
+@lru_cache(maxsize=KEPT)
 def mailbox_text(value: int) -> str:
     """Show a mailbox id."""
     return id_text(IdKind.MAILBOX, value)
 
 
+@lru_cache(maxsize=KEPT)
 def email_text(value: int) -> str:
     """Show an email id."""
     return id_text(IdKind.EMAIL, value)
 
 
+@lru_cache(maxsize=KEPT)
 def thread_text(value: int) -> str:
     """Show a thread id."""
     return id_text(IdKind.THREAD, value)
+
+
+def number_of(kind: IdKind, text: str) -> int | None:
+    """Return the number that an id shows; None when it is no id of that kind."""
+    return _number_of(kind, text) if len(text) == ID_LENGTH else None
+
+
+_number_of = lru_cache(maxsize=KEPT)(id_value)
 
 
 def known_ids(kind: IdKind, texts: list[str]) -> dict[int, str]:
