@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -136,10 +137,19 @@ Criterion: TypeAlias = (
 )
 
 
+def leaves(criterion: Criterion) -> Iterator[Criterion]:
+    """Yield every criterion of a tree that combines no others."""
+    inner: tuple[Criterion, ...] | None = getattr(criterion, "criteria", None)
+    if inner is None:
+        yield criterion
+    else:
+        for each in inner:
+            yield from leaves(each)
+
+
 def mentions(criterion: Criterion, kind: type) -> bool:
     """Tell whether a criterion of that kind is anywhere in a tree."""
-    inner: tuple[Criterion, ...] = getattr(criterion, "criteria", ())
-    return isinstance(criterion, kind) or any(mentions(each, kind) for each in inner)
+    return any(isinstance(each, kind) for each in leaves(criterion))
 
 
 class SortKey(StrEnum):

@@ -5,10 +5,12 @@ only when the answer depends on them: a test then says None, not False (Kleene's
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from mailserver.mail import tokens
 from mailserver.mail.casemap import COLLATIONS
 from mailserver.mail.criteria import (
     All,
@@ -29,7 +31,8 @@ from mailserver.mail.criteria import (
     ThreadKeyword,
     Within,
 )
-from mailserver.mime import Env, HeaderBlock, SearchText, as_text, base
+from mailserver.mail.text_index import Hits
+from mailserver.mime import Env, HeaderBlock, as_text, base
 from mailserver.model import Email, Flags
 
 _ADDRESSES = (Place.FROM, Place.TO, Place.CC, Place.BCC)
@@ -39,16 +42,17 @@ _HEADER_PLACES = (*_ADDRESSES, Place.SUBJECT)
 class Metadata:
     """What the stored envelope and header of a message say, for searching."""
 
-    __slots__ = ("has_attachment", "header", "places")
+    __slots__ = ("_properties", "has_attachment", "header")
 
     def __init__(self, email: Email) -> None:
-        properties = Env.unpack(email.env).properties
-        self.places = {
-            place: _shown(orjson.loads(properties[place.value]) or []) for place in _ADDRESSES
-        }
-        self.places[Place.SUBJECT] = (orjson.loads(properties["subject"]) or "").casefold()
-        self.has_attachment = properties["hasAttachment"] == b"true"
+        self._properties = Env.unpack(email.env).properties
+        self.has_attachment = self._properties["hasAttachment"] == b"true"
         self.header = email.header  # empty unless it was asked for
+
+    def text(self, place: Place) -> str:
+        """Return the words of an address field or the subject, in order."""
+        value = orjson.loads(self._properties[place.value])
+        return tokens.sequence(_shown(value or []) if place in _ADDRESSES else value or "")
 
 
 class SortValues:
@@ -66,7 +70,7 @@ class SortValues:
 
 
 def _shown(addresses: list[dict[str, Any]]) -> str:
-    return "\n".join(f"{each['name'] or ''} {each['email']}" for each in addresses).casefold()
+    return "\n".join(f"{each['name'] or ''} {each['email']}" for each in addresses)
 
 
 def _first(addresses: list[dict[str, Any]]) -> str:
@@ -96,33 +100,36 @@ class Candidate:
         self.mailboxes: tuple[int, ...] = ()
         self.metadata: Metadata | None = None
         self.sort_values: SortValues | None = None
-        self.body: str | None = None
+        self.body: str | None = None  # its words, in order
         self.answer: bool | None = None  # of the test, with what is known so far
-
-
-def body_text(found: SearchText) -> str:
-    """Return the folded text in which `body` and `text` look."""
-    return f"{found.body}\n{found.attachments}".casefold()
 
 
 Test = Callable[[Candidate], bool | None]
 Threads = Mapping[int, Sequence[Candidate]]
 
 
-def compile_test(criterion: Criterion, threads: Threads) -> Test:
-    """Turn a criterion into a test; `threads` holds every candidate, by thread."""
-    return _COMPILERS[type(criterion)](criterion, threads)
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What tests look at besides the candidate."""
+
+    threads: Threads  # every candidate, by thread
+    hits: Mapping[Criterion, Hits]  # what the index of words says
 
 
-def _in_mailbox(criterion: InMailbox, threads: Threads) -> Test:
+def compile_test(criterion: Criterion, known: Known) -> Test:
+    """Turn a criterion into a test."""
+    return _COMPILERS[type(criterion)](criterion, known)
+
+
+def _in_mailbox(criterion: InMailbox, known: Known) -> Test:
     return lambda candidate: criterion.mailbox in candidate.mailboxes
 
 
-def _in_mailbox_other_than(criterion: InMailboxOtherThan, threads: Threads) -> Test:
+def _in_mailbox_other_than(criterion: InMailboxOtherThan, known: Known) -> Test:
     return lambda candidate: not criterion.mailboxes.issuperset(candidate.mailboxes)
 
 
-def _received(criterion: Received, threads: Threads) -> Test:
+def _received(criterion: Received, known: Known) -> Test:
     after = _microseconds(criterion.after, -(2**63))
     before = _microseconds(criterion.before, 2**63)
     return lambda candidate: after <= candidate.received < before
@@ -132,7 +139,7 @@ def _microseconds(moment: Any, default: int) -> int:
     return default if moment is None else round(moment.timestamp() * 1_000_000)
 
 
-def _size(criterion: Size, threads: Threads) -> Test:
+def _size(criterion: Size, known: Known) -> Test:
     minimum = criterion.minimum or 0
     below = 2**63 if criterion.below is None else criterion.below
     return lambda candidate: minimum <= candidate.size < below
@@ -146,7 +153,7 @@ def keyword_test(keyword: str) -> Callable[[Candidate], bool]:
     return lambda candidate: keyword in candidate.keywords
 
 
-def _has_keyword(criterion: HasKeyword, threads: Threads) -> Test:
+def _has_keyword(criterion: HasKeyword, known: Known) -> Test:
     return keyword_test(criterion.keyword)
 
 
@@ -170,11 +177,11 @@ def thread_test(within: Within, keyword: str, threads: Threads) -> Callable[[Can
     return test
 
 
-def _thread_keyword(criterion: ThreadKeyword, threads: Threads) -> Test:
-    return thread_test(criterion.within, criterion.keyword, threads)
+def _thread_keyword(criterion: ThreadKeyword, known: Known) -> Test:
+    return thread_test(criterion.within, criterion.keyword, known.threads)
 
 
-def _has_attachment(criterion: HasAttachment, threads: Threads) -> Test:
+def _has_attachment(criterion: HasAttachment, known: Known) -> Test:
     def test(candidate: Candidate) -> bool | None:
         metadata = candidate.metadata
         return None if metadata is None else metadata.has_attachment == criterion.wanted
@@ -182,30 +189,43 @@ def _has_attachment(criterion: HasAttachment, threads: Threads) -> Test:
     return test
 
 
-def _contains(criterion: Contains, threads: Threads) -> Test:
-    words = criterion.words
+def _by_index(criterion: Criterion, known: Known, look: Test) -> Test:
+    """Let the index of words answer, and look at the message where it cannot."""
+    hits = known.hits[criterion]
+
+    def test(candidate: Candidate) -> bool | None:
+        if candidate.id in hits.ids:
+            return True if hits.exact else look(candidate)
+        return look(candidate) if candidate.id in hits.unread else False
+
+    return test
+
+
+def _contains(criterion: Contains, known: Known) -> Test:
+    if not criterion.words:
+        return lambda candidate: True
+    phrases = [found for word in criterion.words if (found := tokens.term(word).phrase)]
     places = _HEADER_PLACES if criterion.place is Place.TEXT else (criterion.place,)
     reads_body = criterion.place in (Place.TEXT, Place.BODY)
 
-    def test(candidate: Candidate) -> bool | None:
+    def look(candidate: Candidate) -> bool | None:
         if candidate.metadata is None:
             return None
-        shown = candidate.metadata.places
-        texts = [shown[place] for place in places if place is not Place.BODY]
-        if all(any(word in text for text in texts) for word in words):
-            return True
+        texts = [candidate.metadata.text(place) for place in places if place is not Place.BODY]
+        if all(any(phrase in text for text in texts) for phrase in phrases):
+            return bool(phrases)
         if not reads_body:
             return False
         if candidate.body is None:
             return None
         texts.append(candidate.body)
-        return all(any(word in text for text in texts) for word in words)
+        return all(any(phrase in text for text in texts) for phrase in phrases)
 
-    return test
+    return _by_index(criterion, known, look)
 
 
-def _header_field(criterion: HeaderField, threads: Threads) -> Test:
-    def test(candidate: Candidate) -> bool | None:
+def _header_field(criterion: HeaderField, known: Known) -> Test:
+    def look(candidate: Candidate) -> bool | None:
         if candidate.metadata is None:
             return None
         values = HeaderBlock(candidate.metadata.header).all(criterion.name)
@@ -213,11 +233,11 @@ def _header_field(criterion: HeaderField, threads: Threads) -> Test:
             return bool(values)
         return any(criterion.text in as_text(value).casefold() for value in values)
 
-    return test
+    return _by_index(criterion, known, look)
 
 
-def _all(criterion: All, threads: Threads) -> Test:
-    tests = [compile_test(each, threads) for each in criterion.criteria]
+def _all(criterion: All, known: Known) -> Test:
+    tests = [compile_test(each, known) for each in criterion.criteria]
 
     def test(candidate: Candidate) -> bool | None:
         answer: bool | None = True
@@ -232,8 +252,8 @@ def _all(criterion: All, threads: Threads) -> Test:
     return test
 
 
-def _any_of(criterion: AnyOf, threads: Threads) -> Test:
-    tests = [compile_test(each, threads) for each in criterion.criteria]
+def _any_of(criterion: AnyOf, known: Known) -> Test:
+    tests = [compile_test(each, known) for each in criterion.criteria]
 
     def test(candidate: Candidate) -> bool | None:
         answer: bool | None = False
@@ -248,8 +268,8 @@ def _any_of(criterion: AnyOf, threads: Threads) -> Test:
     return test
 
 
-def _none_of(criterion: NoneOf, threads: Threads) -> Test:
-    any_of = _any_of(AnyOf(criterion.criteria), threads)
+def _none_of(criterion: NoneOf, known: Known) -> Test:
+    any_of = _any_of(AnyOf(criterion.criteria), known)
 
     def test(candidate: Candidate) -> bool | None:
         answer = any_of(candidate)
@@ -258,7 +278,7 @@ def _none_of(criterion: NoneOf, threads: Threads) -> Test:
     return test
 
 
-_COMPILERS: dict[type, Callable[[Any, Threads], Test]] = {
+_COMPILERS: dict[type, Callable[[Any, Known], Test]] = {
     InMailbox: _in_mailbox,
     InMailboxOtherThan: _in_mailbox_other_than,
     Received: _received,

@@ -6,15 +6,17 @@ as soon as the wanted stretch of the result is known.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from mailserver.errors import NotFound, TooMany
-from mailserver.mail import content, matching, messages
+from mailserver.mail import matching, messages, search_bodies, text_index, tokens
 from mailserver.mail.criteria import (
     All,
+    AnyOf,
     Comparator,
+    Contains,
     Criterion,
     HasKeyword,
     HeaderField,
@@ -24,11 +26,13 @@ from mailserver.mail.criteria import (
     Received,
     Size,
     SortKey,
+    ThreadKeyword,
     Window,
+    leaves,
     mentions,
 )
-from mailserver.mail.matching import Candidate, Metadata, SortValues, Test, Threads
-from mailserver.mime import parse, search_text
+from mailserver.mail.matching import Candidate, Known, Metadata, SortValues, Test, Threads
+from mailserver.mail.text_index import Hits
 from mailserver.model import AccountId, Email, EmailId, Flags, MailboxId, Modseq
 from mailserver.storage import search
 from mailserver.storage.search import Candidates, Narrow, Page, Stored, ThreadCount
@@ -59,6 +63,8 @@ BODY_BATCH_OCTETS = 16 * 1024 * 1024
 BODY_LIMIT = 20_000  # messages that one search reads
 BODY_OCTETS = 1024 * 1024 * 1024
 ATTEMPTS = 3  # of a search during which emails vanish: its result would be that of no state
+MAX_TEXTS = 100  # criteria that the index of words is asked
+MAX_BOUND = 20_000  # emails that are read one by one, rather than the account as a whole
 NO_KEYWORDS = frozenset[str]()
 NEWEST_FIRST = ((), (Comparator(SortKey.RECEIVED_AT, ascending=False),))
 COLLAPSE_FACTOR = 3  # messages read for each thread that is still wanted
@@ -264,21 +270,69 @@ async def matching_of(
 
 async def _by_scan(mail: "Mail", account: AccountId, asked: Query) -> Found:
     mailbox = only_mailbox(asked)
+    texts = _texts(asked.where)
     for _ in range(ATTEMPTS):
-        if mailbox is None:
-            rows = await search.of_account(mail.database, account)
-        else:
-            rows = await search.of_mailbox(mail.database, account, mailbox)
-        scan = _Scan(mail, account, asked)
-        await asyncio.to_thread(scan.load, rows, mailbox is not None)
+        # what the index says belongs to a state of before it was asked
+        known = await messages.state(mail, account) if texts else None
+        said = await text_index.find(mail, account, texts) if texts else []
+        hits: dict[Criterion, Hits] = dict(zip(texts, said, strict=True))
+        rows = await _rows(mail, account, asked, mailbox, _bound(asked.where, hits))
+        scan = _Scan(mail, account, asked, hits)
+        await asyncio.to_thread(scan.load, rows, mailbox)
         matches = await scan.matches()
-        if not scan.vanished:
+        if not scan.vanished and known in (None, rows.modseq):
             break
     if asked.collapse_threads:
         matches = _collapsed(matches)
     start = _start(matches, asked.window)
     ids = [EmailId(each.id) for each in matches[start : start + asked.window.limit]]
-    return Found(Modseq(rows.modseq), ids, start, len(matches) if asked.total else None)
+    modseq = rows.modseq if known is None else min(known, rows.modseq)
+    return Found(Modseq(modseq), ids, start, len(matches) if asked.total else None)
+
+
+def _texts(criterion: Criterion) -> list[Contains | HeaderField]:
+    """Return what the index of words is asked."""
+    found = [
+        each
+        for each in leaves(criterion)
+        if isinstance(each, HeaderField) or (isinstance(each, Contains) and each.words)
+    ]
+    if len(found) > MAX_TEXTS:
+        raise TooMany("the search looks for too many texts")
+    return list(dict.fromkeys(found))
+
+
+def _bound(criterion: Criterion, hits: Mapping[Criterion, Hits]) -> frozenset[int] | None:
+    """Return emails that all matches are among, None for all of the account."""
+    if criterion in hits:
+        return hits[criterion].ids | hits[criterion].unread
+    if isinstance(criterion, All):
+        bounds = [_bound(each, hits) for each in criterion.criteria]
+        some = [each for each in bounds if each is not None]
+        return frozenset.intersection(*some) if some else None
+    if isinstance(criterion, AnyOf) and criterion.criteria:
+        bounds = [_bound(each, hits) for each in criterion.criteria]
+        some = [each for each in bounds if each is not None]
+        return frozenset.union(*some) if len(some) == len(bounds) else None
+    return None
+
+
+async def _rows(
+    mail: "Mail",
+    account: AccountId,
+    asked: Query,
+    mailbox: MailboxId | None,
+    bound: frozenset[int] | None,
+) -> Candidates:
+    """Read where the emails are that may match, and those of their threads if these decide."""
+    by_thread = mentions(asked.where, ThreadKeyword) or any(
+        each.key in _THREAD_KEYS for each in asked.order
+    )
+    if bound is not None and len(bound) <= MAX_BOUND and not by_thread:
+        return await search.of_emails(mail.database, account, list(bound))
+    if mailbox is None:
+        return await search.of_account(mail.database, account)
+    return await search.of_mailbox(mail.database, account, mailbox)
 
 
 def only_mailbox(asked: Query) -> MailboxId | None:
@@ -304,17 +358,17 @@ def _looks_around(criterion: Criterion, top: bool = True) -> bool:
 
 
 def _gathered(
-    rows: Candidates, one_mailbox: bool, within: frozenset[MailboxId] | None
+    rows: Candidates, only: MailboxId | None, within: frozenset[MailboxId] | None
 ) -> dict[int, Candidate]:
-    """Make one candidate of all memberships of an email."""
+    """Make one candidate of all memberships of an email, or of that in one mailbox alone."""
     by_id: dict[int, Candidate] = {}
     columns = zip(*rows[1:-1], strict=True)
     for email, thread, mailbox, uid, received, size, flags in columns:
-        if within is not None and mailbox not in within:
+        if (within is not None and mailbox not in within) or only not in (None, mailbox):
             continue
         known = by_id.get(email)
         if known is None:
-            tie = uid if one_mailbox else email
+            tie = email if only is None else uid
             known = by_id[email] = Candidate(email, thread, tie, received, size, flags)
             known.mailboxes = (mailbox,)
         else:
@@ -328,7 +382,9 @@ def _gathered(
 class _Scan:
     """One search through candidates, and how much it may still read."""
 
-    def __init__(self, mail: "Mail", account: AccountId, asked: Query) -> None:
+    def __init__(
+        self, mail: "Mail", account: AccountId, asked: Query, hits: Mapping[Criterion, Hits]
+    ) -> None:
         self.mail = mail
         self.account = account
         self.asked = asked
@@ -337,19 +393,20 @@ class _Scan:
         self.octets_left = BODY_OCTETS
         self.by_envelope = any(each.key in matching.NEEDS_ENVELOPE for each in asked.order)
         self.by_header = mentions(asked.where, HeaderField)
+        self.hits = hits
         self.threads: Threads = {}
         self.candidates: list[Candidate] = []
         self.vanished = False  # an email was destroyed after the rows were read
         self.test: Test = lambda candidate: False
 
-    def load(self, rows: Candidates, one_mailbox: bool) -> None:
+    def load(self, rows: Candidates, only: MailboxId | None) -> None:
         """Make candidates of rows, drop those that surely do not match, sort; in a thread."""
-        by_id = _gathered(rows, one_mailbox, self.asked.within)
+        by_id = _gathered(rows, only, self.asked.within)
         threads: dict[int, list[Candidate]] = {}
         for each in by_id.values():
             threads.setdefault(each.thread, []).append(each)
         self.threads = threads
-        self.test = matching.compile_test(self.asked.where, threads)
+        self.test = matching.compile_test(self.asked.where, Known(threads, self.hits))
         for each in by_id.values():
             each.answer = self.test(each)
         self.candidates = [each for each in by_id.values() if each.answer is not False]
@@ -399,15 +456,12 @@ class _Scan:
         self.vanished |= len(there) < len(batch)
         await asyncio.to_thread(self._judge_envelopes, there, emails)
         for group in _grouped([each for each in there if each.answer is None], emails):
-            chosen = [emails[EmailId(each.id)] for each in group]
-            self.bodies_left -= len(chosen)
-            self.octets_left -= sum(each.size for each in chosen)
+            self.bodies_left -= len(group)
+            self.octets_left -= sum(each.size for each in group)
             if self.bodies_left < 0 or self.octets_left < 0:
                 raise TooMany("the search reads too much text")
-            raws = await content.contents(
-                self.mail, self.account, [each.blob_id for each in chosen]
-            )
-            texts = [raws[each.blob_id] for each in chosen]
+            places = [(each.id, each.size) for each in group]
+            texts = await search_bodies.texts(self.mail, self.account, places)
             await asyncio.to_thread(self._judge_texts, group, texts)
         for each in batch:
             each.metadata = None  # judged; keep memory bounded
@@ -417,9 +471,9 @@ class _Scan:
             each.metadata = Metadata(emails[EmailId(each.id)])
             each.answer = self.test(each)
 
-    def _judge_texts(self, group: list[Candidate], raws: list[bytes]) -> None:
-        for each, raw in zip(group, raws, strict=True):
-            each.body = matching.body_text(search_text(raw, parse(raw)))
+    def _judge_texts(self, group: list[Candidate], texts: Mapping[int, str]) -> None:
+        for each in group:
+            each.body = tokens.sequence(texts.get(each.id, ""))
             each.answer = self.test(each)
             each.body = None
 

@@ -4,7 +4,7 @@ What is not stored yet, or not whole, is decoded when it is first searched.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from mailserver.mail import content, frames
@@ -75,6 +75,29 @@ async def scores(
     async for some in _frames(mail, account, candidates, advance):
         found.update(await asyncio.to_thread(_scores, some, query, everywhere))
     return found
+
+
+async def texts(
+    mail: "Mail", account: AccountId, candidates: Sequence[tuple[int, int]]
+) -> dict[int, str]:
+    """Return the text of the bodies of emails and the names of what is attached, as compared.
+
+    Candidates are ids and sizes, few enough for all of their texts to be in memory.
+    """
+    wanted = {each for each, _ in candidates}
+    found: dict[int, str] = {}
+    async for some in _frames(mail, account, candidates, lambda done, all_of_them: None):
+        found.update(await asyncio.to_thread(_texts, some, wanted))
+    return found
+
+
+def _texts(some: Sequence[Frame], wanted: Container[int]) -> dict[int, str]:
+    return {
+        each.email_id: (each.body + b"\n" + each.names).decode("utf-8", "replace")
+        for frame in some
+        for each in frame.texts()
+        if each.email_id in wanted
+    }
 
 
 async def _frames(

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 MAX_WORD = 40  # characters of a word that count
@@ -95,6 +96,7 @@ class Term:
     lexemes: tuple[Lexeme, ...]  # the index has all of these where the text is
     exact: bool  # whether the text is wherever they are
     phrase: str  # what the sequence of units contains; empty: nothing that can be found
+    begins: bool = False  # what begins with the last unit counts too
     address: Lexeme | None = None  # the whole of it, if it is a mail address
 
 
@@ -114,6 +116,7 @@ def term(text: str) -> Term:
         lexemes=tuple(dict.fromkeys(lexemes)),
         exact=len(units) == 1 and len(lexemes) == 1 and len(last) <= MAX_WORD,
         phrase=phrase[:-1] if begins else phrase,
+        begins=begins,
         address=None if whole is None else Lexeme(whole, True),
     )
 
@@ -135,3 +138,57 @@ def tsquery(lexemes: Iterable[Lexeme], marks: Sequence[str]) -> str:
 
 def _quoted(mark: str, lexeme: Lexeme) -> str:
     return f"'{mark}{lexeme.word.translate(_QUOTED)}'{':*' if lexeme.begins else ''}"
+
+
+# Where texts are -----------------------------------------------------------------------------
+
+_BETWEEN, _NO_BETWEEN = r"[\W_]", r"[^\W_]"  # what is between words, and what they are of
+_fold_one = lru_cache(maxsize=4096)(fold)
+
+
+class Folded:
+    """A text as it is compared, and where in it each character of that was."""
+
+    def __init__(self, text: str) -> None:
+        self._size = len(text)
+        self._places: Sequence[int] | None = None
+        if text.isascii():
+            self.text = text.lower()
+            return
+        pieces = [_fold_one(character) for character in text]
+        self.text = "".join(pieces)
+        if len(self.text) != len(text) or any(len(piece) != 1 for piece in pieces):
+            self._places = [at for at, piece in enumerate(pieces) for _ in piece]
+
+    def spans(self, pattern: "re.Pattern[str]", most: int) -> list[tuple[int, int]]:
+        """Return where a pattern is found in the text, the first so many times."""
+        found = itertools.islice(pattern.finditer(self.text), most)
+        return [self._span(*each.span()) for each in found]
+
+    def _span(self, start: int, end: int) -> tuple[int, int]:
+        if self._places is None:
+            return start, end
+        # what became nothing, as accents do, belongs to the letter before
+        behind = self._places[end] if end < len(self._places) else self._size
+        return self._places[start], max(behind, self._places[end - 1] + 1)
+
+
+def pattern(texts: Iterable[str]) -> "re.Pattern[str] | None":
+    """Return what any of these texts is found by in a folded text; None when none can be."""
+    found = [each for text in texts if (each := _pattern(text))]
+    return re.compile("|".join(sorted(found, key=len, reverse=True))) if found else None
+
+
+def _pattern(text: str) -> str:
+    """Write what finds the units of a text one after the other, the last perhaps longer."""
+    units = sequence(text).split()
+    if not units:
+        return ""
+    single = [_IS_SINGLE.match(unit) is not None for unit in units]
+    found = re.escape(units[0])
+    for at in range(1, len(units)):
+        fewest = 0 if single[at - 1] or single[at] else 1
+        found += f"{_BETWEEN}{{{fewest},20}}{re.escape(units[at])}"
+    starts = "" if single[0] else rf"(?<!{_NO_BETWEEN})"
+    ends = "" if single[-1] or term(text).begins else rf"(?!{_NO_BETWEEN})"
+    return starts + found + ends

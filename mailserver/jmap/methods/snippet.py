@@ -64,7 +64,7 @@ async def _snippets(
         try:
             raws = await content.contents(session.mail, session.account, blobs)
         except Unavailable:
-            words = Words((), ())
+            words = Words(None, None)
     if sum(map(len, raws.values())) > LARGE:  # other sessions go on meanwhile
         return await asyncio.to_thread(_marked, words, emails, raws)
     return _marked(words, emails, raws)
@@ -85,7 +85,7 @@ def _marked(
 
 
 def _preview(raw: bytes | None, words: Words) -> str | None:
-    if raw is None or not words.body:
+    if raw is None:
         return None
     found = search_text(raw, parse(raw))
     text = " ".join(f"{found.body}\n{found.attachments}".split())

@@ -1,25 +1,26 @@
 """What a search found, for people to see: text with the words of the filter in <mark> tags."""
 
-from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import islice
+from re import Pattern
 from typing import NamedTuple
 
 from mailserver.mail.criteria import All, AnyOf, Contains, Criterion, HeaderField, Place
+from mailserver.mail.tokens import Folded, pattern
 
 MAX_PREVIEW = 255  # octets (RFC 8621 §5)
-MAX_WORDS = 100  # that are marked
+MAX_WORDS = 30  # that are marked
+MAX_MARKS = 200  # in one text
 _LEAD = 60  # octets before the first match, about
 _BEFORE, _AFTER = "<mark>", "</mark>"
 _MORE = "\N{HORIZONTAL ELLIPSIS}"
 
-Span = tuple[int, int]
-
 
 class Words(NamedTuple):
-    """What is looked for in subjects and in bodies, in folded case."""
+    """What finds the words of a filter in subjects and in bodies; None where there are none."""
 
-    subject: tuple[str, ...]
-    body: tuple[str, ...]
+    subject: Pattern[str] | None
+    body: Pattern[str] | None
 
 
 def words_of_filter(criterion: Criterion) -> Words:
@@ -38,12 +39,12 @@ def words_of_filter(criterion: Criterion) -> Words:
                 subject[text] = None
             case All(inner) | AnyOf(inner):
                 waiting.extend(reversed(inner))
-    return Words(tuple(subject)[:MAX_WORDS], tuple(body)[:MAX_WORDS])
+    return Words(pattern(islice(subject, MAX_WORDS)), pattern(islice(body, MAX_WORDS)))
 
 
-def marked(text: str, words: Sequence[str]) -> str | None:
+def marked(text: str, words: Pattern[str] | None) -> str | None:
     """Return a whole text with its matches marked, None without any (RFC 8621 §5)."""
-    spans = _Folded(text).spans(words)
+    spans = Folded(text).spans(words, MAX_MARKS) if words else []
     if not spans:
         return None
     pieces, at = [], 0
@@ -53,24 +54,22 @@ def marked(text: str, words: Sequence[str]) -> str | None:
     return "".join((*pieces, _safe(text[at:])))
 
 
-def marked_part(text: str, words: Sequence[str], most: int = MAX_PREVIEW) -> str | None:
+def marked_part(text: str, words: Pattern[str] | None, most: int = MAX_PREVIEW) -> str | None:
     """Return the part of a text around its first match, marked, in at most `most` octets."""
-    first = _Folded(text).first(words)
-    if first is None:
+    spans = Folded(text).spans(words, most) if words else []
+    if not spans:
         return None
-    start = _start_before(text, first)
-    longest = max(map(len, words))
-    shown = text[start : start + most + longest]  # no character is less than an octet
+    start = _start_before(text, spans[0][0])
     part = _Part(most - 2 * len(_MORE.encode()))
-    at = 0
-    for begin, end in _Folded(shown).spans(words):
-        if not (part.add(shown[at:begin]) and part.mark(shown[begin:end])):
+    at = start
+    for begin, end in spans:
+        if not (part.add(text[at:begin]) and part.mark(text[begin:end])):
             break
         at = end
     else:
-        part.add(shown[at:])
-    whole = part.whole and start + len(shown) == len(text)
-    return f"{_MORE if start else ''}{part.text}{'' if whole else _MORE}"
+        part.add(text[at : at + most])  # no character is less than an octet
+        part.whole = part.whole and at + most >= len(text)
+    return f"{_MORE if start else ''}{part.text}{'' if part.whole else _MORE}"
 
 
 class _Part:
@@ -119,38 +118,3 @@ def _start_before(text: str, first: int) -> int:
 
 def _safe(text: str) -> str:
     return escape(text.encode("utf-8", "replace").decode(), quote=False)
-
-
-class _Folded:
-    """A text in folded case, and where in it each character of the folded one was."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text.casefold()
-        self._places: list[int] | None = None
-        if len(self.text) != len(text):  # case folding makes some characters longer, none shorter
-            folded = [character.casefold() for character in text]
-            self._places = [at for at, each in enumerate(folded) for _ in each]
-
-    def _place(self, index: int) -> int:
-        return index if self._places is None else self._places[index]
-
-    def first(self, words: Iterable[str]) -> int | None:
-        """Return where the first match begins."""
-        found = [at for at in map(self.text.find, words) if at >= 0]
-        return self._place(min(found)) if found else None
-
-    def spans(self, words: Iterable[str]) -> list[Span]:
-        """Return all matches in order; those that overlap or touch are one."""
-        found: list[Span] = []
-        for word in words:
-            at = self.text.find(word)
-            while at >= 0:
-                found.append((self._place(at), self._place(at + len(word) - 1) + 1))
-                at = self.text.find(word, at + len(word))
-        merged: list[Span] = []
-        for start, end in sorted(found):
-            if merged and start <= merged[-1][1]:
-                merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-            else:
-                merged.append((start, end))
-        return merged

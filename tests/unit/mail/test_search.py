@@ -21,8 +21,9 @@ from mailserver.mail.criteria import (
     SortKey,
     Window,
 )
-from mailserver.mail.matching import Candidate, compile_test
+from mailserver.mail.matching import Candidate, Known, compile_test
 from mailserver.mail.search import narrowed
+from mailserver.mail.text_index import Hits
 from mailserver.model import FLAGGED, SEEN, EmailId, MailboxId
 from mailserver.storage.search import Narrow
 
@@ -60,6 +61,7 @@ def test_what_an_index_answers(where: Criterion, narrow: Narrow | None) -> None:
         Query(HERE, window=Window(anchor=EmailId(1))),
         Query(HERE, (Comparator(SortKey.RECEIVED_AT),)),
         Query(HERE, (Comparator(SortKey.SIZE, False),)),
+        Query(HERE, (Comparator(SortKey.RECEIVED_AT, False), Comparator(SortKey.SIZE))),
     ],
 )
 def test_what_it_does_not(asked: Query) -> None:
@@ -67,13 +69,18 @@ def test_what_it_does_not(asked: Query) -> None:
 
 
 UNKNOWN = HasAttachment(True)  # nothing of the envelope was read
+WORD, PHRASE = Contains(Place.BODY, ("x",)), Contains(Place.TEXT, ("x y",))
+HITS: dict[Criterion, Hits] = {
+    WORD: Hits(frozenset({1}), True, frozenset()),
+    PHRASE: Hits(frozenset({1}), False, frozenset({2})),
+}
 TRUE, FALSE = All(()), AnyOf(())
 
 
 @pytest.mark.parametrize(
     ("criterion", "answer"),
     [
-        (UNKNOWN, None), (Contains(Place.BODY, ("x",)), None),
+        (UNKNOWN, None), (WORD, True), (PHRASE, None), (Contains(Place.BODY, ()), True),
         (All((UNKNOWN, TRUE)), None), (All((UNKNOWN, FALSE)), False),
         (AnyOf((UNKNOWN, TRUE)), True), (AnyOf((UNKNOWN, FALSE)), None),
         (NoneOf((UNKNOWN, TRUE)), False), (NoneOf((UNKNOWN, FALSE)), None), (NoneOf(()), True),
@@ -81,4 +88,12 @@ TRUE, FALSE = All(()), AnyOf(())
 )  # fmt: skip
 def test_unknown_is_not_false(criterion: Criterion, answer: bool | None) -> None:
     candidate = Candidate(1, 2, 3, 4, 5, 0)
-    assert compile_test(criterion, {2: [candidate]})(candidate) is answer
+    assert compile_test(criterion, Known({2: [candidate]}, HITS))(candidate) is answer
+
+
+def test_what_the_index_does_not_know_is_looked_at() -> None:
+    for number, word, phrase in ((1, True, None), (2, False, None), (3, False, False)):
+        candidate = Candidate(number, 2, 3, 4, 5, 0)
+        known = Known({2: [candidate]}, HITS)
+        assert compile_test(WORD, known)(candidate) is word
+        assert compile_test(PHRASE, known)(candidate) is phrase

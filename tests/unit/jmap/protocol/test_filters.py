@@ -83,7 +83,7 @@ def test_sorts() -> None:
     ]
     assert email_sort(given_sort) == (
         Comparator(SortKey.SOME_IN_THREAD_HAVE_KEYWORD, False, "$flagged"),
-        Comparator(SortKey.SUBJECT),
+        Comparator(SortKey.SUBJECT, collation="i;ascii-casemap"),
     )
 
 
