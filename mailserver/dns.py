@@ -22,6 +22,7 @@ import dns.rdatatype
 import dns.rrset
 from dns.rdtypes.ANY.MX import MX
 from dns.rdtypes.ANY.SOA import SOA
+from dns.rdtypes.ANY.TXT import TXT
 from dns.rdtypes.IN.A import A
 from dns.rdtypes.IN.AAAA import AAAA
 
@@ -102,6 +103,16 @@ class Resolver:
             if isinstance(record, MX)
         ]
         return sorted(exchangers, key=lambda each: (each.preference, each.host)), answer
+
+    async def texts(self, name: str, kind: str) -> list[str]:
+        """Return records as they are in a zone file, TXT joined and without quotes."""
+        answer = await self.lookup(name, kind)
+        return [
+            b"".join(record.strings).decode("utf-8", "replace")
+            if isinstance(record, TXT)
+            else record.to_text()
+            for record in answer.records
+        ]
 
     async def addresses(self, host: str) -> tuple[list[str], bool, bool]:
         """Return IPv6 and IPv4 addresses, whether the name exists, and whether all is secure.

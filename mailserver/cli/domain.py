@@ -7,7 +7,8 @@ import typer
 from mailserver.address import normal_domain
 from mailserver.app.access import Access
 from mailserver.cli.target import ConfigFile, DataDir, Json, run, show_done, show_rows
-from mailserver.mail import accounts
+from mailserver.mail import accounts, dkim
+from mailserver.mail.dkim import KeyRow
 
 commands = typer.Typer(help="The domains this server takes mail for.", no_args_is_help=True)
 
@@ -19,14 +20,21 @@ def add(
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Take mail for a domain."""
+    """Take mail for a domain, and make the keys that sign its mail."""
 
-    async def work(store: Access) -> str:
+    async def work(store: Access) -> tuple[str, list[KeyRow]]:
         await accounts.add_domain(store.mail, name)
-        return normal_domain(name)
+        domain = normal_domain(name)
+        if not store.config.server.secret_key.get_secret_value():
+            return domain, []
+        return domain, await dkim.make_all(store.mail, domain)
 
-    domain = run(work, data_dir=data_dir, config=config, json=json)
-    show_done(json, f"domain {domain} added", domain=domain)
+    domain, keys = run(work, data_dir=data_dir, config=config, json=json)
+    advice = f"publish what `mailserver dns records {domain}` prints"
+    if not keys:
+        advice = "its mail is not signed: set server.secret_key, then `mailserver dkim rotate`"
+    selectors = [key.selector for key in keys]
+    show_done(json, f"domain {domain} added; {advice}", domain=domain, selectors=selectors)
 
 
 @commands.command("list")

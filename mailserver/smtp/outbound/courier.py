@@ -1,12 +1,14 @@
 """Brings jobs to the hosts of one destination, over connections that are used again."""
 
+import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from mailserver import tls
 from mailserver.mime.headers import HeaderBlock
+from mailserver.mime.recode import has_long_lines, to_seven_bit
 from mailserver.queue.routes import SEALED_FOR, Route, TlsLevel
 from mailserver.queue.rules import Outcome, Result
 from mailserver.queue.work import Claimed
@@ -34,6 +36,13 @@ MAX_RECIPIENTS = 100  # of one transaction: what every server must take (RFC 532
 MAX_RECEIVED = 50  # Received fields, after which mail goes round in circles (RFC 5321 §6.3)
 
 
+CANNOT_CONVERT = Outcome(
+    Result.FAILED,
+    "550 5.6.3 The other server takes no 8-bit mail, and this message cannot be converted",
+    "5.6.3",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One message for recipients of one destination."""
@@ -53,6 +62,7 @@ class Letter:
     content: bytes
     eight_bit: bool
     header_is_ascii: bool
+    long_lines: bool
     hops: int  # Received fields
 
     @classmethod
@@ -62,7 +72,7 @@ class Letter:
         received = sum(field.name.lower() == "received" for field in block)
         ascii_only = content.isascii()
         header_is_ascii = ascii_only or content[block.start : block.end].isascii()
-        return cls(content, not ascii_only, header_is_ascii, received)
+        return cls(content, not ascii_only, header_is_ascii, has_long_lines(content), received)
 
 
 class Unreachable(Exception):
@@ -91,6 +101,7 @@ class Means:
     contexts: Contexts
     timeouts: Timeouts
     seal: Seal
+    sign: Callable[[bytes], Awaitable[bytes]]
     hostname: str
     max_messages: int  # over one connection
 
@@ -104,6 +115,7 @@ class Courier:
         self._route = route
         self._connection: Connection | None = None
         self.cut = False  # the last delivery ended with its connection
+        self._signed: dict[bool, Letter] = {}  # the message under way, in 7 bits or as it is
 
     @property
     def connected(self) -> bool:
@@ -133,6 +145,7 @@ class Courier:
         ):
             content = repair_line_ends(content)
         letter = Letter.of(content)
+        self._signed = {}
         if letter.hops > MAX_RECEIVED:
             looped = Outcome(Result.FAILED, "554 5.4.6 The message goes round in circles", "5.4.6")
             return [looped for _ in job.claims]
@@ -159,11 +172,15 @@ class Courier:
         self, connection: Connection, job: Job, letter: Letter, outcomes: dict[str, Outcome]
     ) -> None:
         """Send to all recipients without an outcome, in as many transactions as it takes."""
+        ready = await self._ready(letter, seven_bit="8BITMIME" not in connection.extensions)
+        if ready is None:
+            outcomes.update({each.recipient: CANNOT_CONVERT for each in job.claims})
+            return
         most = min(connection.extensions.limit("RCPTMAX") or MAX_RECIPIENTS, MAX_RECIPIENTS)
         while left := [each for each in job.claims if each.recipient not in outcomes]:
             part = left[:most]
             try:
-                replies = await connection.send(_envelope(part, letter), letter.content)
+                replies = await connection.send(_envelope(part, ready), ready.content)
             except Unsendable as error:
                 refused = Outcome(Result.FAILED, f"550 {error.status} {error.text}", error.status)
                 outcomes.update({each.recipient: refused for each in part})
@@ -175,6 +192,21 @@ class Courier:
                 outcomes[claimed.recipient] = _outcome(reply, connection)
             if some:
                 most = max(sum(each.recipient in outcomes for each in part), 1)
+
+    async def _ready(self, letter: Letter, *, seven_bit: bool) -> Letter | None:
+        """Return the message as it is sent: in 7 bits where that is needed, then signed."""
+        convert = (seven_bit and letter.eight_bit) or letter.long_lines
+        ready = self._signed.get(convert)
+        if ready is None:
+            content: bytes | None = letter.content
+            if convert:
+                content = await asyncio.to_thread(to_seven_bit, letter.content)
+                if content is None and not (seven_bit and letter.eight_bit):
+                    content = letter.content  # lines too long, but most servers take them
+            if content is None:
+                return None
+            ready = self._signed[convert] = Letter.of(await self._means.sign(content))
+        return ready
 
     async def _connections(self) -> AsyncIterator[Connection]:
         """Give the connection that is open, then one to each address until the caller is content.

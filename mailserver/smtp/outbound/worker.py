@@ -18,6 +18,7 @@ from mailserver.errors import MailError, Unavailable
 from mailserver.events import QUEUE, Subscription
 from mailserver.mail import bounces, outgoing
 from mailserver.mail.context import Mail
+from mailserver.mail.dkim import Signatures
 from mailserver.mail.memory import Memory
 from mailserver.mail.outgoing import Recorder
 from mailserver.model import Modseq
@@ -71,6 +72,7 @@ class Worker:
             contexts=contexts or Contexts(),
             timeouts=timeouts or Timeouts(),
             seal=Seal(mail.config.server.secret_key),
+            sign=Signatures(mail).sign,
             hostname=mail.config.server.hostname,
             max_messages=self._settings.connection_messages,
         )

@@ -1,0 +1,87 @@
+"""What leaves is signed with the keys of the author's domain, as others verify it."""
+
+from datetime import timedelta
+
+import dkim as verifier
+import pytest
+
+from mailserver.mail import dkim
+from mailserver.mail.dkim import KeyRow, Signatures
+from mailserver.mime.dkim import record
+from mailserver.model import QueueState
+from tests.integration.outbound.conftest import LETTER, Sending
+
+ODD = (
+    b"From:  Alice\t<alice@example.test> \r\nSubject: a\r\n\t folded  line \r\n"
+    b"To: x@example.org\r\n"
+    b"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Transfer-Encoding: 8bit\r\n\r\n"
+    b"gr\xc3\xbcn  und \t blau \r\n\r\n.dot\r\n\r\n\r\n"
+)
+
+
+def verified(raw: bytes, keys: list[KeyRow]) -> list[bool]:
+    """Verify every signature by another implementation."""
+    zone = {f"{k.selector}._domainkey.{k.domain}.": record(k.algorithm, k.public) for k in keys}
+
+    def lookup(name: bytes, timeout: int = 5) -> bytes | None:
+        text = zone.get(name.decode())
+        return None if text is None else text.encode()
+
+    message = verifier.DKIM(raw)
+    count = raw.count(b"DKIM-Signature:")
+    return [message.verify(idx=index, dnsfunc=lookup) for index in range(count)]
+
+
+@pytest.mark.parametrize("raw", [LETTER, ODD])
+async def test_others_verify_both_signatures(sending: Sending, raw: bytes) -> None:
+    peer = await sending.peer()
+    sending.domain("example.org", (10, "mx.example.org", "127.0.0.2"))
+    keys = await dkim.make_all(sending.mail, "example.test")
+    await sending.work()
+    await sending.send("carol@example.org", raw=raw)
+    await sending.settled("carol@example.org", QueueState.DELIVERED)
+    content = peer.received[0].content
+    assert content.endswith(raw)
+    assert verified(content, keys) == [True, True]
+    assert verified(content.replace(b"To: ", b"To: z@example.org, "), keys) == [False, False]
+    assert verified(b"Subject: forged\r\n" + content, keys) == [False, False]
+
+
+async def test_a_server_of_seven_bits_gets_seven_and_signed(sending: Sending) -> None:
+    peer = await sending.peer(extensions=("PIPELINING",))
+    sending.domain("example.org", (10, "mx.example.org", "127.0.0.2"))
+    keys = await dkim.make_all(sending.mail, "example.test")
+    await sending.work()
+    await sending.send("carol@example.org", raw=ODD)
+    await sending.send("dave@example.org", raw="Subject: grün\r\n\r\n".encode())
+    await sending.settled("carol@example.org", QueueState.DELIVERED)
+    content = peer.received[0].content
+    assert content.isascii()
+    assert b"\r\nContent-Transfer-Encoding: quoted-printable\r\n" in content
+    assert verified(content, keys) == [True, True]
+    row = await sending.settled("dave@example.org", QueueState.FAILED)
+    assert row["status"] == "5.6.3"
+
+
+async def test_new_keys_take_over_in_time(sending: Sending) -> None:
+    mail = sending.mail
+    old = await dkim.make_all(mail, "example.test")
+    new = await dkim.rotate(mail, "example.test", timedelta(days=2))
+    assert len({key.selector for key in old + new}) == 4
+    before = await Signatures(mail).sign(LETTER)
+    assert verified(before, old) == [True, True]
+    await mail.database.execute(
+        "UPDATE dkim_key SET signs_from = signs_from - interval '3 days',"
+        " signs_until = signs_until - interval '3 days'"
+    )
+    after = await Signatures(mail).sign(LETTER)
+    assert verified(after, new) == [True, True]
+
+
+async def test_mail_of_others_is_not_signed(sending: Sending) -> None:
+    signatures = Signatures(sending.mail)
+    await dkim.make_all(sending.mail, "example.test")
+    for author in (b"x@example.org", b"a@example.test, x@example.org", b"nobody"):
+        raw = b"From: " + author + b"\r\n\r\nx\r\n"
+        assert await signatures.sign(raw) == raw
