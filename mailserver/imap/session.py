@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import Flag, auto
+from typing import NamedTuple
 
 from mailserver.auth.credentials import Authenticator
 from mailserver.errors import NotFound
 from mailserver.imap.channel import Channel
 from mailserver.imap.protocol import flags
+from mailserver.imap.protocol.listing import List
 from mailserver.imap.protocol.responses import mailbox_name, status_line
 from mailserver.imap.protocol.sequences import compact
 from mailserver.imap.selected import EVERYTHING, Hears, Refused, Selected, Watcher
@@ -31,6 +33,15 @@ class ShutOut(Exception):
     """The account was disabled or removed while its client was logged in."""
 
 
+class Listed(NamedTuple):
+    """An answer to LIST, which is the same as long as the mailboxes are."""
+
+    command: List
+    utf8: bool
+    tree: bytes | None  # as of which mailboxes; None: it was asked once
+    answer: bytes
+
+
 class Session:
     """One client from its greeting to its BYE."""
 
@@ -45,6 +56,7 @@ class Session:
         "hears",
         "id",
         "limited",
+        "listed",
         "mail",
         "principal",
         "progress",
@@ -71,6 +83,7 @@ class Session:
         self.tag = b"*"  # of the command that is done now
         self.limited: bytes | None = None  # the code that tells what was left out (RFC 9738)
         self.failures = 0  # failed logins
+        self.listed: Listed | None = None  # what LIST was answered with
         self.recheck_at = 0.0  # loop time at which the account is looked at again
         self.hears = EVERYTHING
         self.watch: Watcher | None = None
@@ -150,6 +163,7 @@ class Session:
         self.unselect()
         self.listen(None, EVERYTHING)
         self.principal = None
+        self.listed = None
         self.enabled.clear()
         self.state = State.NOT_AUTHENTICATED
         self.channel.framing.append_limit = 0

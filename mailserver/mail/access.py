@@ -75,6 +75,14 @@ async def visible(mail: "Mail", principal: Principal) -> list[Place]:
     return places
 
 
+async def tree(mail: "Mail", principal: Principal) -> bytes | None:
+    """Return what is the same as long as `visible` says the same but for numbers.
+
+    None when others share something: that is not looked at.
+    """
+    return await mailbox_table.tree_of_principal(mail.database, principal.account_id)
+
+
 async def rights(
     mail: "Mail", principal: Principal, account: AccountId, mailbox: MailboxId
 ) -> Right:

@@ -46,6 +46,7 @@ MAX_BYTES = 16 * 1024 * 1024  # of messages in one commit
 INLINE = 48 * 1024  # bytes that are hashed and compressed at once: a thread would cost as much
 WRITERS = 2  # a second one starts when a whole commit waits behind the first
 CAUTIOUS = 16  # commits after one that came to nothing
+NAMES = 50_000  # mailboxes that are remembered by name
 INBOXES = 50_000  # accounts whose INBOX is remembered
 
 
@@ -58,6 +59,7 @@ class Committer:
         self._writers: set[asyncio.Task[None]] = set()
         self._together: set[asyncio.Task[None]] = set()
         self._inboxes: dict[AccountId, MailboxId] = {}
+        self._named: dict[tuple[AccountId, str], MailboxId] = {}
         self._cautious = 0  # commits that are locked before anything is looked at
 
     async def commit(self, arrival: Arrival) -> Accepted:
@@ -83,6 +85,20 @@ class Committer:
         task.add_done_callback(self._together.discard)
         await asyncio.shield(task)
         return [arrival.done.result() for arrival in arrivals]
+
+    def remember(self, account: AccountId, name: str, mailbox: MailboxId) -> None:
+        """Note which mailbox has a name, for `remembered`."""
+        if len(self._named) >= NAMES:
+            self._named.clear()
+        self._named[account, name] = mailbox
+
+    def forget(self, account: AccountId, name: str) -> None:
+        """Note that no mailbox is known to have a name."""
+        self._named.pop((account, name), None)
+
+    def remembered(self, account: AccountId, name: str) -> MailboxId | None:
+        """Return which mailbox without a parent had a name; a target says if it has to have it."""
+        return self._named.get((account, name))
 
     async def drain(self) -> None:
         """Wait until nothing waits, before the database is closed."""
@@ -152,7 +168,16 @@ class Committer:
         async with self._mail.database.transaction() as tx:
             accounts = _accounts(arrivals)
             locked = await delivery.lock_accounts(tx, sorted(accounts)) if accounts else {}
+            named = [
+                (target.account_id, target.mailbox_id)
+                for arrival in arrivals
+                for target in arrival.targets
+                if target.name is not None and target.mailbox_id is not None
+            ]
+            names = await delivery.names(tx, named) if named else {}
             for arrival in arrivals:
+                if not _is_named(arrival, names):
+                    continue
                 if arrival.companion is not None and not await arrival.companion.admit(tx):
                     _fail(arrival, NotFound("what the message is about"))
                     continue
@@ -188,7 +213,8 @@ class Committer:
         if len(found.places) < len(places):
             return False
         for arrival in arrivals:
-            self._admit(batch, arrival, found.rooms)
+            if _is_named(arrival, found.names):
+                self._admit(batch, arrival, found.rooms)
         if not batch.admitted:
             return True
         self._fill(batch, keys, found.threads, found.places)
@@ -352,6 +378,17 @@ class Committer:
             # the order in which every writer locks mailboxes
             for (account, mailbox), (count, unseen, deleted, size) in sorted(sums.items())
         ]
+
+
+def _is_named(arrival: Arrival, names: Mapping[tuple[AccountId, MailboxId], str]) -> bool:
+    """Whether its mailboxes are called what they have to be; if not, it fails alone."""
+    for target in arrival.targets:
+        if target.name is None or target.mailbox_id is None:
+            continue
+        if names.get((target.account_id, target.mailbox_id)) != target.name:
+            _fail(arrival, NotFound("mailbox of that name"))
+            return False
+    return True
 
 
 def _is_plain(arrival: Arrival) -> bool:

@@ -38,6 +38,8 @@ class Target:
     mailbox_id: MailboxId | None = None
     flags: Flags = NO_FLAGS
     also_in: tuple[MailboxId, ...] = ()
+    # what the mailbox has to be called, without a parent, if it was found by a name some time ago
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

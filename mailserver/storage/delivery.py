@@ -114,6 +114,7 @@ class Outlook(NamedTuple):
     rooms: dict[AccountId, Room]
     threads: dict[tuple[AccountId, int], ThreadId]
     places: dict[tuple[AccountId, MailboxId], Place]
+    names: dict[tuple[AccountId, MailboxId], str]  # as of `names`
 
 
 async def look(
@@ -126,15 +127,16 @@ async def look(
     rows = await database.fetch(
         """
         SELECT 'account' AS kind, id AS account_id, modseq AS key, quota_limit AS first,
-               quota_used AS second, responds
+               quota_used AS second, responds, NULL AS name
         FROM account
         WHERE id = ANY($1::bigint[])
         UNION ALL
-        SELECT 'mailbox', m.account_id, m.id, m.uidnext, m.uidvalidity, NULL
+        SELECT 'mailbox', m.account_id, m.id, m.uidnext, m.uidvalidity, NULL,
+               CASE WHEN m.parent_id IS NULL AND m.owner_rights IS NULL THEN m.name END
         FROM unnest($4::bigint[], $5::bigint[]) AS d(account_id, id)
         JOIN mailbox m USING (account_id, id)
         UNION ALL
-        SELECT 'thread', k.account_id, k.hash, r.thread_id, NULL, NULL
+        SELECT 'thread', k.account_id, k.hash, r.thread_id, NULL, NULL, NULL
         FROM unnest($2::bigint[], $3::bigint[]) AS k(account_id, hash)
         CROSS JOIN LATERAL (
             SELECT thread_id
@@ -147,15 +149,33 @@ async def look(
         *_columns(hashes, 2),
         *_columns(mailboxes, 2),
     )
-    found = Outlook({}, {}, {})
-    for kind, account, key, first, second, responds in rows:
+    found = Outlook({}, {}, {}, {})
+    for kind, account, key, first, second, responds, name in rows:
         if kind == "account":
             found.rooms[account] = Room(key, first, second, responds)
         elif kind == "mailbox":
             found.places[account, key] = Place(first, second)
+            if name is not None:
+                found.names[account, key] = name
         else:
             found.threads[account, key] = first
     return found
+
+
+async def names(
+    tx: Executor, mailboxes: Sequence[tuple[AccountId, MailboxId]]
+) -> dict[tuple[AccountId, MailboxId], str]:
+    """Return the names of mailboxes without a parent with which their owner may do everything."""
+    rows = await tx.fetch(
+        """
+        SELECT m.account_id, m.id, m.name
+        FROM unnest($1::bigint[], $2::bigint[]) AS d(account_id, id)
+        JOIN mailbox m USING (account_id, id)
+        WHERE m.parent_id IS NULL AND m.owner_rights IS NULL
+        """,
+        *_columns(mailboxes, 2),
+    )
+    return {(account, mailbox): name for account, mailbox, name in rows}
 
 
 class NewCopy(NamedTuple):

@@ -76,6 +76,27 @@ async def of_principal(database: Executor, account: AccountId) -> tuple[list[Mai
     return _with_paths(rows), any(row["shares"] for row in rows[:1])
 
 
+async def tree_of_principal(database: Executor, account: AccountId) -> bytes | None:
+    """Return a digest of which mailboxes there are, without numbers, if nobody else shares any."""
+    digest: bytes | None = await database.fetchval(
+        """
+        SELECT sha256(convert_to(
+                   string_agg(
+                       ROW(id, parent_id, name, role, subscribed, owner_rights)::text, E'\\n'
+                       ORDER BY id
+                   ), 'UTF8'
+               ))
+        FROM mailbox
+        WHERE account_id = $1 AND NOT EXISTS (
+            SELECT FROM acl
+            WHERE (grantee_id = $1 OR grantee_id IS NULL) AND acl.account_id <> $1
+        )
+        """,
+        account,
+    )
+    return digest
+
+
 async def of_accounts(
     database: Executor, accounts: Sequence[AccountId]
 ) -> dict[AccountId, list[Mailbox]]:

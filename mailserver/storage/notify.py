@@ -19,7 +19,7 @@ from mailserver.storage.database import Database, Executor, translated
 log = logging.getLogger(__name__)
 
 CHANNELS = 16
-BATCH_TIME = 0.003  # seconds changes are gathered after others were sent
+BATCH_TIME = 0.008  # seconds changes are gathered after others were sent: a batch costs 0.3 ms
 RECHECK_TIME = 30.0  # seconds between two looks for lost notifications
 PAYLOAD = 7000  # bytes; PostgreSQL takes less than 8000
 RECONNECT_TIME = 1.0  # seconds

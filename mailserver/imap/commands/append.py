@@ -13,7 +13,7 @@ from mailserver.imap.selected import Refused
 from mailserver.imap.session import Session
 from mailserver.mail import access, content, delivery, listings, messages, rights
 from mailserver.mime import Env, section, textual
-from mailserver.model import EmailId, Place, Right
+from mailserver.model import ALL_RIGHTS, EmailId, Place, Right
 
 
 async def append(session: Session, command: Append) -> bytes | None:
@@ -24,12 +24,14 @@ async def append(session: Session, command: Append) -> bytes | None:
     """
     mail = session.mail
     demand_few_new(session, len(command.messages))
+    if (stored_at_once := await _append_by_name(session, command)) is not None:
+        return stored_at_once
     place = await _target(session, command.mailbox)
     tell_name(session, command.mailbox, place.path, subscribed=place.subscribed)
     account, mailbox = place.account_id, place.mailbox.id
     # QUIRK(mbsync, offlineimap): copy mail with 8-bit header fields as it is; RFC 6855 §4 wants it
     # refused, and so lost, without ENABLE UTF8=ACCEPT
-    incoming = await _incoming(session, place, command.messages)
+    incoming = await _incoming(session, place.rights, command.messages)
     if len(incoming) > 1:
         stored = await delivery.accept_together(mail, account, mailbox, incoming)
     else:
@@ -43,10 +45,43 @@ async def append(session: Session, command: Append) -> bytes | None:
         )
         stored = list(accepted.delivered)
     session.made(account, stored[0].modseq)
-    if Right.READ not in place.rights:
+    plain = account == session.account and place.mailbox.parent_id is None
+    if plain and place.rights == ALL_RIGHTS and place.path == command.mailbox:
+        mail.committer.remember(account, place.path, mailbox)
+    return _told(stored) if Right.READ in place.rights else None
+
+
+async def _append_by_name(session: Session, command: Append) -> bytes | None:
+    """Store a message in a mailbox of one's own that was found before, without a query for it.
+
+    Whether it still has that name is seen when the message is written. None when it has not, and
+    for what is not as simple.
+    """
+    mail, account = session.mail, session.account
+    mailbox = mail.committer.remembered(account, command.mailbox)
+    parts = command.messages[0].parts
+    if mailbox is None or len(command.messages) > 1 or len(parts) > 1:
         return None
-    uids = compact([each.uid for each in stored])
-    return b"APPENDUID %d %b" % (stored[0].uidvalidity, uids)
+    if not isinstance(parts[0], bytes):
+        return None
+    (only,) = await _incoming(session, ALL_RIGHTS, command.messages)
+    try:
+        accepted = await delivery.accept(
+            mail,
+            only.raw,
+            [delivery.Target(account, mailbox, only.flags, name=command.mailbox)],
+            received_at=only.received_at,
+            enforce_quota=True,
+        )
+    except NotFound:
+        mail.committer.forget(account, command.mailbox)
+        return None
+    session.made(account, accepted.delivered[0].modseq)
+    return _told(accepted.delivered)
+
+
+def _told(stored: Sequence[delivery.Delivered]) -> bytes:
+    return b"APPENDUID %d %b" % (stored[0].uidvalidity, compact([each.uid for each in stored]))
 
 
 async def replace(session: Session, command: Replace) -> None:
@@ -58,7 +93,7 @@ async def replace(session: Session, command: Replace) -> None:
     place = await _target(session, command.mailbox)
     if not positions:
         raise Refused(b"NONEXISTENT", "There is no message to replace")
-    incoming = await _incoming(session, place, (command.message,))
+    incoming = await _incoming(session, place.rights, (command.message,))
     uid = selected.view.uids[positions[0]]
     replaced = delivery.Replaced(selected.account, selected.mailbox_id, uid)
     (stored,) = await delivery.accept_together(
@@ -79,7 +114,7 @@ async def _target(session: Session, path: str) -> Place:
 
 
 async def _incoming(
-    session: Session, place: Place, new: Sequence[NewMessage]
+    session: Session, allowed: Right, new: Sequence[NewMessage]
 ) -> list[delivery.Incoming]:
     """Put messages together, with those of their flags that the user may set there."""
     mail = session.mail
@@ -92,7 +127,7 @@ async def _incoming(
         room -= len(raw)
         if b"\0" in raw:
             raw = await asyncio.to_thread(textual, raw)
-        flags = rights.limited(delivery.NO_FLAGS, message.flags, place.rights)
+        flags = rights.limited(delivery.NO_FLAGS, message.flags, allowed)
         incoming.append(delivery.Incoming(raw, flags, message.received_at or mail.now()))
     return incoming
 

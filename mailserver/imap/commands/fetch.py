@@ -9,6 +9,7 @@ import asyncio
 from array import array
 from collections.abc import AsyncGenerator, Callable, Container, Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
+from itertools import chain
 
 from mailserver.imap.commands import fetch_texts
 from mailserver.imap.commands.condstore import make_aware, send_vanished
@@ -159,9 +160,16 @@ async def _chunks(
         for piece in pieces:
             yield _arrays(selected, piece, plan)
         return
+    first = next(pieces, None)
+    if first is None:
+        return
+    second = next(pieces, None)
+    if second is None:  # as when a client reads one message: there is nothing to run ahead to
+        yield await _load(session, _arrays(selected, first, plan), plan)
+        return
     pending: asyncio.Task[Chunk] | None = None
     try:
-        for piece in pieces:
+        for piece in chain((first, second), pieces):
             following = asyncio.create_task(_load(session, _arrays(selected, piece, plan), plan))
             if pending is not None:
                 ready, pending = pending, following

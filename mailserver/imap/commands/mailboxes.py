@@ -18,7 +18,7 @@ from mailserver.imap.protocol.mailboxes import (
 )
 from mailserver.imap.protocol.metadata import metadata as metadata_response
 from mailserver.imap.selected import Refused
-from mailserver.imap.session import Session
+from mailserver.imap.session import Listed, Session
 from mailserver.mail import access, listings, mailboxes, metadata
 from mailserver.model import DELETED, SPECIAL_USES, MailboxId, Place, Right, Role
 
@@ -27,6 +27,7 @@ ASSIGNABLE = {
     SPECIAL_USES[role].lower(): role
     for role in (Role.ARCHIVE, Role.DRAFTS, Role.JUNK, Role.SENT, Role.TRASH)
 }
+KEPT_ANSWER = 8 * 1024  # octets of an answer to LIST that a session keeps
 TAKE = Right.READ | Right.DELETE | Right.EXPUNGE  # what MOVE needs of where the messages are
 
 
@@ -34,7 +35,33 @@ async def list_mailboxes(session: Session, command: List) -> None:
     """List the mailboxes that match (RFC 3501 §6.3.8, RFC 5258), with numbers (RFC 5819)."""
     if command.asks_for_root:
         session.send(responses.list_line(b'""', ["\\Noselect"]))
-        return
+    elif command.is_plain:
+        session.send(await _plain_list(session, command))
+        await session.relieve()
+    else:
+        await _list(session, command)
+
+
+async def _plain_list(session: Session, command: List) -> bytes:
+    """Return the answer to a LIST that says nothing but which mailboxes there are.
+
+    Clients ask it again and again; from the third time on only whether it is still the same.
+    """
+    before, utf8 = session.listed, session.utf8
+    tree = None
+    if before is not None and (before.command, before.utf8) == (command, utf8):
+        tree = await access.tree(session.mail, session.user)
+        if tree is not None and tree == before.tree:
+            return before.answer
+    found = choose(command, await access.visible(session.mail, session.user))
+    lines = [_list_line(command, each, session.mailbox_name(each.path)) for each in found]
+    answer = b"".join(lines)
+    kept = answer if tree is not None and len(answer) <= KEPT_ANSWER else None
+    session.listed = Listed(command, utf8, tree if kept else None, kept or b"")
+    return answer
+
+
+async def _list(session: Session, command: List) -> None:
     found = await access.visible(session.mail, session.user)
     annotations: dict[MailboxId, dict[str, bytes]] = {}
     if command.metadata:

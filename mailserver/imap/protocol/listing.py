@@ -50,6 +50,15 @@ class List:
         return not self.extended and self.patterns == ("",)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether the answer is known from the mailboxes there are, without what is told of each.
+
+        Subscribed names may be left of mailboxes that are no more.
+        """
+        more = self.status or self.metadata or Return.MYRIGHTS in self.returns
+        return not more and Selection.SUBSCRIBED not in self.selection
+
+    @property
     def shows_subscribed(self) -> bool:
         r"""Whether \Subscribed is told."""
         return Return.SUBSCRIBED in self.returns or Selection.SUBSCRIBED in self.selection

@@ -5,6 +5,7 @@ from array import array
 
 import pytest
 
+from mailserver.errors import NotFound
 from mailserver.mail import (
     accounts,
     changes,
@@ -303,3 +304,33 @@ async def test_a_quota_holds_within_one_commit(mail: Mail, room: int) -> None:
     )
     assert sum(not isinstance(each, BaseException) for each in outcomes) == room
     assert (await mailboxes.by_path(mail, account.id, "INBOX")).total == room
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_mailbox_that_is_called_otherwise(
+    mail: Mail, alice: Account, at_once: bool
+) -> None:
+    box = (await mailboxes.by_path(mail, alice.id, "Archive")).id
+    also = () if at_once else ((await mailboxes.by_path(mail, alice.id, "Drafts")).id,)
+
+    async def send(name: str | None) -> object:
+        return await delivery.accept(
+            mail,
+            b"Subject: x\r\n\r\n",
+            [Target(alice.id, box, name=name, also_in=also)],
+            received_at=mail.now(),
+        )
+
+    async def outcomes() -> list[bool]:
+        done = await asyncio.gather(
+            *map(send, ("Archive", "archive", None)), return_exceptions=True
+        )
+        return [isinstance(each, NotFound) for each in done]
+
+    assert await outcomes() == [False, True, False]
+    await mailboxes.rename(mail, alice.id, box, "Old")
+    assert await outcomes() == [True, True, False]
+    inner = await mailboxes.create(mail, alice.id, "Old/Archive")
+    assert (await mailboxes.by_path(mail, alice.id, "Old")).total == 3
+    box = inner[-1].id
+    assert await outcomes() == [True, True, False]
