@@ -30,11 +30,13 @@ log = logging.getLogger(__name__)
 
 LEASE = "search text"
 LEASE_TIME = timedelta(seconds=120)
-PAUSE = 1.0  # seconds that changes of an account are gathered for
+PAUSE = 1.0  # seconds without a change after which what was changed is followed
+PAUSES = 20  # after so many it is followed though changes go on
+LONGEST_REST = 2.0  # seconds
 SWEEP = 60.0  # seconds between two looks at all accounts
 PIECE = 50  # messages that are read and written at once
 PIECE_OCTETS = 8 * 1024 * 1024  # of messages, unless one alone is larger
-STEP = 10  # messages whose words are found before others are served
+STEP = 4  # messages whose words are found before others are served
 CHANGES = 200  # entries of the change log that are read at once
 SLACK = 500  # changes without news that an account may be behind
 JOIN = 8  # small frames that become one
@@ -73,8 +75,11 @@ class Indexer:
         """Follow what this process changes, until cancelled."""
         while True:
             await self._wake.wait()
-            await asyncio.sleep(PAUSE)
-            self._wake.clear()
+            for _ in range(PAUSES):
+                self._wake.clear()
+                await asyncio.sleep(PAUSE)
+                if not self._wake.is_set():
+                    break
             changed, self._changed = self._changed, set()
             for account in changed:
                 await self._attempt(self._up_to_date(account))
@@ -106,7 +111,7 @@ class Indexer:
         """Put everything of an account into the index, as long as the lease is ours."""
         complete = False
         while not complete and await self._leased(owner):
-            complete = await self.catch_up(account, PIECE)
+            complete = await self._unhurried(account)
 
     async def _leased(self, owner: str) -> bool:
         mail = self._mail
@@ -115,7 +120,15 @@ class Indexer:
     async def _up_to_date(self, account: AccountId) -> None:
         complete = False
         while not complete:
-            complete = await self.catch_up(account, PIECE)
+            complete = await self._unhurried(account)
+
+    async def _unhurried(self, account: AccountId) -> bool:
+        """Catch up a little, and rest as long as that took: sessions come first."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        complete = await self.catch_up(account, PIECE)
+        await asyncio.sleep(min(loop.time() - started, LONGEST_REST))
+        return complete
 
     async def _attempt(self, work: Awaitable[object]) -> bool:
         try:
