@@ -5,7 +5,15 @@ import json
 import os
 import platform
 
-from benchmarks import idle_memory, imap_flags, imap_peers, jmap, parse, smtp_delivery
+from benchmarks import (
+    idle_memory,
+    imap_flags,
+    imap_peers,
+    jmap,
+    jmap_push,
+    parse,
+    smtp_delivery,
+)
 
 BENCHMARKS = {
     "parse": parse.run,
@@ -13,6 +21,7 @@ BENCHMARKS = {
     "imap_flags": imap_flags.run,
     "imap_peers": imap_peers.run,
     "jmap": jmap.run,
+    "jmap_push": jmap_push.run,
     "idle_memory": idle_memory.run,
 }
 

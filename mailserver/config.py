@@ -301,6 +301,26 @@ class Http(Section):
     )
     max_upload_size: int = Field(default=50_000_000, ge=1024, description="bytes of one upload")
     max_connections: int = Field(default=2000, ge=1, description="per process")
+    lenient_using: bool = Field(
+        default=False,
+        description="take `mail` in `using` for all that goes with mail, "
+        "for clients that say too little",
+    )
+
+
+class Push(Section):
+    """Messages to the push services that devices name."""
+
+    allow_private: bool = Field(
+        default=False, description="send also to addresses that are not of the Internet; for tests"
+    )
+    ca: Path | None = Field(
+        default=None, description="PEM file of further authorities that push services may be from"
+    )
+    contact: str = Field(
+        default="",
+        description="mailto: or https: URL that push services see, RFC 8292; empty: postmaster",
+    )
 
 
 class Metrics(Section):
@@ -373,6 +393,7 @@ class Config(Section):
     imap: Imap = Imap()
     oauth: Oauth = Oauth()
     http: Http = Http()
+    push: Push = Push()
     metrics: Metrics = Metrics()
     log: Log = Log()
     mover: Mover = Mover()

@@ -11,6 +11,8 @@ from typing import Any
 from mailserver.model import AccountId, Modseq
 
 _NEVER = Modseq(0)
+_EVERYBODY = AccountId(-(1 << 61))  # no account, nor what is shared with one
+_PUSHES = -(1 << 62)  # likewise
 QUEUE = AccountId(0)  # no account has this id: under it is told that the outgoing queue has grown
 
 
@@ -19,7 +21,12 @@ def shares_of(account: AccountId | None) -> AccountId:
 
     Its modseqs are times; what is lost between processes is not found again by a re-check.
     """
-    return AccountId(0 if account is None else -account)
+    return _EVERYBODY if account is None else AccountId(-account)
+
+
+def pushes_of(shard: int) -> AccountId:
+    """Return what to listen to for changes of the push subscriptions of a shard."""
+    return AccountId(_PUSHES + shard)
 
 
 class Subscription:

@@ -54,6 +54,7 @@ class Metrics:
             buckets=(1, 2, 4, 8, 16, 32, 64),
             registry=registry,
         )
+        self.pushes = counter("pushes", "messages to push services of devices", "outcome")
         self.blobs_moved = counter("blobs_moved", "message bodies copied to S3")
         self.blobs_dropped = counter("blobs_dropped", "hot copies dropped after the move")
         self.blobs_collected = counter("blobs_collected", "unreferenced bodies deleted")

@@ -36,6 +36,7 @@ class IdKind(StrEnum):
     QUEUE = "q"
     IDENTITY = "i"
     SUBMISSION = "s"
+    PUSH = "p"
 
 
 def id_text(kind: IdKind, value: int) -> str:

@@ -20,10 +20,14 @@ from mailserver.dns import Resolver
 from mailserver.errors import ConfigurationError, MailError, Unavailable
 from mailserver.imap import server as imap_server
 from mailserver.imap.server import ImapServer
+from mailserver.jmap.push import vapid
+from mailserver.jmap.push.client import PushClient
+from mailserver.jmap.push.sender import Pusher
 from mailserver.jmap.server.application import Application, application
 from mailserver.mail import maintenance
 from mailserver.mail.context import Mail
 from mailserver.mail.memory import Memory
+from mailserver.mail.sharing import Shares
 from mailserver.metrics import Metrics
 from mailserver.model import QueueState
 from mailserver.smtp.limits import Limits
@@ -77,6 +81,7 @@ class Server:
         self._servers: list[Listening] = []
         self._mail: Mail | None = None
         self._jmap: Application | None = None
+        self._push: PushClient | None = None
         self._s3_answers: bool | None = None
         self._worker: Worker | None = None
         self._bucket_is_made = backends.barrier is not None  # SeaweedFS of ours makes its own
@@ -98,6 +103,7 @@ class Server:
         authenticator = Authenticator(
             self._database, passwords=self._passwords, tokens=_tokens(self.config)
         )
+        self._push = await self._start_push(mail)
         self._jmap = application(mail=mail, authenticator=authenticator, ready=self.problems)
         self._front.application = self._jmap
         await self._listen(protocol_servers(mail, authenticator, self._tls))
@@ -120,9 +126,18 @@ class Server:
         if self._mail is not None:
             await shielded(self._mail.committer.drain(), grace + 5, "commits")
         await shielded(self._background.stop(), 5, "background")
+        if self._push is not None:
+            await shielded(self._push.close(), 5, "push")
         await shielded(leases.give_back(self._database, self._name), 5, "leases")
         self._passwords.close()
         await self._database.close()
+
+    async def _start_push(self, mail: Mail) -> PushClient:
+        """Send to devices for as many accounts as no other process does."""
+        client = PushClient(self.config.push)
+        pusher = Pusher(mail, Shares(mail), client, await vapid.load(mail))
+        self._background.run("push", lambda: pusher.run(self._name))
+        return client
 
     async def problems(self) -> list[str]:
         """Say why this process cannot do its work now; nothing when it is ready.

@@ -7,7 +7,7 @@ from mailserver.errors import AlreadyExists, NotFound
 from mailserver.mail import identities
 from mailserver.mail.context import Change, Mail
 from mailserver.model import Account, AccountId, ChangeKind, MailboxId, Role
-from mailserver.storage import accounts, mailboxes
+from mailserver.storage import accounts, mailboxes, push
 
 # What a new account finds; the names are those that clients look for when they know no roles.
 FIRST_MAILBOXES: tuple[tuple[str, Role], ...] = (
@@ -87,6 +87,8 @@ async def set_password(mail: Mail, login: str, password: str) -> None:
     keys = await mail.passwords.scram_keys(password)
     if not await accounts.set_password(mail.database, str(parse_address(login)), hashed, keys):
         raise NotFound("account")
+    # what was made with the old password ends with it (RFC 8620 §7.2)
+    await push.delete_all(mail.database, (await find(mail, login)).id)
 
 
 async def add_domain(mail: Mail, name: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mailserver.errors import MailError
 from mailserver.mail import uploads
-from mailserver.storage import changes, leases
+from mailserver.storage import changes, leases, push, tickets
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
@@ -41,6 +41,8 @@ async def once(mail: "Mail", owner: str) -> int:
     now = mail.now()
     if not await leases.take(mail.database, LEASE, owner, now, LEASE_TIME):
         return 0
+    await push.expire(mail.database, now)
+    await tickets.expire(mail.database, now)
     expired = await uploads.expire(mail, now)
     if expired:
         log.info("uploads forgotten", extra={"uploads": expired})

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mailserver.events import Subscription, shares_of
-from mailserver.mail import quota
+from mailserver.mail import quota, sharing
 from mailserver.mail.sharing import Share, Shares
 from mailserver.model import (
     EMAIL_KINDS,
@@ -25,7 +25,7 @@ from mailserver.model import (
     id_text,
     id_value,
 )
-from mailserver.storage import changes
+from mailserver.storage import accounts, changes
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
@@ -69,6 +69,18 @@ def parse_place(text: str) -> dict[AccountId, tuple[Modseq, str]] | None:
             return None
         found[AccountId(account)] = Modseq(int(parts[2])), parts[3]
     return found
+
+
+async def place_now(mail: "Mail", principal: Principal) -> str:
+    """Return where a listener is that has just seen everything."""
+    marks = {principal.account_id: ""}
+    for share in await sharing.shares(mail, principal):
+        marks[share.account_id] = f".{share.mark}"
+    steps = []
+    for account, mark in marks.items():
+        modseq = await accounts.modseq(mail.database, account)
+        steps.append(f"{id_text(IdKind.ACCOUNT, account)}={modseq or 0}{mark}")
+    return ",".join(steps)
 
 
 @dataclass(slots=True)

@@ -52,3 +52,8 @@ async def delete(database: Executor, digest: bytes, account: AccountId) -> bool:
         "DELETE FROM ticket WHERE digest = $1 AND account_id = $2", digest, account
     )
     return tag.endswith(" 1")
+
+
+async def expire(database: Executor, now: datetime) -> None:
+    """Remove the tickets whose time is over."""
+    await database.execute("DELETE FROM ticket WHERE expires_at < $1", now)

@@ -21,6 +21,7 @@ from mailserver.jmap.methods import (
     mailbox,
     mailbox_query,
     mailbox_set,
+    push,
     query_changes,
     quota,
     search,
@@ -28,6 +29,7 @@ from mailserver.jmap.methods import (
     thread,
 )
 from mailserver.jmap.methods import set as set_records
+from mailserver.jmap.methods.set import Wishes
 from mailserver.jmap.protocol import properties
 from mailserver.jmap.protocol.errors import MethodError, Problem, RequestError
 from mailserver.jmap.protocol.filters import EMAIL_SORTS
@@ -44,6 +46,7 @@ MAIL = "urn:ietf:params:jmap:mail"
 BLOB = "urn:ietf:params:jmap:blob"
 QUOTA = "urn:ietf:params:jmap:quota"
 WEB_SOCKET = "urn:ietf:params:jmap:websocket"
+VAPID = "urn:ietf:params:jmap:webpush-vapid"
 # how Apache James lets browsers open a WebSocket; its clients look for this name
 WEB_SOCKET_TICKET = "com:linagora:params:jmap:ws:ticket"
 
@@ -65,6 +68,8 @@ class Spec:
 
 METHODS: dict[str, Spec] = {
     "Core/echo": Spec(CORE, None, core.echo),
+    "PushSubscription/get": Spec(CORE, push.GetPush, push.get),
+    "PushSubscription/set": Spec(CORE, Wishes, push.set_subscriptions),
     "Blob/copy": Spec(CORE, blob.Copy, blob.copy),
     "Blob/upload": Spec(BLOB, blob.Upload, blob.upload),
     "Blob/get": Spec(BLOB, blob.Get, blob.get),
@@ -128,6 +133,7 @@ CAPABILITIES: dict[str, Callable[[Limits], dict[str, object]]] = {
     QUOTA: lambda limits: {},
     WEB_SOCKET: lambda limits: {},
     WEB_SOCKET_TICKET: lambda limits: {},
+    VAPID: lambda limits: {},
 }
 
 # what there is of an account that another shares
@@ -152,6 +158,8 @@ async def answer(session: Session, request: Request) -> list[Response]:
     if unknown is not None:
         raise RequestError(Problem.UNKNOWN_CAPABILITY, f"there is no capability {unknown[:100]!r}")
     session.using = request.using
+    if session.mail.config.http.lenient_using and MAIL in request.using:
+        session.using |= CAPABILITIES.keys()
     session.created_ids = dict(request.created_ids or {})
     responses: list[Response] = []
     for call in request.calls:

@@ -56,6 +56,16 @@ def number_of(kind: IdKind, text: str) -> int | None:
 _number_of = lru_cache(maxsize=KEPT)(id_value)
 
 
+def push_text(value: int) -> str:
+    """Show the id of a push subscription."""
+    return id_text(IdKind.PUSH, value)
+
+
+def push_value(text: str) -> int | None:
+    """Read the id of a push subscription; None when it is none."""
+    return id_value(IdKind.PUSH, text)
+
+
 def known_ids(kind: IdKind, texts: list[str]) -> dict[int, str]:
     """Return number -> text of those texts that are ids of that kind."""
     values = ((id_value(kind, text), text) for text in texts)

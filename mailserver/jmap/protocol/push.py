@@ -50,3 +50,12 @@ def state_change(
     if push_state is not None:
         shown["pushState"] = push_state
     return shown
+
+
+def verification(subscription_id: str, code: str) -> Json:
+    """Return a PushVerification object (RFC 8620 §7.2.2)."""
+    return {
+        "@type": "PushVerification",
+        "pushSubscriptionId": subscription_id,
+        "verificationCode": code,
+    }

@@ -7,6 +7,7 @@ from typing import Any
 from mailserver.jmap import methods
 from mailserver.jmap.protocol.errors import Problem, RequestError
 from mailserver.jmap.protocol.request import Request, parse_request
+from mailserver.jmap.push import vapid
 from mailserver.jmap.server.access import Gate, read_body
 from mailserver.jmap.server.replies import Receive
 from mailserver.jmap.server.resource import session_state
@@ -29,7 +30,14 @@ class Api:
         self._counts = Counts()
         self._gate = Gate(self.limits.max_concurrent_requests, "maxConcurrentRequests")
         self.shares = Shares(mail)
+        self._server_key: str | None = None
         self._states: OrderedDict[AccountId, tuple[tuple[Share, ...], str]] = OrderedDict()
+
+    async def server_key(self) -> str:
+        """Return the public key of web push, read once (RFC 9749 §3)."""
+        if self._server_key is None:
+            self._server_key = (await vapid.load(self._mail)).application_server_key
+        return self._server_key
 
     def session(self, principal: Principal, session_id: str) -> Session:
         """Return what one request of a principal starts with."""

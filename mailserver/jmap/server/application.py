@@ -193,7 +193,8 @@ class Application:
         limits = self._api.limits
         base = resource.base_url(self._mail.config.http, exchange.scope, exchange.headers)
         shares = await self._api.shares.of(principal)
-        shown = resource.session_object(principal, shares, limits, base)
+        key = await self._api.server_key()
+        shown = resource.session_object(principal, shares, limits, base, key)
         etag = (b"etag", f'"{shown["state"]}"'.encode())
         if is_known(exchange.headers, etag[1]):
             await reply(exchange.send, 304, b"", (NO_STORE, etag))

@@ -12,6 +12,7 @@ from mailserver.jmap.methods import (
     CORE,
     MAIL,
     SHARED_CAPABILITIES,
+    VAPID,
     WEB_SOCKET,
     WEB_SOCKET_TICKET,
     core_capability,
@@ -58,10 +59,11 @@ def _unchanging(principal: Principal, shares: Sequence[Share], limits: Limits) -
     }
 
 
-def _with_addresses(base: str) -> dict[str, dict[str, object]]:
-    """Return the capabilities that say where something is."""
+def _with_addresses(base: str, server_key: str) -> dict[str, dict[str, object]]:
+    """Return the capabilities that say where something is, and who signs what is pushed."""
     ticket = base + TICKET
     return {
+        VAPID: {"applicationServerKey": server_key},
         # RFC 8887 §3: ws for http, wss for https
         WEB_SOCKET: {"url": "ws" + (base + WEBSOCKET).removeprefix("http"), "supportsPush": True},
         WEB_SOCKET_TICKET: {"generationEndpoint": ticket, "revocationEndpoint": ticket},
@@ -93,11 +95,11 @@ def session_state(principal: Principal, shares: Sequence[Share], limits: Limits)
 
 
 def session_object(
-    principal: Principal, shares: Sequence[Share], limits: Limits, base: str
+    principal: Principal, shares: Sequence[Share], limits: Limits, base: str, server_key: str
 ) -> dict[str, object]:
-    """Return the Session object with absolute URLs."""
+    """Return the Session object with absolute URLs; the key is that of web push."""
     shown = _unchanging(principal, shares, limits)
-    shown["capabilities"] |= _with_addresses(base)
+    shown["capabilities"] |= _with_addresses(base, server_key)
     return {
         **shown,
         "apiUrl": base + API,

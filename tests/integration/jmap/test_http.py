@@ -432,3 +432,24 @@ async def test_the_session_shows_the_accounts_that_others_share(
         assert await share(identifier, Right.READ) is None
         states = [before["state"]]
     assert set((await session())["primaryAccounts"].values()) == {own}
+
+
+async def test_a_client_that_says_too_little_may_be_understood(
+    site: Site, mail: Mail, alice: Account
+) -> None:
+    call = ["Quota/get", {"accountId": account_text(alice.id), "ids": None}, "0"]
+    (answer,) = await site.call(call, using=[CORE, MAIL])
+    assert answer[1]["type"] == "unknownMethod"
+    http = mail.config.http.model_copy(update={"lenient_using": True})
+    mail.config = mail.config.model_copy(update={"http": http})
+    (answer,) = await site.call(call, using=[MAIL])
+    assert answer[0] == "Quota/get"
+    (answer,) = await site.call(call, using=[CORE])
+    assert answer[1]["type"] == "unknownMethod"
+
+
+async def test_the_session_is_sent_again_only_when_it_changed(site: Site, alice: Account) -> None:
+    _, headers, _ = await site.get("/.well-known/jmap")
+    known = {"If-None-Match": headers["etag"]}
+    status, headers, body = await site.get("/.well-known/jmap", headers=known)
+    assert (status, body, headers["etag"]) == (304, b"", known["If-None-Match"])
