@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from mailserver.config import Http
+from mailserver.config import Config
 from mailserver.jmap.protocol.ids import account_text
 from mailserver.jmap.protocol.references import Budget
 from mailserver.mail import messages, search, sharing
@@ -23,6 +23,7 @@ class Limits:
 
     max_size_upload: int  # octets
     max_size_request: int  # octets
+    max_size_message: int  # octets
     max_concurrent_upload: int = 4
     max_concurrent_requests: int = 10
     max_calls_in_request: int = 32
@@ -34,9 +35,15 @@ class Limits:
     max_body_values: int = 64 * 1024 * 1024  # octets of text in one Email/get, if more than one
 
     @classmethod
-    def of(cls, config: Http) -> "Limits":
+    def of(cls, config: Config) -> "Limits":
         """Return the limits of a configuration."""
-        return cls(config.max_upload_size, config.max_request_size)
+        http = config.http
+        return cls(http.max_upload_size, http.max_request_size, config.smtp.max_message_size)
+
+    @property
+    def max_size_attachments(self) -> int:
+        """Octets of all attachments of one message, before base64 makes 78 octets of 57."""
+        return self.max_size_message * 18 // 25
 
 
 class Counts:

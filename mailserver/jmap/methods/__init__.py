@@ -119,7 +119,7 @@ def mail_capability(limits: Limits) -> dict[str, object]:
         "maxMailboxesPerEmail": None,
         "maxMailboxDepth": MAX_MAILBOX_DEPTH,
         "maxSizeMailboxName": MAX_MAILBOX_NAME,
-        "maxSizeAttachmentsPerEmail": limits.max_size_upload,
+        "maxSizeAttachmentsPerEmail": limits.max_size_attachments,
         "emailQuerySortOptions": list(EMAIL_SORTS),
         "mayCreateTopLevelMailbox": True,
     }

@@ -63,8 +63,8 @@ class Places:
 
 async def store(session: Session, arriving: Arriving, modseqs: set[int]) -> Json | SetError:
     """Store a message within the quota; return what RFC 8621 §4.6 says of a created Email."""
-    if len(arriving.raw) > session.mail.config.smtp.max_message_size:
-        return SetError("tooLarge", maxSize=session.mail.config.smtp.max_message_size)
+    if len(arriving.raw) > session.limits.max_size_message:
+        return SetError("tooLarge")
     first, *others = sorted(arriving.mailboxes)
     spent = None
     if arriving.upload is not None:
@@ -146,13 +146,13 @@ async def composed(session: Session, draft: Draft, now: datetime) -> bytes:
             continue
         found[BLOB + blob_id] = octets
         attached += len(octets) * draft.blobs.count(blob_id)
-        if attached > session.limits.max_size_upload:
-            raise SetError("tooLarge", maxSize=session.limits.max_size_upload)
+        if attached > session.limits.max_size_attachments:
+            raise SetError("tooLarge")
     if missing:
         raise SetError("blobNotFound", notFound=missing)
     total = _size(draft.root, found)
-    if total > session.mail.config.smtp.max_message_size:
-        raise SetError("tooLarge", maxSize=session.mail.config.smtp.max_message_size)
+    if total > session.limits.max_size_message:
+        raise SetError("tooLarge")
     header = [*_added(draft, session.mail.config.server.hostname, now), *draft.fields]
     token = secrets.token_hex(12)
     if total > LARGE:

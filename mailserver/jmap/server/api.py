@@ -25,7 +25,7 @@ class Api:
     """Answers API requests."""
 
     def __init__(self, mail: Mail) -> None:
-        self.limits = Limits.of(mail.config.http)
+        self.limits = Limits.of(mail.config)
         self._mail = mail
         self._counts = Counts()
         self._gate = Gate(self.limits.max_concurrent_requests, "maxConcurrentRequests")

@@ -59,7 +59,7 @@ async def known(mail: Mail, alice: Account, bob: Account) -> dict[str, Any]:
 
 def new_session(mail: Mail, account: Account) -> Session:
     principal = Principal(account.id, account.login)
-    return Session(mail, principal, Limits.of(mail.config.http), Counts(), "test")
+    return Session(mail, principal, Limits.of(mail.config), Counts(), "test")
 
 
 async def run(session: Session, *calls: list[Any]) -> list[Any]:
