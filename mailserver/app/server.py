@@ -24,7 +24,7 @@ from mailserver.jmap.push import vapid
 from mailserver.jmap.push.client import PushClient
 from mailserver.jmap.push.sender import Pusher
 from mailserver.jmap.server.application import Application, application
-from mailserver.mail import maintenance
+from mailserver.mail import aftermath, maintenance
 from mailserver.mail.context import Mail
 from mailserver.mail.memory import Memory
 from mailserver.mail.sharing import Shares
@@ -183,6 +183,7 @@ class Server:
     def _work(self, mail: Mail) -> None:
         """Start what goes on beside the sessions."""
         store.tell_others(mail, self._backends, self._background, self._name)
+        self._background.run("aftermath", lambda: aftermath.run(mail))
         self._background.run("maintenance", lambda: maintenance.run(mail, self._name))
         self._background.run("search text", mail.indexer.run)
         self._background.run("old search text", lambda: mail.indexer.sweep(self._name))

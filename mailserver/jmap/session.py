@@ -32,13 +32,18 @@ class Limits:
     max_ids_in_query: int = 5000
     max_changes: int = 5000
     max_copied: int = 10_000_000  # octets of JSON that the references of a request may copy
+    max_delay: int = 0  # seconds that a message may be held before it is sent
     max_body_values: int = 64 * 1024 * 1024  # octets of text in one Email/get, if more than one
 
     @classmethod
     def of(cls, config: Config) -> "Limits":
         """Return the limits of a configuration."""
-        http = config.http
-        return cls(http.max_upload_size, http.max_request_size, config.smtp.max_message_size)
+        return cls(
+            config.http.max_upload_size,
+            config.http.max_request_size,
+            config.smtp.max_message_size,
+            max_delay=config.smtp.max_delay,
+        )
 
     @property
     def max_size_attachments(self) -> int:

@@ -24,6 +24,12 @@ async def list_all(mail: "Mail", account: AccountId) -> list[Identity]:
     return await identities.of_account(mail.database, account)
 
 
+async def locked(change: Change) -> dict[IdentityId, Identity]:
+    """Return the identities of the account that is being changed."""
+    found = await identities.of_account(change.tx, change.account)
+    return {each.id: each for each in found}
+
+
 async def get(mail: "Mail", account: AccountId, identity: int) -> Identity:
     """Return one identity; NotFound."""
     found = await identities.by_id(mail.database, account, identity)

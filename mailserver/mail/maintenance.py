@@ -1,4 +1,4 @@
-"""What keeps the store small: old entries of the change log go, and forgotten uploads."""
+"""What keeps the store small: old entries of the change log go, and what is not needed any more."""
 
 import asyncio
 import logging
@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from mailserver.errors import MailError
-from mailserver.mail import uploads
+from mailserver.mail import submissions, uploads, vacation
 from mailserver.storage import changes, leases, push, tickets
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ async def run(mail: "Mail", owner: str) -> None:
 
 
 async def once(mail: "Mail", owner: str) -> int:
-    """Trim the change log and forget uploads, unless another process does.
+    """Trim the change log, forget uploads and old submissions, unless another process does.
 
     Return how many entries of the change log went.
 
@@ -46,6 +46,9 @@ async def once(mail: "Mail", owner: str) -> int:
     expired = await uploads.expire(mail, now)
     if expired:
         log.info("uploads forgotten", extra={"uploads": expired})
+    await submissions.catch_up(mail)
+    await submissions.expire(mail, now)
+    await vacation.trim(mail, now)
     kept = timedelta(seconds=mail.config.store.change_log)
     trimmed = await changes.trim(mail.database, now - kept)
     if trimmed:

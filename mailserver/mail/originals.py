@@ -129,6 +129,25 @@ def _texts(values: Iterable[bytes], errors: str = "strict") -> Iterable[str]:
                 yield f"{quoted(local)}@{mailbox.domain.decode('utf-8', errors)}"
 
 
+def has_line_ends(content: bytes) -> bool:
+    """Tell whether no line end is a bare CR or a bare LF."""
+    pairs = content.count(b"\r\n")
+    return pairs == content.count(b"\r") == content.count(b"\n")
+
+
+def repair_line_ends(content: bytes | bytearray) -> bytes:
+    """Make every bare CR and bare LF a CR LF (RFC 6409 §8, RFC 5321 §2.3.8)."""
+    whole = bytes(content).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return whole.replace(b"\n", b"\r\n")
+
+
+def received(hostname: str, token: str, date: datetime) -> bytes:
+    """Return the Received field of a message that came by no mail protocol (RFC 5321 §4.4)."""
+    return (
+        f"Received: by {hostname} with HTTP id {token};\r\n\t{format_datetime(date)}\r\n"
+    ).encode()
+
+
 def return_path(sender: str) -> bytes:
     """Return the field of the final delivery: the reverse-path, `<>` for the null one."""
     return f"Return-Path: <{sender}>\r\n".encode()

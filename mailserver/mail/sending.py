@@ -1,15 +1,16 @@
 """Sending a message, the same for SMTP submission and JMAP: to users here and to anybody else."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from mailserver.address import Address, parse_address, quoted
 from mailserver.errors import Invalid
-from mailserver.mail import delivery, recipients
+from mailserver.mail import delivery, identities, recipients
 from mailserver.mail.delivery import Accepted, Companion, Target
 from mailserver.mail.originals import Flaw, Original, Unsendable, return_path
-from mailserver.model import Account, AccountId
+from mailserver.model import Account, AccountId, Identity
 from mailserver.queue.enqueue import Outgoing, OutgoingRecipient
 
 if TYPE_CHECKING:
@@ -131,3 +132,81 @@ def _outgoing(envelope: Envelope) -> Outgoing | None:
         require_tls=envelope.require_tls,
         release_at=envelope.release_at,
     )
+
+
+async def reverse_path(
+    mail: "Mail", account: AccountId, identity: Identity, original: Original, given: str | None
+) -> str:
+    """Return the reverse-path: as given, else made from the message (RFC 8621 §7).
+
+    Unsendable when it does not belong to the account; the null one belongs to all.
+    """
+    text = given if given is not None else _made(mail, identity, original)
+    if not text:
+        return ""
+    try:
+        address = parse_address(text)
+    except Invalid:
+        raise Unsendable(Flaw.SENDER_NOT_YOURS) from None
+    if not await recipients.may_send_as(mail, account, address):
+        raise Unsendable(Flaw.SENDER_NOT_YOURS)
+    return path_text(text, address)
+
+
+def _made(mail: "Mail", identity: Identity, original: Original) -> str:
+    text = original.sender()
+    separator = mail.config.smtp.subaddress_separator
+    if identities.covers(identity, parse_address(text), separator):
+        return text
+    if not identity.email.startswith(identities.ANYBODY):
+        return identity.email
+    # of an identity that is a whole domain, the author who is there
+    return next(
+        (str(each) for each in original.authors() if identities.covers(identity, each, separator)),
+        text,
+    )
+
+
+async def forward_paths(mail: "Mail", wanted: Sequence[Recipient]) -> tuple[Recipient, ...]:
+    """Return recipients, of which only the text and the wishes are known, with where they are.
+
+    Unsendable when there are none, too many, or such that cannot be; all of those are named. Who
+    has no room waits in the queue.
+    """
+    if not wanted:
+        raise Unsendable(Flaw.NO_RECIPIENTS)
+    if len(wanted) > mail.config.smtp.max_recipients:
+        raise Unsendable(Flaw.TOO_MANY_RECIPIENTS)
+    found, bad = [], []
+    for each in wanted:
+        try:
+            address = parse_address(each.text)
+            where = await recipients.resolve(mail, address)
+        except Invalid:
+            bad.append(each.text)
+            continue
+        if where.local and not where.accounts:
+            bad.append(each.text)
+        has_room = all(
+            account.quota_limit is None or account.quota_used < account.quota_limit
+            for account in where.accounts
+        )
+        found.append(
+            replace(
+                each,
+                text=path_text(each.text, address),
+                domain=address.domain,
+                accounts=where.accounts if has_room else (),
+            )
+        )
+    if bad:
+        raise Unsendable(Flaw.BAD_RECIPIENTS, bad)
+    return tuple({each.text: each for each in found}.values())
+
+
+def path_text(text: str, address: Address) -> str:
+    """Return an address as a path has it: as given, where that can be read in one way only."""
+    local, _, domain = text.strip().rpartition("@")
+    if '"' in local:
+        local = quoted(address.local_part)
+    return f"{local}@{domain if domain.isascii() else address.domain}"

@@ -16,6 +16,7 @@ from mailserver.model import (
     Delivery,
     EmailId,
     IdentityId,
+    Modseq,
     QueueId,
     QueueState,
     RecipientStatus,
@@ -25,11 +26,12 @@ from mailserver.model import (
     UndoStatus,
 )
 from mailserver.storage import bodies, queue, submissions
-from mailserver.storage.submissions import Listed
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Change, Mail
     from mailserver.storage.database import Connection
+
+Listed = submissions.Listed
 
 MAX_LISTED = 100_000  # the newest submissions of an account are found by queries
 BATCH = 1000
@@ -63,6 +65,7 @@ class _Record:
     message_id: str
     send_at: datetime
     made: Submission = field(init=False)
+    modseq: Modseq = field(init=False)
 
     async def admit(self, tx: "Connection") -> bool:
         """Say that the message is wanted."""
@@ -70,6 +73,7 @@ class _Record:
 
     async def write(self, change: "Change", queue_id: QueueId | None) -> None:
         """Insert the submission, as a change of its account."""
+        self.modseq = change.modseq
         self.made = Submission(
             self.id,
             self.draft.identity_id,
@@ -105,8 +109,8 @@ async def create(
     trace: bytes,
     *,
     message_id: str,
-) -> Submission:
-    """Send a message and keep a record of it, in one commit.
+) -> tuple[Submission, Modseq]:
+    """Send a message and keep a record of it, in one commit; return it and its modseq.
 
     Users here have it then, unless it is held; all others wait in the queue. Raises Unavailable,
     NotFound when an account is gone.
@@ -124,7 +128,7 @@ async def create(
         envelope.release_at or mail.now(),
     )
     await sending.send(mail, original, envelope, trace, message_id=message_id, companion=record)
-    return record.made
+    return record.made, record.modseq
 
 
 def _first_statuses(envelope: Envelope, *, caught: bool) -> tuple[RecipientStatus, ...]:

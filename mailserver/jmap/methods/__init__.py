@@ -22,14 +22,16 @@ from mailserver.jmap.methods import (
     mailbox_query,
     mailbox_set,
     push,
-    query_changes,
     quota,
     search,
     snippet,
+    submission,
+    submission_set,
     thread,
+    vacation,
 )
-from mailserver.jmap.methods import set as set_records
-from mailserver.jmap.methods.set import Wishes
+from mailserver.jmap.methods.query_changes import StandardQueryChanges
+from mailserver.jmap.methods.set import Set, Wishes
 from mailserver.jmap.protocol import properties
 from mailserver.jmap.protocol.errors import MethodError, Problem, RequestError
 from mailserver.jmap.protocol.filters import EMAIL_SORTS
@@ -49,6 +51,8 @@ WEB_SOCKET = "urn:ietf:params:jmap:websocket"
 VAPID = "urn:ietf:params:jmap:webpush-vapid"
 # how Apache James lets browsers open a WebSocket; its clients look for this name
 WEB_SOCKET_TICKET = "com:linagora:params:jmap:ws:ticket"
+SUBMISSION = "urn:ietf:params:jmap:submission"
+VACATION = "urn:ietf:params:jmap:vacationresponse"
 
 MAX_MAILBOX_DEPTH = 20
 MAX_MAILBOX_NAME = 255  # octets
@@ -83,7 +87,7 @@ METHODS: dict[str, Spec] = {
     "Thread/changes": Spec(MAIL, changes.Changes, changes.thread_changes),
     "Email/get": Spec(MAIL, email.GetEmail, email.get),
     "Email/changes": Spec(MAIL, changes.Changes, changes.email_changes),
-    "Email/set": Spec(MAIL, set_records.Set, email_set.set_emails),
+    "Email/set": Spec(MAIL, Set, email_set.set_emails),
     "Email/copy": Spec(MAIL, email_copy.Copy, email_copy.copy_emails),
     "Email/import": Spec(MAIL, email_import.Import, email_import.import_emails),
     "Email/parse": Spec(MAIL, email_parse.Parse, email_parse.parse),
@@ -93,9 +97,21 @@ METHODS: dict[str, Spec] = {
     "Quota/get": Spec(QUOTA, get.Get, quota.get),
     "Quota/changes": Spec(QUOTA, changes.Changes, quota.changes),
     "Quota/query": Spec(QUOTA, get.StandardQuery, quota.query),
-    "Quota/queryChanges": Spec(QUOTA, query_changes.StandardQueryChanges, quota.query_changes),
-    # Of the submission capability, which is not advertised before anything can be submitted.
-    "Identity/get": Spec(MAIL, get.Get, identity.get, shared=False),
+    "Quota/queryChanges": Spec(QUOTA, StandardQueryChanges, quota.query_changes),
+    "Identity/get": Spec(SUBMISSION, get.Get, identity.get),
+    "Identity/changes": Spec(SUBMISSION, changes.Changes, identity.get_changes),
+    "Identity/set": Spec(SUBMISSION, Set, identity.set_identities),
+    "EmailSubmission/get": Spec(SUBMISSION, get.Get, submission.get),
+    "EmailSubmission/changes": Spec(SUBMISSION, changes.Changes, submission.get_changes),
+    "EmailSubmission/query": Spec(SUBMISSION, get.StandardQuery, submission.query),
+    "EmailSubmission/queryChanges": Spec(
+        SUBMISSION, StandardQueryChanges, submission.query_changes
+    ),
+    "EmailSubmission/set": Spec(
+        SUBMISSION, submission_set.SetSubmission, submission_set.set_submissions
+    ),
+    "VacationResponse/get": Spec(VACATION, get.Get, vacation.get),
+    "VacationResponse/set": Spec(VACATION, Set, vacation.set_vacation),
 }
 
 
@@ -134,6 +150,8 @@ CAPABILITIES: dict[str, Callable[[Limits], dict[str, object]]] = {
     WEB_SOCKET: lambda limits: {},
     WEB_SOCKET_TICKET: lambda limits: {},
     VAPID: lambda limits: {},
+    SUBMISSION: submission_set.capability,
+    VACATION: lambda limits: {},
 }
 
 # what there is of an account that another shares

@@ -5,7 +5,7 @@ in between is `modseq-number`: everything up to that modseq, and the first so ma
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from mailserver.errors import CannotCalculateChanges
@@ -159,6 +159,24 @@ def response(
         "updated": [show(each) for each in touched if each in now and each in before],
         "destroyed": [show(each) for each in touched if each not in now and each in before],
     }
+
+
+async def of_records(
+    session: Session,
+    asked: Changes,
+    kinds: Collection[ChangeKind],
+    existing: Callable[[Collection[int]], Awaitable[Collection[int]]],
+    show: Callable[[int], str],
+) -> dict[str, object]:
+    """Answer for a type whose records the log names by their ids; the first kind made them."""
+    log = await read_log(session, asked)
+    part = stretch(
+        log, lambda entry: entry.email_ids if entry.kind in kinds else (), divisible=True
+    )
+    first = min(kinds)
+    made = {each for entry in log.entries if entry.kind is first for each in entry.email_ids}
+    now = await existing(part.touched)
+    return response(session, asked, part, part.touched - made, now, show)
 
 
 @dataclass(frozen=True, slots=True)

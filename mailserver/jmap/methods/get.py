@@ -71,6 +71,35 @@ def page_limit(session: Session, asked: int | None) -> tuple[int, dict[str, obje
     return most, {"limit": most}
 
 
+def window(
+    session: Session,
+    asked: StandardQuery,
+    state: str,
+    ids: list[str],
+    *,
+    can_calculate_changes: bool,
+) -> dict[str, object]:
+    """Cut the wanted stretch out of the whole result of a query (RFC 8620 §5.5)."""
+    limit, reported = page_limit(session, asked.limit)
+    start = asked.position if asked.position >= 0 else max(0, len(ids) + asked.position)
+    if asked.anchor is not None:
+        anchor = session.resolved(asked.anchor)
+        if anchor not in ids:
+            raise MethodError("anchorNotFound")
+        start = max(0, ids.index(anchor) + asked.anchor_offset)
+    answer: dict[str, object] = {
+        "accountId": session.account_id,
+        "queryState": state,
+        "canCalculateChanges": can_calculate_changes,
+        "position": start,
+        "ids": ids[start : start + limit],
+        **reported,
+    }
+    if asked.calculate_total:
+        answer["total"] = len(ids)
+    return answer
+
+
 def too_many_objects(limit: int) -> MethodError:
     """Return the error for `ids: null` when there are more objects than one call may return."""
     return MethodError("requestTooLarge", f"there are more than {limit}; ask for ids")

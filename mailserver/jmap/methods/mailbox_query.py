@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mailserver.errors import CannotCalculateChanges
-from mailserver.jmap.methods.get import StandardQuery, page_limit
+from mailserver.jmap.methods.get import StandardQuery, window
 from mailserver.jmap.methods.mailbox import shown_name, visible_mailboxes
 from mailserver.jmap.methods.query_changes import Difference, StandardQueryChanges, response
-from mailserver.jmap.protocol.errors import MethodError, invalid_arguments
+from mailserver.jmap.protocol.errors import invalid_arguments
 from mailserver.jmap.protocol.filters import (
     checked_sort,
     collation_of,
@@ -145,7 +145,8 @@ async def query(session: Session, asked: Query) -> dict[str, object]:
     wanted = _Wanted.of(asked)
     state = await session.state()
     ids = wanted.result(await visible_mailboxes(session))
-    return _window(session, asked, state, [mailbox_text(each) for each in ids])
+    texts = [mailbox_text(each) for each in ids]
+    return window(session, asked, state, texts, can_calculate_changes=True)
 
 
 def _as_tree(result: list[Mailbox]) -> list[Mailbox]:
@@ -170,28 +171,6 @@ def _under_matching(matching: set[MailboxId], everything: Sequence[Mailbox]) -> 
         if mailbox.id in matching and (above is None or above in kept):
             kept.add(mailbox.id)
     return kept
-
-
-def _window(session: Session, asked: Query, state: str, ids: list[str]) -> dict[str, object]:
-    """Cut the wanted stretch out of the whole result (RFC 8620 §5.5)."""
-    limit, reported = page_limit(session, asked.limit)
-    start = asked.position if asked.position >= 0 else max(0, len(ids) + asked.position)
-    if asked.anchor is not None:
-        anchor = session.resolved(asked.anchor)
-        if anchor not in ids:
-            raise MethodError("anchorNotFound")
-        start = max(0, ids.index(anchor) + asked.anchor_offset)
-    answer: dict[str, object] = {
-        "accountId": session.account_id,
-        "queryState": state,
-        "canCalculateChanges": True,
-        "position": start,
-        "ids": ids[start : start + limit],
-        **reported,
-    }
-    if asked.calculate_total:
-        answer["total"] = len(ids)
-    return answer
 
 
 # Mailbox/queryChanges ----------------------------------------------------------------------------

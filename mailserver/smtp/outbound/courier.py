@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from mailserver import tls
+from mailserver.mail.originals import repair_line_ends
 from mailserver.mime.headers import HeaderBlock
 from mailserver.mime.recode import has_long_lines, to_seven_bit
 from mailserver.queue.routes import SEALED_FOR, Route, TlsLevel
@@ -28,7 +29,6 @@ from mailserver.smtp.protocol.client import (
     Unsendable,
     needs_smtputf8,
 )
-from mailserver.smtp.protocol.framing import repair_line_ends
 
 log = logging.getLogger(__name__)
 

@@ -1,10 +1,10 @@
 """Mail from users' programs, ports 587 and 465 (RFC 6409): to anybody, as oneself."""
 
 from mailserver.mail import recipients, sending
-from mailserver.mail.originals import Flaw, Unsendable
+from mailserver.mail.originals import Flaw, Unsendable, repair_line_ends
 from mailserver.model import AccountId, IdKind, id_text
 from mailserver.smtp.policy import routing
-from mailserver.smtp.protocol.framing import Data, repair_line_ends
+from mailserver.smtp.protocol.framing import Data
 from mailserver.smtp.protocol.paths import Path
 from mailserver.smtp.protocol.replies import Refused, Reply
 from mailserver.smtp.session import Accepted, Envelope, Recipient, Session

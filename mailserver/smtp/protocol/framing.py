@@ -172,9 +172,3 @@ class DataReader:
         if excess > 0:
             self._dropped += excess
             del self._body[:excess]
-
-
-def repair_line_ends(content: bytes | bytearray) -> bytes:
-    """Make every bare CR and bare LF a CR LF (RFC 6409 §8, RFC 5321 §2.3.8)."""
-    whole = bytes(content).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return whole.replace(b"\n", b"\r\n")

@@ -26,10 +26,12 @@ METHOD_ERRORS = {
     "unsupportedSort",
 }  # fmt: skip
 SET_ERRORS = {
-    "alreadyExists", "blobNotFound", "forbidden", "invalidEmail", "invalidPatch",
-    "invalidProperties", "mailboxHasChild", "mailboxHasEmail", "notFound", "overQuota", "singleton",
+    "alreadyExists", "blobNotFound", "cannotUnsend", "forbidden", "forbiddenFrom",
+    "forbiddenMailFrom", "invalidEmail", "invalidPatch", "invalidProperties", "invalidRecipients",
+    "mailboxHasChild", "mailboxHasEmail", "noRecipients", "notFound", "overQuota", "singleton",
     "tooLarge", "tooManyKeywords", "willDestroy",
 }  # fmt: skip
+DRAFT = b"From: alice@example.test\r\nTo: bob@example.test, c@example.org\r\n\r\nhello\r\n"
 MESSAGE = b"From: a@example.org\r\nSubject: x\r\nMessage-ID: <1@x>\r\n\r\nhello world\r\n"
 
 
@@ -38,11 +40,17 @@ async def known(mail: Mail, alice: Account, bob: Account) -> dict[str, Any]:
     session = new_session(mail, alice)
     account = account_text(alice.id)
     blob = blob_text(await uploads.store(mail, alice.id, MESSAGE))
+    draft = blob_text(await uploads.store(mail, alice.id, DRAFT))
     made = await run(
         session,
         ["Mailbox/set", {"accountId": account, "create": {"box": {"name": "Box"}}}, "0"],
         ["Email/import", {"accountId": account, "emails": {
-            "e": {"blobId": blob, "mailboxIds": {"#box": True}}}}, "1"],
+            "e": {"blobId": blob, "mailboxIds": {"#box": True}},
+            "d": {"blobId": draft, "mailboxIds": {"#box": True}}}}, "1"],
+        ["Identity/set", {"accountId": account, "create": {
+            "i": {"email": alice.login}}}, "2"],
+        ["EmailSubmission/set", {"accountId": account, "create": {
+            "s": {"identityId": "#i", "emailId": "#d"}}}, "3"],
     )  # fmt: skip
     box = made[0][1]["created"]["box"]["id"]
     email = made[1][1]["created"]["e"]
@@ -53,6 +61,9 @@ async def known(mail: Mail, alice: Account, bob: Account) -> dict[str, Any]:
     return {
         "account": account, "blob": blob, "box": box, "email": email["id"],
         "thread": email["threadId"], "state": made[1][1]["newState"],
+        "draft": made[1][1]["created"]["d"]["id"],
+        "identity": made[2][1]["created"]["i"]["id"],
+        "submission": made[3][1]["created"]["s"]["id"],
         "bob": account_text(bob.id), "bobs": mailboxes[0][1]["ids"][0],
     }  # fmt: skip
 
@@ -125,11 +136,60 @@ def right_calls(name: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
         "Email/parse": [{"blobIds": [name["blob"]], "properties": ["subject", "bodyValues"],
                          **shown}],
         "SearchSnippet/get": [{"filter": narrow, "emailIds": [name["email"]]}],
+        **sending_calls(name),
     }  # fmt: skip
     return {
         method: [{"accountId": name["account"], **each} for each in arguments]
         for method, arguments in calls.items()
     }
+
+
+def sending_calls(name: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    since = {"sinceState": name["state"], "maxChanges": 5}
+    query = {
+        "filter": {"operator": "OR", "conditions": [
+            {"identityIds": [name["identity"]], "undoStatus": "final"},
+            {"before": "2030-01-01T00:00:00Z", "threadIds": [name["thread"]]},
+        ]},
+        "sort": [{"property": "sentAt", "isAscending": False}, {"property": "emailId"}],
+    }  # fmt: skip
+    addresses = [{"name": "A", "email": "a@example.org"}, {"email": "b@example.org"}]
+    envelope = {
+        "mailFrom": {
+            "email": "alice@example.test",
+            "parameters": {"HOLDFOR": "60", "RET": "HDRS", "SMTPUTF8": None},
+        },
+        "rcptTo": [
+            {"email": "bob@example.test", "parameters": None},
+            {"email": "c@example.org", "parameters": {"NOTIFY": "SUCCESS,DELAY"}},
+        ],
+    }
+    send = {"identityId": name["identity"], "emailId": name["draft"]}
+    return {
+        "Identity/get": [{"ids": [name["identity"]], "properties": ["email"]}],
+        "Identity/changes": [since],
+        "Identity/set": [
+            {"create": {"a": {"email": "alice+x@example.test", "replyTo": addresses}}},
+            {"update": {name["identity"]: {"name": "A", "bcc": addresses, "htmlSignature": "x"}}},
+            {"destroy": ["none"], "ifInState": None},
+        ],
+        "EmailSubmission/get": [{"ids": [name["submission"]]}, {"ids": None}],
+        "EmailSubmission/changes": [since],
+        "EmailSubmission/query": [query | {"limit": 2}, {"anchor": name["submission"]}],
+        "EmailSubmission/queryChanges": [query | {"sinceQueryState": name["state"]}],
+        "EmailSubmission/set": [
+            {"create": {"a": send}, "onSuccessUpdateEmail": {"#a": {"keywords/a": True}}},
+            {"create": {"a": send | {"envelope": envelope}}, "onSuccessDestroyEmail": ["#b"]},
+            {"update": {name["submission"]: {"undoStatus": "canceled"}}},
+            {"destroy": ["none"]},
+        ],
+        "VacationResponse/get": [{"ids": ["singleton"], "properties": ["subject"]}],
+        "VacationResponse/set": [
+            {"update": {"singleton": {
+                "isEnabled": True, "fromDate": "2026-01-01T00:00:00Z", "toDate": None,
+                "subject": "Away", "textBody": "x", "htmlBody": "<p>x"}}},
+        ],
+    }  # fmt: skip
 
 
 def spoiled(random: Random, value: Any, odd: list[Any], depth: int = 0) -> Any:
@@ -176,8 +236,10 @@ async def test_spoiled_arguments_are_refused_exactly(
     name = await known(mail, alice, bob)
     await share(mail, alice, bob)
     assert right_calls(name).keys() == {
-        each for each, spec in METHODS.items() if spec.capability == methods.MAIL
-    } - {"Identity/get"}
+        each
+        for each, spec in METHODS.items()
+        if spec.capability in (methods.MAIL, methods.SUBMISSION, methods.VACATION)
+    }
     odd = [
         None, True, False, 0, -1, 2**53, 1.5, "", "#a", "#none", "x" * 300, "\u0000", "a/b", "~2",
         "\r\nX: y", "\u65e5", [], {}, [None], {"": None}, {"a": {"b": {}}}, [[["x"]]], "header:",

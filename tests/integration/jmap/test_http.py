@@ -4,7 +4,6 @@ import asyncio
 import base64
 import hashlib
 import json
-import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +15,6 @@ from mailserver.jmap.protocol.errors import RequestError
 from mailserver.jmap.protocol.ids import account_text, email_text
 from mailserver.jmap.server.blobs import Uploads
 from mailserver.jmap.server.replies import Message
-from mailserver.mail import accounts as people
 from mailserver.mail import delivery, mailboxes, rights
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Accepted, Target
@@ -346,28 +344,6 @@ async def test_a_change_too_large_to_read_is_not_asked_for_forever(
     asked = {"accountId": account, "sinceState": state}
     ((name, answer, _),) = await site.call(["Email/changes", asked, "0"])
     assert (name, answer["type"]) == ("error", "cannotCalculateChanges")
-
-
-async def test_identities(site: Site, mail: Mail, alice: Account) -> None:
-    asked = {"accountId": account_text(alice.id)}
-    ((_, before, _),) = await site.call(["Identity/get", asked, "0"])
-    (own,) = before["list"]
-    assert own == {
-        "id": own["id"], "name": "", "email": alice.login, "replyTo": None, "bcc": None,
-        "textSignature": "", "htmlSignature": "", "mayDelete": False,
-    }  # fmt: skip
-    assert re.fullmatch(r"[A-Za-z0-9_-]{1,255}", own["id"])
-    await people.add_alias(mail, "@example.test", alice.login)
-    ((_, after, _), (_, some, _), (kind, wrong, _)) = await site.call(
-        ["Identity/get", asked, "0"],
-        ["Identity/get", {**asked, "ids": ["x", own["id"]], "properties": ["email"]}, "1"],
-        ["Identity/get", {**asked, "properties": ["nonsense"]}, "2"],
-    )
-    assert [each["email"] for each in after["list"]] == ["*@example.test", alice.login]
-    assert after["state"] != before["state"]
-    assert some["list"] == [{"id": own["id"], "email": alice.login}]
-    assert some["notFound"] == ["x"]
-    assert (kind, wrong["type"]) == ("error", "invalidArguments")
 
 
 async def test_without_a_database_the_answer_is_later(

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mailserver.mail.originals import repair_line_ends
 from mailserver.smtp.protocol import framing
 from mailserver.smtp.protocol.framing import (
     MAX_DRAIN,
@@ -15,7 +16,6 @@ from mailserver.smtp.protocol.framing import (
     Fault,
     LineBuffer,
     Overflow,
-    repair_line_ends,
 )
 
 PIECES = [b"\r\n", b"\r", b"\n", b".", b"\r\n.\r\n", b"\n.\n", b"\r\n..", b"text", b"\0", b"\xff"]
