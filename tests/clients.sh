@@ -11,6 +11,7 @@ declare -A packages=(
 )
 if [ "${1:-}" = heavy ]; then
     packages[thunderbird]=thunderbird
+    packages[chromium]=chromium
 fi
 roundcube=.clients/roundcube # not installed: it would bring a web server and a database with it
 

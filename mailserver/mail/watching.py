@@ -208,6 +208,8 @@ class Watch:
             self.shares.forget(self.principal)
             self._woken.set()
         followed.modseq, followed.mark = summary.modseq, mark
+        if followed.subscription.modseq < summary.modseq:
+            followed.subscription.modseq = summary.modseq  # an event would say nothing new
         states = {
             name: f"{summary.modseq}{mark}"
             for name in possible

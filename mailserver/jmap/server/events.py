@@ -98,11 +98,14 @@ class EventSource:
         self, watch: Watch, wish: Wish, ends: set[asyncio.Task[Any]], send: Send
     ) -> None:
         """Write what changes, and pings in between, until one of the ends comes."""
+        clock = asyncio.get_running_loop().time
+        written = clock()
         while True:
+            left = max(0.0, written + wish.ping - clock()) if wish.ping else None
             woken = asyncio.create_task(watch.wait())
             try:
                 done, _ = await asyncio.wait(
-                    {woken, *ends}, timeout=wish.ping or None, return_when=asyncio.FIRST_COMPLETED
+                    {woken, *ends}, timeout=left, return_when=asyncio.FIRST_COMPLETED
                 )
             finally:
                 woken.cancel()
@@ -110,6 +113,7 @@ class EventSource:
                 return
             if woken not in done:
                 await _write(send, render_event("ping", {"interval": wish.ping}))
+                written = clock()
                 continue
             try:
                 changed = await watch.changes()
@@ -119,6 +123,7 @@ class EventSource:
                 continue
             if changed:
                 await _write(send, render_event("state", state_change(changed), watch.place))
+                written = clock()
                 if wish.close_after_state:
                     return
                 await asyncio.wait(ends, timeout=GAP, return_when=asyncio.FIRST_COMPLETED)
