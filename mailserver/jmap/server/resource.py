@@ -54,7 +54,8 @@ def _unchanging(principal: Principal, shares: Sequence[Share], limits: Limits) -
             urn: core_capability(limits) if urn == CORE else {} for urn in CAPABILITIES
         },
         "accounts": accounts,
-        "primaryAccounts": dict.fromkeys(CAPABILITIES, own),
+        # core is of no account (RFC 8620 §2)
+        "primaryAccounts": dict.fromkeys((urn for urn in CAPABILITIES if urn != CORE), own),
         "username": principal.login,
     }
 
@@ -73,7 +74,8 @@ def _with_addresses(base: str, server_key: str) -> dict[str, dict[str, object]]:
 def _account(
     login: str, capabilities: Collection[str], limits: Limits, share: Share | None = None
 ) -> dict[str, object]:
-    shown = {urn: CAPABILITIES[urn](limits) for urn in CAPABILITIES if urn in capabilities}
+    urns = [urn for urn in CAPABILITIES if urn in capabilities and urn != CORE]
+    shown = {urn: CAPABILITIES[urn](limits) for urn in urns}
     if share is not None and MAIL in shown:
         shown[MAIL] |= {"mayCreateTopLevelMailbox": False}
     return {

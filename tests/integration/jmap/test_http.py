@@ -15,6 +15,7 @@ from mailserver.jmap.protocol.errors import RequestError
 from mailserver.jmap.protocol.ids import account_text, email_text
 from mailserver.jmap.server.blobs import Uploads
 from mailserver.jmap.server.replies import Message
+from mailserver.jmap.session import Limits
 from mailserver.mail import delivery, mailboxes, rights
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Accepted, Target
@@ -73,7 +74,9 @@ async def test_session_object(site: Site, alice: Account) -> None:
         assert all("{" + variable + "}" in session[name] for variable in variables)
     account = account_text(alice.id)
     assert session["username"] == alice.login
-    assert session["primaryAccounts"] == dict.fromkeys(session["capabilities"], account)
+    assert session["primaryAccounts"] == dict.fromkeys(
+        session["capabilities"].keys() - {CORE}, account
+    )
     assert {CORE, MAIL, BLOB, QUOTA} <= session["capabilities"].keys()
     assert session["capabilities"][CORE]["maxSizeRequest"] == 20_000
     mail_capability = session["accounts"][account]["accountCapabilities"][MAIL]
@@ -429,3 +432,30 @@ async def test_the_session_is_sent_again_only_when_it_changed(site: Site, alice:
     known = {"If-None-Match": headers["etag"]}
     status, headers, body = await site.get("/.well-known/jmap", headers=known)
     assert (status, body, headers["etag"]) == (304, b"", known["If-None-Match"])
+
+
+@pytest.mark.parametrize("path", ["upload", "api"])
+async def test_two_gigabytes_are_refused_before_they_come(
+    site: Site, alice: Account, path: str
+) -> None:
+    if path == "upload":
+        path += "/" + account_text(alice.id)
+    reader, writer = await asyncio.open_connection(site.host, site.port)
+    pair = base64.b64encode(f"{alice.login}:{PASSWORD}".encode()).decode()
+    writer.write(
+        f"POST /jmap/{path} HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {pair}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {2 << 30}\r\n\r\n".encode()
+    )
+    status = await asyncio.wait_for(reader.readline(), 10)
+    assert status.split()[1] == b"413"
+    writer.close()
+
+
+async def test_ten_thousand_calls_are_refused(site: Site, alice: Account) -> None:
+    calls = ",".join(['["Core/echo",{},"0"]'] * 10_000)
+    body = f'{{"using":["{CORE}"],"methodCalls":[{calls}]}}'.encode()
+    config = site.app._mail.config
+    http = config.http.model_copy(update={"max_request_size": 10_000_000})
+    site.app._api.limits = Limits.of(config.model_copy(update={"http": http}))
+    status, _, answer = await asyncio.to_thread(site.ask, "POST", "/jmap/api", body)
+    assert (status, json.loads(answer)["limit"]) == (400, "maxCallsInRequest")
