@@ -17,6 +17,7 @@ from mailserver.jmap.protocol.ids import blob_text, email_text, thread_text
 from mailserver.jmap.session import Session
 from mailserver.mail import delivery, uploads
 from mailserver.mail.delivery import Delivered, Target
+from mailserver.mail.rights import limited
 from mailserver.mime import compose, fields
 from mailserver.mime.compose import HeaderField, Leaf, Part
 from mailserver.model import BlobId, Flags, MailboxId, Right
@@ -57,6 +58,8 @@ class Places:
             raise invalid_properties(["mailboxIds"], "there is no such mailbox")
         if any(Right.INSERT not in self._rights[each] for each in mailboxes):
             raise SetError("forbidden")
+        if any(limited(Flags(), flags, self._rights[each]) != flags for each in mailboxes):
+            raise SetError("forbidden")  # RFC 4314 §4: flags need rights of their own
         if len(flags.keywords) > MAX_KEYWORDS:
             raise SetError("tooManyKeywords")
 

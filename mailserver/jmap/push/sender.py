@@ -8,6 +8,7 @@ says something twice.
 import asyncio
 import logging
 import secrets
+import time
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from mailserver.jmap.protocol.ids import push_text
 from mailserver.jmap.protocol.push import known_types, state_change, verification
 from mailserver.jmap.protocol.webpush import MAX_PLAINTEXT, SALT, Claims, Vapid, encrypt
 from mailserver.jmap.push.client import Answer, PushClient
+from mailserver.jmap.push.pace import Pace
 from mailserver.mail import push
 from mailserver.mail.context import Mail
 from mailserver.mail.push import SHARDS, PushSubscription
@@ -36,6 +38,7 @@ LEASE_TIME = timedelta(seconds=30)
 ROUND = 10.0  # seconds between two looks at leases, and at all subscriptions
 GAP = 0.25  # seconds between two messages to one device: what happens meanwhile goes together
 PARALLEL = 32  # messages on their way at once
+MAX_ASKED, ASKED_TIME = 60, 3600.0  # verifications of an account in so many seconds
 TTL = 86_400  # seconds that a push service keeps a message (RFC 8030 §5.2)
 FIRST_RETRY, LAST_RETRY = 5.0, 3600.0  # seconds
 GIVE_UP = 24  # failures in a row, about a day
@@ -56,6 +59,7 @@ class Pusher:
         self._devices: dict[tuple[AccountId, int], _Device] = {}
         self._gate = asyncio.Semaphore(PARALLEL)
         self._woken = asyncio.Event()
+        self.asking = Pace(MAX_ASKED, ASKED_TIME, time.monotonic)
 
     async def run(self, owner: str) -> None:
         """Hold shards and tell devices until cancelled."""
@@ -186,6 +190,8 @@ class _Device:
     async def _ask(self) -> None:
         """Send the code that shows that whoever subscribed gets the messages (RFC 8620 §7.2.2)."""
         own = self._subscription
+        # anybody can subscribe in the name of anybody: nobody is asked without end
+        await asyncio.sleep(self._pusher.asking.delay(own.account_id))
         message = verification(push_text(own.id), own.verification_code)
         while not await self._sent(message):
             pass
