@@ -12,7 +12,6 @@ from mailserver.mime.message import Part
 from mailserver.mime.scan import parse
 
 MAX_LINE = 998  # octets without CR LF, RFC 5322 §2.1.1
-_LONG = re.compile(rb"[^\n]{%d}" % (MAX_LINE + 2))
 _IDENTITY = ("7bit", "8bit", "binary")
 _HIGH = re.compile(rb"[\x80-\xff]")
 _Edit = tuple[int, int, bytes]
@@ -20,7 +19,13 @@ _Edit = tuple[int, int, bytes]
 
 def has_long_lines(raw: bytes) -> bool:
     """Tell whether a line is longer than servers must take (RFC 5321 §4.5.3.1.6)."""
-    return _LONG.search(raw) is not None
+    start = 0
+    while start + MAX_LINE + 2 <= len(raw):
+        end = raw.rfind(b"\n", start, start + MAX_LINE + 2)
+        if end < 0:
+            return True
+        start = end + 1
+    return False
 
 
 def to_seven_bit(raw: bytes) -> bytes | None:

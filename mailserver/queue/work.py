@@ -16,7 +16,7 @@ from mailserver.storage.queue_work import Recorded
 LEASE_TIME = timedelta(seconds=90)
 BEAT_TIME = 15.0  # seconds between two heartbeats
 SPREAD = timedelta(seconds=60)  # over which comes back what a dead worker had
-DOMAINS = 200  # looked at in one round through the domains
+DOMAINS = 60  # looked at in one round through the domains
 EACH = 10  # of one domain taken in such a round
 
 

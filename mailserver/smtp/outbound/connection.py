@@ -4,7 +4,7 @@ import asyncio
 import base64
 import contextlib
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mailserver.smtp.protocol.client import (
@@ -16,6 +16,7 @@ from mailserver.smtp.protocol.client import (
     Step,
     Transaction,
     chunks,
+    joined,
     stuffed,
 )
 
@@ -156,8 +157,7 @@ class Connection:
         self._reset = True
         try:
             while steps := transaction.send():
-                for step in steps:
-                    await self._say(transaction, step, content)
+                await self._say(transaction, steps, content)
                 while (awaited := transaction.awaits) is not None:
                     transaction.take(await self._reply(self._limit(awaited), awaited.name))
         except ConnectionFailed as error:
@@ -184,15 +184,17 @@ class Connection:
         """Whether the server has closed, or has said something unasked, as 421 before it does."""
         return self._reader.at_eof() or self._writer.is_closing() or self._replies.pending
 
-    async def _say(self, transaction: Transaction, step: Step, content: bytes) -> None:
-        self._writer.write(transaction.line(step))
-        if step is not Step.CONTENT:
+    async def _say(self, transaction: Transaction, steps: Sequence[Step], content: bytes) -> None:
+        """Write commands, and the message when it is its turn, in as few packets as possible."""
+        lines = b"".join(map(transaction.line, steps))
+        if steps[-1] is not Step.CONTENT:
+            self._writer.write(lines)
             return
         pieces: Iterable[bytes] = (b".\r\n",)
         if transaction.sends_message:
             pieces = chunks(content) if transaction.chunking else stuffed(content)
         try:
-            for piece in pieces:
+            for piece in joined(lines, pieces):
                 self._writer.write(piece)
                 async with asyncio.timeout(self._timeouts.block):
                     await self._writer.drain()

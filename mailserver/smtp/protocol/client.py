@@ -6,7 +6,7 @@ ends the conversation (RFC 5321 §4.2).
 
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -402,3 +402,15 @@ def chunks(content: bytes) -> Iterator[bytes]:
     """Give a message as BDAT carries it, a piece at a time (RFC 3030 §2)."""
     for position in range(0, len(content), CHUNK):
         yield content[position : position + CHUNK]
+
+
+def joined(first: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Put small pieces together, so that a small message is one write."""
+    waiting = first
+    for piece in pieces:
+        if len(waiting) + len(piece) > CHUNK:
+            yield waiting
+            waiting = piece
+        else:
+            waiting += piece
+    yield waiting

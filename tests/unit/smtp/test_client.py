@@ -17,6 +17,7 @@ from mailserver.smtp.protocol.client import (
     Transaction,
     Unsendable,
     chunks,
+    joined,
     mail_line,
     needs_smtputf8,
     path,
@@ -220,6 +221,12 @@ def test_stuffing_can_be_undone(parts: list[bytes]) -> None:
     assert b"\r\n.\r\n" not in body
     unstuffed = body.replace(b"\r\n..", b"\r\n.")[2:]
     assert unstuffed == content + (b"" if content.endswith(b"\r\n") or not content else b"\r\n")
+
+
+def test_small_pieces_are_written_together() -> None:
+    assert list(joined(b"BDAT 3 LAST\r\n", [b"a", b"bc"])) == [b"BDAT 3 LAST\r\nabc"]
+    large = b"x" * 300_000
+    assert list(joined(b"a", [large, b"b"])) == [b"a", large, b"b"]
 
 
 def test_pieces_never_end_between_a_line_end_and_a_dot() -> None:
