@@ -11,6 +11,7 @@ from benchmarks import (
     imap_peers,
     jmap,
     jmap_push,
+    outbound,
     parse,
     smtp_delivery,
 )
@@ -22,6 +23,7 @@ BENCHMARKS = {
     "imap_peers": imap_peers.run,
     "jmap": jmap.run,
     "jmap_push": jmap_push.run,
+    "outbound": outbound.run,
     "idle_memory": idle_memory.run,
 }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from mailserver.auth.credentials import Authenticator
@@ -64,6 +65,7 @@ class Envelope:
     envid: str | None = None  # RFC 3461 §4.4
     ret: str | None = None  # RFC 3461 §4.3
     require_tls: bool = False  # RFC 8689
+    release_at: datetime | None = None  # not before this time, RFC 4865
     recipients: list[Recipient] = field(default_factory=list)
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 
 from mailserver.auth import sasl
 from mailserver.smtp.protocol import replies
@@ -24,6 +25,7 @@ EXTENSIONS: tuple[Callable[[Session], str | None], ...] = (
     lambda session: (
         "REQUIRETLS" if session.policy.authentication and session.tls else None
     ),  # RFC 8689 §2
+    lambda session: _future_release(session) if session.policy.authentication else None,
     lambda session: "STARTTLS" if session.wire.can_start_tls else None,  # RFC 3207
     lambda session: (
         f"AUTH {' '.join(sasl.offered(session.authenticator.terms(session.wire.end_point)))}"
@@ -31,6 +33,15 @@ EXTENSIONS: tuple[Callable[[Session], str | None], ...] = (
         else None
     ),  # RFC 4954 §4; not in the clear, where passwords could be read
 )
+
+
+def _future_release(session: Session) -> str | None:
+    """Return the longest time that mail is held, and its end (RFC 4865 §4)."""
+    seconds = session.mail.config.smtp.max_delay
+    if not seconds:
+        return None
+    until = session.mail.now() + timedelta(seconds=seconds)
+    return f"FUTURERELEASE {seconds} {until:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def parse(argument: str) -> str:

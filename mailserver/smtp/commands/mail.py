@@ -1,6 +1,7 @@
 """MAIL (RFC 5321 §4.1.1.2)."""
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from mailserver.smtp.protocol import replies
@@ -11,13 +12,15 @@ from mailserver.smtp.protocol.parameters import (
     parse_parameters,
 )
 from mailserver.smtp.protocol.paths import Path, parse_reverse_path
-from mailserver.smtp.protocol.replies import Reply
+from mailserver.smtp.protocol.replies import Refused, Reply
 from mailserver.smtp.session import Envelope, Session
 
 OK = Reply(250, "2.1.0", "Sender OK")
 NEEDS_AUTHENTICATION = Reply(530, "5.7.0", "Authentication required")
 TOO_BIG = Reply(552, "5.3.4", "Message size exceeds fixed maximum message size")
 NO_PARAMETERS = Reply(555, "5.5.4", "Parameters need EHLO")
+ONE_HOLD = Reply(501, "5.5.4", "HOLDFOR and HOLDUNTIL exclude each other")
+TOO_LATE = Reply(501, "5.5.4", "Mail is not held for that long")
 NEEDS_TLS = Reply(530, "5.7.10", "REQUIRETLS needs TLS here, too")  # RFC 8689 §4.1
 NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "Address needs SMTPUTF8")
 
@@ -57,6 +60,7 @@ async def mail(session: Session, command: Mail) -> Reply:
         parameters.get("ENVID"),
         parameters.get("RET"),
         parameters.get("REQUIRETLS", False),
+        _release(session, parameters),
     )
     if envelope.size > session.mail.config.smtp.max_message_size:
         return TOO_BIG
@@ -65,3 +69,18 @@ async def mail(session: Session, command: Mail) -> Reply:
     await session.policy.sender(session, envelope)
     session.envelope = envelope
     return OK
+
+
+def _release(session: Session, parameters: dict[str, Any]) -> datetime | None:
+    """Return when the message may leave; Refused when that is too late (RFC 4865 §4.2)."""
+    if "HOLDFOR" in parameters and "HOLDUNTIL" in parameters:
+        raise Refused(ONE_HOLD)
+    now = session.mail.now()
+    until: datetime | None = parameters.get("HOLDUNTIL")
+    if "HOLDFOR" in parameters:
+        until = now + parameters["HOLDFOR"]
+    if until is None or until <= now:
+        return None
+    if until > now + timedelta(seconds=session.mail.config.smtp.max_delay):
+        raise Refused(TOO_LATE)
+    return until

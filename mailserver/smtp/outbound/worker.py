@@ -44,6 +44,8 @@ ROUTES = 10.0  # seconds that the route of a domain is remembered
 PAUSE = 1.0  # seconds after a failure of PostgreSQL
 MEMORY = 64 * 1024 * 1024  # octets of messages that are sent at the same time
 SMALL = 64 * 1024  # octets of each message that are not counted
+READERS = 4  # messages that are read from the store at a time
+READS = 10  # attempts to read one while the store is away
 LOCAL_LANES = 8  # deliveries to mailboxes here at a time
 PURGED = 500  # recipients forgotten in one transaction
 
@@ -78,6 +80,7 @@ class Worker:
         )
         self._recorder = Recorder(mail, self._ledger, lambda: self._reports_due.set())
         self._memory = Memory(MEMORY)
+        self._readers = asyncio.Semaphore(READERS)
         self._destinations: dict[str, Destination] = {}
         self._routes: dict[str, tuple[float, Kind, Route]] = {}
         self._held: dict[tuple[int, str], Claimed] = {}  # taken, and not recorded yet
@@ -287,12 +290,24 @@ class Worker:
             busy = Outcome(Result.DEFERRED, "452 4.3.1 This server has no memory left", "4.3.1")
             return [busy for _ in job.claims]
         try:
-            content = await outgoing.message(self._mail, job.first)
+            content = await self._message(job)
             if destination.kind is Kind.HERE:
                 return await outgoing.deliver_here(self._mail, job.claims, content)
             return await self._send(destination, courier, job, content)
         finally:
             self._memory.give(min(size, MEMORY))
+
+    async def _message(self, job: Job) -> bytes:
+        """Read a message; wait a little for a store that is away: nobody else has failed."""
+        async with self._readers:  # they leave connections to the sessions of this process
+            for left in reversed(range(READS)):
+                try:
+                    return await outgoing.message(self._mail, job.first)
+                except Unavailable:
+                    if not left or self._stopping:
+                        raise
+                await asyncio.sleep(PAUSE)
+        raise AssertionError("unreachable")
 
     async def _send(
         self, destination: Destination, courier: Courier, job: Job, content: bytes

@@ -57,6 +57,7 @@ class SubmissionPolicy:
             envid=envelope.envid,
             ret=envelope.ret,
             require_tls=envelope.require_tls,
+            release_at=envelope.release_at,
         )
         done = await sending.send(
             session.mail,

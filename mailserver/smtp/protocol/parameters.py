@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from mailserver.smtp.protocol.replies import SYNTAX, Refused, Reply
@@ -9,6 +10,7 @@ from mailserver.smtp.protocol.replies import SYNTAX, Refused, Reply
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00-\x20=\x7f]+))?\Z")
 _XTEXT = re.compile(r"(?:[\x21-\x2a\x2c-\x3c\x3e-\x7e]|\+[0-9A-F]{2})*\Z")
 _HEX = re.compile(r"\+([0-9A-F]{2})")
+_INTERVAL = re.compile(r"[0-9]{1,9}\Z")
 _DIGITS = re.compile(r"[0-9]{1,20}\Z")
 _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,50}\Z")
 BODIES = ("7BIT", "8BITMIME")
@@ -92,6 +94,24 @@ def parse_orcpt(value: str | None) -> str:
     return f"{kind};{address}"
 
 
+def parse_hold_for(value: str | None) -> timedelta:
+    """hold-for = 1*9DIGIT seconds (RFC 4865 §4.1)."""
+    if value is None or not _INTERVAL.match(value):
+        raise _bad("HOLDFOR")
+    return timedelta(seconds=int(value))
+
+
+def parse_hold_until(value: str | None) -> datetime:
+    """hold-until = a date-time of RFC 3339 (RFC 4865 §4.1)."""
+    try:
+        moment = datetime.fromisoformat(value or "")
+    except ValueError:
+        raise _bad("HOLDUNTIL") from None
+    if moment.tzinfo is None:
+        raise _bad("HOLDUNTIL")
+    return moment
+
+
 MAIL_PARAMETERS: dict[str, Callable[[str | None], Any]] = {
     "SIZE": parse_size,
     "BODY": parse_body,
@@ -100,13 +120,17 @@ MAIL_PARAMETERS: dict[str, Callable[[str | None], Any]] = {
     "RET": parse_ret,
     "ENVID": parse_envid,
     "REQUIRETLS": parse_requiretls,
+    "HOLDFOR": parse_hold_for,
+    "HOLDUNTIL": parse_hold_until,
 }
 RCPT_PARAMETERS: dict[str, Callable[[str | None], Any]] = {
     "NOTIFY": parse_notify,
     "ORCPT": parse_orcpt,
 }
 # Offered to users only: of mail from other servers these report themselves that they passed it on.
-SUBMISSION_ONLY = frozenset({"RET", "ENVID", "REQUIRETLS", "NOTIFY", "ORCPT"})
+SUBMISSION_ONLY = frozenset(
+    {"RET", "ENVID", "REQUIRETLS", "HOLDFOR", "HOLDUNTIL", "NOTIFY", "ORCPT"}
+)
 UNKNOWN_PARAMETER = Reply(555, "5.5.4", "Parameter not recognized or not implemented")
 
 

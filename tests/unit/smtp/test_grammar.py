@@ -139,6 +139,10 @@ def test_parameters_keep_the_case_of_their_values() -> None:
         (" ENVID=a+b", 501),
         (" ENVID=" + "x" * 101, 501),
         (" REQUIRETLS=1", 501),
+        (" HOLDFOR=-1", 501),
+        (" HOLDFOR", 501),
+        (" HOLDFOR=" + "9" * 10, 501),
+        (" HOLDUNTIL=2026-12-24T18:00:00", 501),
     ],
 )
 def test_bad_parameters_are_refused(text: str, code: int) -> None:
@@ -147,7 +151,8 @@ def test_bad_parameters_are_refused(text: str, code: int) -> None:
 
 def test_every_parameter_has_a_test_here() -> None:
     assert set(parameters.MAIL_PARAMETERS) == {
-        "SIZE", "BODY", "SMTPUTF8", "AUTH", "RET", "ENVID", "REQUIRETLS",
+        "SIZE", "BODY", "SMTPUTF8", "AUTH", "RET", "ENVID", "REQUIRETLS", "HOLDFOR",
+        "HOLDUNTIL",
     }  # fmt: skip
 
 
