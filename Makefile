@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: run test clients unit coverage conformance check format lock bench image clean
+.PHONY: run test clients unit coverage conformance check format lock bench image manifest clean
 
 run: $(VENV)/.run  ## start the whole server on 127.0.0.1 (ARGS="--data-dir DIR --ports free")
 	@exec $(BIN)/mailserver dev $(ARGS)
@@ -41,10 +41,14 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev  ## every benchmark; JSON on standard output
 	$(BIN)/python -m benchmarks $(ARGS)
 
-image:  ## the container image, with docker, podman or buildah
+image:  ## the container image, with docker, podman or buildah (ARGS="--platform linux/arm64")
 	@for tool in docker podman buildah; do \
-	    if command -v $$tool >/dev/null; then exec $$tool build -t mailserver:latest .; fi; \
+	    if command -v $$tool >/dev/null; then exec $$tool build -t mailserver:latest \
+	        --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null) $(ARGS) .; fi; \
 	done; echo "make image: needs docker, podman or buildah" >&2; exit 1
+
+manifest: $(VENV)/.dev  ## deploy/manifest.yaml from the chart; needs Helm (tests/clients.sh)
+	$(BIN)/python -m tests.unit.deploy.charts
 
 lock:  ## pin every dependency with its hashes (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

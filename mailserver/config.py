@@ -59,6 +59,9 @@ class Server(Section):
     hostname: str = Field(
         default="localhost", description="the name in greetings, Received and TLS"
     )
+    workers: int = Field(
+        default=0, ge=0, le=256, description="processes that serve; 0: one for each core"
+    )
     grace: float = Field(
         default=20, ge=0, description="seconds that running work has to end at a stop"
     )
@@ -66,6 +69,15 @@ class Server(Section):
         default=Secret(""),
         description="seals passwords of smarthosts and private keys in the database",
     )
+    stop_delay: float = Field(
+        default=0,
+        ge=0,
+        description="seconds at a stop in which connections are still taken, and /readyz says no",
+    )
+
+    def share(self, amount: int) -> int:
+        """Return what one worker has of something that all of the server share."""
+        return max(1, amount // max(1, self.workers))
 
 
 class Embedded(Section):
@@ -85,7 +97,10 @@ class Database(Section):
         default=Secret(""), description="DSN past a transaction pooler, for LISTEN; empty: the same"
     )
     pool_size: int = Field(
-        default=10, ge=2, le=100, description="connections of one process at most"
+        default=20,
+        ge=4,
+        le=1000,
+        description="connections of all workers together, but at least 4 for each",
     )
 
 
@@ -142,8 +157,10 @@ class Smtp(Section):
     max_recipients: int = Field(
         default=1000, ge=100, description="per message, RFC 5321 §4.5.3.1.8"
     )
-    max_connections: int = Field(default=2000, ge=1, description="per process, all SMTP listeners")
-    max_connections_per_ip: int = Field(default=1200, ge=1, description="per process")
+    max_connections: int = Field(default=2000, ge=1, description="all SMTP listeners together")
+    max_connections_per_ip: int = Field(
+        default=1200, ge=1, description="of these from one IPv4 address or IPv6 /64"
+    )
     command_timeout: float = Field(default=300, gt=0, description="seconds, RFC 5321 §4.5.3.2")
     data_timeout: float = Field(default=180, gt=0, description="seconds between two reads of data")
     subaddress_separator: str = Field(
@@ -211,7 +228,7 @@ class Outbound(Section):
 class Imap(Section):
     """Limits of IMAP."""
 
-    max_connections: int = Field(default=20000, ge=1, description="of one listener in one process")
+    max_connections: int = Field(default=20000, ge=1, description="of one listener")
     login_timeout: float = Field(default=60, gt=0, description="seconds without authentication")
     idle_timeout: float = Field(default=1800, ge=1, description="seconds, RFC 9051 §5.4")
     max_append_size: int = Field(default=50 * 1024 * 1024, ge=1024, description="bytes, RFC 7889")
@@ -300,7 +317,7 @@ class Http(Section):
         default=10_000_000, ge=1024, description="bytes of one API request"
     )
     max_upload_size: int = Field(default=50_000_000, ge=1024, description="bytes of one upload")
-    max_connections: int = Field(default=2000, ge=1, description="per process")
+    max_connections: int = Field(default=2000, ge=1, description="of one listener")
     lenient_using: bool = Field(
         default=False,
         description="take `mail` in `using` for all that goes with mail, "

@@ -21,6 +21,9 @@ from mailserver.errors import ConfigurationError
 PREFIX = "MAILSERVER_"
 DEFAULT = "default"
 
+# What other mail servers call a key: their deployments need no change but the image.
+OTHER_NAMES = {"STALWART_DATABASE_URL": "database.url"}
+
 Key = tuple[str, ...]
 
 
@@ -172,6 +175,9 @@ def _take_environment(
     given: dict[str, tuple[object, str]],
     problems: list[str],
 ) -> None:
+    for variable, name in OTHER_NAMES.items():
+        if variable in environment:
+            given[name] = (environment[variable], variable)
     by_variable = {setting.variable: setting for setting in known.values()}
     flattened = {variable.replace("__", "_"): variable for variable in by_variable}
     for variable, value in environment.items():

@@ -3,6 +3,7 @@
 import logging
 import sys
 import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
@@ -68,10 +69,10 @@ class TextFormatter(logging.Formatter):
         return f"\x1b[{code}m{text}\x1b[0m" if self._colours else text
 
 
-def configure(chosen: Format = "auto", level: str = "info") -> None:
+def configure(chosen: Format = "auto", level: str = "info", worker: int | None = None) -> None:
     """Send every log line of the process to standard output as JSON or to standard error as text.
 
-    `auto` is text when standard error is a terminal.
+    `auto` is text when standard error is a terminal. Lines say the number of the `worker`.
     """
     if chosen == "auto":
         chosen = "text" if sys.stderr.isatty() else "json"
@@ -79,6 +80,8 @@ def configure(chosen: Format = "auto", level: str = "info") -> None:
     handler = logging.StreamHandler(stream)
     formatter = JsonFormatter() if chosen == "json" else TextFormatter(stream.isatty())
     handler.setFormatter(formatter)
+    if worker is not None:
+        handler.addFilter(_numbered(worker))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.captureWarnings(True)
     # These tell of every start and request at level info.
@@ -86,6 +89,14 @@ def configure(chosen: Format = "auto", level: str = "info") -> None:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
     # A handler that cannot write (closed pipe, full disk) must not stop the mail.
     logging.raiseExceptions = False
+
+
+def _numbered(worker: int) -> Callable[[logging.LogRecord], bool]:
+    def number(record: logging.LogRecord) -> bool:
+        record.worker = worker
+        return True
+
+    return number
 
 
 def extra_fields(record: logging.LogRecord) -> dict[str, object]:

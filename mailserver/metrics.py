@@ -1,8 +1,12 @@
 """Every metric by name; the names are listed in docs/operate.md."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
+
+from mailserver import __version__
 
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
@@ -13,11 +17,15 @@ class Metrics:
     def __init__(self, prefix: str) -> None:
         registry = CollectorRegistry()
         self._registry = registry
+        self._shared: set[str] = set()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"{prefix}_{name}", text, labels, registry=registry)
 
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
+        def gauge(name: str, text: str, *labels: str, shared: bool = False) -> Gauge:
+            """Make a gauge; `shared`: every worker sees the same thing, so it is not added up."""
+            if shared:
+                self._shared.add(f"{prefix}_{name}")
             return Gauge(f"{prefix}_{name}", text, labels, registry=registry)
 
         self.messages_received = counter("messages_received", "messages accepted, by SMTP or LMTP")
@@ -34,8 +42,12 @@ class Metrics:
             registry=registry,
         )
         self.spam_blocked = counter("spam_blocked", "messages refused or filed as junk")
-        self.queue_size = gauge("queue_size", "recipients in the outgoing queue", "state")
-        self.queue_oldest = gauge("queue_oldest_seconds", "age of the oldest mail that waits")
+        self.queue_size = gauge(
+            "queue_size", "recipients in the outgoing queue", "state", shared=True
+        )
+        self.queue_oldest = gauge(
+            "queue_oldest_seconds", "age of the oldest mail that waits", shared=True
+        )
         self.connections = gauge("connections", "open connections", "protocol")
         self.commands = counter("commands", "commands by outcome", "protocol", "command", "outcome")
         self.command_seconds = Histogram(
@@ -61,6 +73,23 @@ class Metrics:
         self.messages_indexed = counter(
             "messages_indexed", "messages whose search text was made, behind delivery"
         )
+        self.workers = gauge("workers", "worker processes that serve")
+        self.worker_restarts = counter("worker_restarts", "workers that ended and were replaced")
+        self.build_info = gauge("build_info", "the version of the program", "version", shared=True)
+        self.build_info.labels(__version__).set(1)
+        self.s3_available = gauge("s3_available", "1 while S3 answers", shared=True)
+        self.database_connections = gauge(
+            "database_connections", "connections to PostgreSQL", "state"
+        )
+        self.database_waiting = gauge(
+            "database_waiting", "commands that wait for a connection to PostgreSQL"
+        )
+        self.certificate_expires = gauge(
+            "certificate_expires_timestamp_seconds",
+            "when the certificate ends",
+            "name",
+            shared=True,
+        )
         self.background_failures = counter("background_failures", "failed rounds of work", "task")
 
         self._counts: dict[tuple[str, str, str], Callable[[], None]] = {}
@@ -83,6 +112,50 @@ class Metrics:
             observe = self._observations[protocol] = self.command_seconds.labels(protocol).observe
         observe(seconds)
 
-    def render(self) -> bytes:
-        """Return the text exposition format."""
-        return generate_latest(self._registry)
+    def watch_database(
+        self, lent: Callable[[], float], idle: Callable[[], float], waiting: Callable[[], float]
+    ) -> None:
+        """Ask these whenever the metrics are read."""
+        self.database_connections.labels("lent").set_function(lent)
+        self.database_connections.labels("idle").set_function(idle)
+        self.database_waiting.set_function(waiting)
+
+    def families(self) -> list[list[Any]]:
+        """Return everything as lists, to be added to what other workers have counted.
+
+        A family is [name, how, kind, help, samples], a sample [name, labels, value].
+        """
+        return [
+            [
+                family.name,
+                "largest" if family.name in self._shared else "sum",
+                family.type,
+                family.documentation,
+                [
+                    [sample.name, sample.labels, sample.value]
+                    for sample in family.samples
+                    if not sample.name.endswith("_created")
+                ],
+            ]
+            for family in self._registry.collect()
+        ]
+
+    def render(self, families: Iterable[list[Any]] | None = None) -> bytes:
+        """Return the text exposition format, by default of this process alone."""
+        return generate_latest(_Told(self.families() if families is None else families))
+
+
+class _Told(CollectorRegistry):
+    """A registry of families that were told, not counted here."""
+
+    def __init__(self, families: Iterable[list[Any]]) -> None:
+        super().__init__()
+        self._families = list(families)
+
+    def collect(self) -> Iterator[Metric]:
+        """Give every family."""
+        for name, _, kind, text, samples in self._families:
+            metric = Metric(name, text, kind)
+            for sample, labels, value in samples:
+                metric.add_sample(sample, labels, value)
+            yield metric

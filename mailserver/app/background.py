@@ -1,7 +1,6 @@
 """Work that goes on beside the sessions; when it fails it is logged, counted and started again."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -65,15 +64,3 @@ def every(seconds: float, work: Work) -> Work:
             await asyncio.sleep(seconds)
 
     return repeat
-
-
-async def shielded(awaitable: Awaitable[object], seconds: float, what: str) -> None:
-    """Wait for one step of a stop; a step that takes too long or fails does not keep the others."""
-    try:
-        async with asyncio.timeout(seconds):
-            await awaitable
-    except TimeoutError:
-        log.warning("stop takes too long", extra={"part": what, "seconds": seconds})
-    except Exception:
-        with contextlib.suppress(Exception):
-            log.exception("stop failed", extra={"part": what})

@@ -3,6 +3,7 @@
 from enum import IntEnum
 
 from mailserver.errors import ConfigurationError, MailError, Unavailable
+from mailserver.runtime.workers.supervisor import WorkerFailed
 
 
 class Exit(IntEnum):
@@ -17,6 +18,8 @@ class Exit(IntEnum):
 
 def exit_code(error: BaseException) -> Exit:
     """Return the exit code for an error."""
+    if isinstance(error, WorkerFailed):
+        return Exit(error.code) if error.code in set(Exit) else Exit.FAILED
     if isinstance(error, ConfigurationError):
         return Exit.CONFIGURATION
     if isinstance(error, Unavailable):

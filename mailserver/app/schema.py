@@ -14,6 +14,12 @@ from mailserver.storage.database import Database
 log = logging.getLogger(__name__)
 
 
+async def is_up_to_date(database: Database) -> bool:
+    """Tell whether the schema is as new as this program, or newer."""
+    version = await migrate.current(database)
+    return version is not None and version >= migrate.newest()
+
+
 async def bring_up_to_date(database: Database, dsn: str) -> None:
     """Migrate unless the schema is as new as this program, or newer: a rolling upgrade has both."""
     version = await migrate.current(database)

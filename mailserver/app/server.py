@@ -1,23 +1,28 @@
-"""One process of the mail server: what it is made of, in which order it starts and stops."""
+"""One worker of the mail server: what it is made of, in which order it starts and stops."""
 
 import asyncio
 import contextlib
 import gc
 import logging
+import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol
 
 from mailserver.app import bucket, schema, store
 from mailserver.app.backends import Backends
-from mailserver.app.background import Background, every, shielded
+from mailserver.app.background import Background, every
+from mailserver.app.clock import now
 from mailserver.app.front import Front
+from mailserver.app.shield import shielded
 from mailserver.app.web import WebServer
 from mailserver.auth.credentials import Authenticator, Judge
 from mailserver.auth.passwords import Passwords
-from mailserver.config import Config, Listener
+from mailserver.auth.throttle import Attempt, Throttle
+from mailserver.config import Config
 from mailserver.dns import Resolver
-from mailserver.errors import ConfigurationError, MailError, Unavailable
+from mailserver.errors import MailError, Unavailable
 from mailserver.imap import server as imap_server
 from mailserver.imap.server import ImapServer
 from mailserver.jmap.push import vapid
@@ -35,92 +40,165 @@ from mailserver.smtp.outbound.worker import Worker
 from mailserver.smtp.server import SmtpServer
 from mailserver.storage import health, leases, queue
 from mailserver.storage.mover import Mover
-from mailserver.tls import Certificate
+from mailserver.storage.notify import Notifier
+from mailserver.tls import Certificate, expiry
 
 log = logging.getLogger(__name__)
 
+SCHEMA_LOOK = 0.1  # seconds between two looks whether another worker has made the schema
+PASSWORD_THREADS = 2  # of all workers together, at least one for each
+BUSY_LOOK = 0.1  # seconds between two looks whether anybody is still connected
 READY_TIMEOUT = 3.0  # seconds for PostgreSQL to answer the readiness probe
 FIRST_RETRY, LONGEST_RETRY = 0.5, 10.0  # seconds between two attempts to reach PostgreSQL at start
 QUEUE_COUNT = 15.0  # seconds between two counts of the queue
 COUNTED = (QueueState.WAITING, QueueState.SENDING, QueueState.HELD)
+CERTIFICATE_LOOK = 600.0  # seconds between two looks when the certificate ends
 S3_CHECK = 30.0  # seconds between two looks whether S3 answers
 
 COLLECT_AFTER = (10_000, 20, 20)  # of gc.set_threshold: objects, young rounds, middle rounds
 
 Prepare = Callable[[Mail], Awaitable[None]]
+Exposition = Callable[[], Awaitable[bytes]]
+Sockets = Mapping[str, Sequence[Sequence[socket.socket]]]  # by listener, slot and address
 
 
 class Listening(Protocol):
     """What every protocol server has."""
 
-    async def start(self, listener: Listener) -> tuple[str, int]:
-        """Listen and return the address and the port."""
+    @property
+    def busy(self) -> bool:
+        """Whether anybody is connected."""
+        ...
+
+    async def accept(self, listening: socket.socket) -> asyncio.Server:
+        """Also take connections from a socket of somebody else, who closes what is returned."""
         ...
 
     async def stop(self, grace: float) -> None:
-        """Stop listening, let running work end within `grace` seconds, close the rest."""
+        """Let running work end within `grace` seconds, close the rest."""
         ...
 
 
 class Server:
-    """All listeners and background tasks of one process."""
+    """All protocol servers and background tasks of one worker."""
 
-    def __init__(self, config: Config, backends: Backends) -> None:
-        """Take the configuration; ConfigurationError when the certificate cannot be used."""
+    def __init__(
+        self,
+        config: Config,
+        backends: Backends,
+        sockets: Sockets,
+        exposition: Exposition | None = None,
+    ) -> None:
+        """Take the configuration; ConfigurationError when the certificate cannot be used.
+
+        `exposition` returns the metrics of all workers.
+        """
         self.config = config
-        self.listeners: dict[str, tuple[str, int]] = {}
+        self.metrics = Metrics(config.metrics.prefix)
+        self._sockets = sockets
+        self._exposition = exposition
         self._backends = backends
         self._name = store.process_name()
-        self._metrics = Metrics(config.metrics.prefix)
-        self._background = Background(self._metrics)
+        self._background = Background(self.metrics)
         self._database = store.open_database(config, backends)
         self._blobs = store.open_blobs(backends)
-        self._passwords = Passwords()
+        self._passwords = Passwords(config.server.share(PASSWORD_THREADS))
         self._tls = _certificate(config)
         self._front = Front()
-        self._servers: list[Listening] = []
+        self._servers: dict[str, Listening] = {
+            name: self._web(name) for name in ("http", "https") if name in sockets
+        }
+        self._doors: dict[tuple[str, int], list[asyncio.Server]] = {}  # where we accept
         self._mail: Mail | None = None
         self._jmap: Application | None = None
         self._push: PushClient | None = None
         self._s3_answers: bool | None = None
         self._worker: Worker | None = None
+        self._stopping = False
+        self.metrics.watch_database(
+            lambda: self._database.lent,
+            lambda: self._database.idle,
+            lambda: self._database.waiting,
+        )
         self._bucket_is_made = backends.barrier is not None  # SeaweedFS of ours makes its own
 
-    async def start(self, prepare: Prepare | None = None) -> None:
-        """Start everything; wait for PostgreSQL as long as it takes.
+    async def start(self, *, first: bool, prepare: Prepare | None = None) -> None:
+        """Get ready to serve; wait for PostgreSQL as long as it takes.
 
+        The first of the workers brings the schema up to date, and the others wait for that.
         `prepare` runs once the store can be used and before anybody can log in.
         """
-        await self._listen({name: self._web(name) for name in ("http", "https")})
-        await self._wait_for_database()
+        await self._wait_for_database(migrate=first)
         mail = await store.open_mail(
-            self.config, self._database, self._blobs, self._passwords, self._metrics
+            self.config, self._database, self._blobs, self._passwords, self.metrics
         )
         self._mail = mail
         if prepare is not None:
             await prepare(mail)
+        notifier = store.tell_others(mail, self._backends, self._background, self._name)
         self._work(mail)
         authenticator = Authenticator(
-            self._database, passwords=self._passwords, tokens=_tokens(self.config)
+            self._database,
+            passwords=self._passwords,
+            throttle=_shared_throttle(notifier),
+            tokens=_tokens(self.config),
         )
         self._push = await self._start_push(mail)
-        self._jmap = application(mail=mail, authenticator=authenticator, ready=self.problems)
+        self._jmap = application(
+            mail=mail,
+            authenticator=authenticator,
+            ready=self.problems,
+            exposition=self._exposition,
+        )
         self._front.application = self._jmap
-        await self._listen(protocol_servers(mail, authenticator, self._tls))
+        self._servers |= protocol_servers(mail, authenticator, self._tls)
         # What is loaded now stays for good, and requests make garbage without cycles: looking
         # through it all again and again took an eighth of the time of a JMAP list.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECT_AFTER)
 
+    async def accept(self, slots: Collection[int]) -> None:
+        """Accept on the sockets of these slots and no others, for each server there is."""
+        for (name, slot), doors in list(self._doors.items()):
+            if slot not in slots:
+                del self._doors[name, slot]
+                for door in doors:
+                    door.close()
+        for name, rows in self._sockets.items():
+            server = self._servers.get(name)
+            for slot in slots:
+                if server is None or slot >= len(rows) or (name, slot) in self._doors:
+                    continue
+                # what is closed later is a duplicate: the slot may be ours again
+                self._doors[name, slot] = [await server.accept(each.dup()) for each in rows[slot]]
+
+    async def leave(self, linger: float) -> None:
+        """Take no more connections, and serve those there are for `linger` seconds at most.
+
+        Who comes for one message or one command is not disturbed.
+        """
+        await self.accept(())
+        for _ in range(round(linger / BUSY_LOOK)):
+            if not any(server.busy for server in self._servers.values()):
+                return
+            await asyncio.sleep(BUSY_LOOK)
+
+    async def announce_stop(self) -> None:
+        """Be no longer ready, and go on for as long as others need to notice."""
+        self._stopping = True
+        await asyncio.sleep(self.config.server.stop_delay)
+
     async def stop(self) -> None:
         """Stop in the order in which nothing is lost: listeners, work, connections."""
         log.info("stopping")
+        await self.accept(())
         grace = self.config.server.grace
         if self._jmap is not None:
             self._jmap.drain()
-        stops = [shielded(server.stop(grace), grace + 5, "listener") for server in self._servers]
-        await asyncio.gather(*stops)
+        await asyncio.gather(
+            *(shielded(each.stop(grace), grace + 5, "listener") for each in self._servers.values())
+        )
         if self._worker is not None:
             await shielded(self._worker.stop(grace), grace + 10, "queue")
         if self._mail is not None:
@@ -145,6 +223,8 @@ class Server:
         S3 is not asked: without it mail still arrives and recent mail is read. A process that
         called itself unready then would turn a degraded service into none.
         """
+        if self._stopping:
+            return ["stopping"]
         try:
             async with asyncio.timeout(READY_TIMEOUT):
                 writable = await health.writable(self._database)
@@ -152,28 +232,20 @@ class Server:
             return ["database: does not answer"]
         return [] if writable else ["database: read-only"]
 
-    async def _listen(self, servers: Mapping[str, Listening]) -> None:
-        for name, server in servers.items():
-            listener: Listener = getattr(self.config.listeners, name)
-            if not listener.enabled:
-                continue
-            try:
-                self.listeners[name] = await server.start(listener)
-            except OSError as error:
-                raise ConfigurationError(
-                    f"listeners.{name}: cannot listen on {listener.host} port {listener.port}:"
-                    f" {error.strerror or error}"
-                ) from None
-            self._servers.append(server)
-
     def _web(self, name: str) -> WebServer:
-        return WebServer(self._front, self.config.http, self._tls if name == "https" else None)
+        most = self.config.server.share(self.config.http.max_connections)
+        limits = self.config.http.model_copy(update={"max_connections": most})
+        return WebServer(self._front, limits, self._tls if name == "https" else None)
 
-    async def _wait_for_database(self) -> None:
+    async def _wait_for_database(self, *, migrate: bool) -> None:
         pause = FIRST_RETRY
         while True:
             try:
-                await schema.bring_up_to_date(self._database, self._backends.direct_dsn())
+                if migrate:
+                    await schema.bring_up_to_date(self._database, self._backends.direct_dsn())
+                elif not await schema.is_up_to_date(self._database):
+                    await asyncio.sleep(SCHEMA_LOOK)
+                    continue
                 return
             except (Unavailable, OSError) as error:
                 log.warning("waiting for PostgreSQL", extra={"error": str(error), "pause": pause})
@@ -182,13 +254,13 @@ class Server:
 
     def _work(self, mail: Mail) -> None:
         """Start what goes on beside the sessions."""
-        store.tell_others(mail, self._backends, self._background, self._name)
         self._background.run("aftermath", lambda: aftermath.run(mail))
         self._background.run("maintenance", lambda: maintenance.run(mail, self._name))
         self._background.run("search text", mail.indexer.run)
         self._background.run("old search text", lambda: mail.indexer.sweep(self._name))
         self._background.run("queue size", every(QUEUE_COUNT, self._count_queue))
         self._background.run("s3", every(S3_CHECK, self._watch_s3))
+        self._background.run("certificate", every(CERTIFICATE_LOOK, self._watch_certificate))
         if self.config.outbound.enabled:
             resolver = Resolver(self.config.dns, asyncio.get_running_loop().time)
             self._worker = Worker(mail, resolver, self._name)
@@ -199,8 +271,8 @@ class Server:
                 self._blobs,
                 mail.ids,
                 self.config.mover,
-                self._metrics,
-                store.now,
+                self.metrics,
+                now,
                 self._name,
                 self._backends.barrier,
             )
@@ -211,19 +283,27 @@ class Server:
         with contextlib.suppress(Unavailable):
             counts, oldest = await queue.counts(self._database)
             for state in COUNTED:
-                self._metrics.queue_size.labels(state.name.lower()).set(counts.get(state, 0))
-            age = (store.now() - oldest).total_seconds() if oldest is not None else 0
-            self._metrics.queue_oldest.set(max(age, 0))
+                self.metrics.queue_size.labels(state.name.lower()).set(counts.get(state, 0))
+            age = (now() - oldest).total_seconds() if oldest is not None else 0
+            self.metrics.queue_oldest.set(max(age, 0))
 
     async def _watch_s3(self) -> None:
         """Log when S3 goes and when it comes back; make the bucket once if it is missing."""
         before, self._s3_answers = self._s3_answers, await self._s3()
+        self.metrics.s3_available.set(self._s3_answers)
         if self._s3_answers == before:
             return
         if self._s3_answers:
             log.info("S3 answers")
         else:
             log.error("S3 does not answer: old messages cannot be read, new ones are kept")
+
+    async def _watch_certificate(self) -> None:
+        """Note when the certificate ends, as it is in its file now."""
+        file = self.config.tls.certificate
+        ends = expiry(file) if file is not None else None
+        if ends is not None:
+            self.metrics.certificate_expires.labels("default").set(ends.timestamp())
 
     async def _s3(self) -> bool:
         try:
@@ -240,17 +320,22 @@ class Server:
 def protocol_servers(
     mail: Mail, authenticator: Authenticator, tls: ssl.SSLContext | None
 ) -> dict[str, Listening]:
-    """Return the server of each listener, but for HTTP."""
+    """Return the server of each listener that is wanted, but for HTTP."""
+    listeners = mail.config.listeners
     smtp = {"smtp": "mx", "submission": "submission", "submissions": "submissions"}
-    limits = Limits.of(mail.config.smtp)
+    share = mail.config.server.share
+    limits = Limits.of(mail.config.smtp, share)
     servers: dict[str, Listening] = {
         name: SmtpServer(mail=mail, authenticator=authenticator, tls=tls, kind=kind, limits=limits)
         for name, kind in smtp.items()
+        if getattr(listeners, name).enabled
     }
     # one message always fits
-    memory = Memory(max(imap_server.MEMORY, mail.config.imap.max_append_size))
-    disk = Memory(imap_server.DISK)
+    memory = Memory(max(share(imap_server.MEMORY), mail.config.imap.max_append_size))
+    disk = Memory(max(share(imap_server.DISK), mail.config.imap.max_append_size))
     for name in ("imap", "imaps"):
+        if not getattr(listeners, name).enabled:
+            continue
         servers[name] = ImapServer(
             mail=mail,
             authenticator=authenticator,
@@ -260,6 +345,22 @@ def protocol_servers(
             disk=disk,
         )
     return servers
+
+
+def _shared_throttle(notifier: Notifier) -> Throttle:
+    """Return a brake on guessing that knows what happens in other processes."""
+    throttle = Throttle()
+
+    def hear(words: list[Any]) -> None:
+        if words[0] == "login":
+            _, login, network, succeeded = words
+            throttle.hear(Attempt(login, network, succeeded=succeeded), time.monotonic())
+
+    notifier.hear = hear
+    throttle.forward(
+        lambda each: notifier.notice("login", each.login, each.network, each.succeeded)
+    )
+    return throttle
 
 
 def _tokens(config: Config) -> Judge | None:

@@ -3,10 +3,10 @@
 import logging
 import os
 import socket
-from datetime import UTC, datetime
 
 from mailserver.app.backends import Backends
 from mailserver.app.background import Background
+from mailserver.app.clock import now
 from mailserver.auth.passwords import Passwords
 from mailserver.config import Config
 from mailserver.events import Hub
@@ -19,10 +19,7 @@ from mailserver.storage.notify import Notifier
 
 log = logging.getLogger(__name__)
 
-
-def now() -> datetime:
-    """Return the time in UTC: the one clock of the program."""
-    return datetime.now(UTC)
+LEAST_CONNECTIONS = 4  # of one worker: two commit while others read
 
 
 def process_name() -> str:
@@ -31,8 +28,9 @@ def process_name() -> str:
 
 
 def open_database(config: Config, backends: Backends) -> Database:
-    """Return the connection pool; it connects when it is first used."""
-    return Database(backends.dsn, config.database.pool_size)
+    """Return the pool of one worker; it connects when it is first used."""
+    size = max(LEAST_CONNECTIONS, config.server.share(config.database.pool_size))
+    return Database(backends.dsn, size)
 
 
 def open_blobs(backends: Backends) -> S3Blobs:

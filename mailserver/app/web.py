@@ -150,6 +150,7 @@ class _Uvicorn(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.accepts = asyncio.Event()
+        self.ends = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -160,6 +161,31 @@ class _Uvicorn(uvicorn.Server):
         """Start as usual, then say so."""
         await super().startup(sockets)
         self.accepts.set()
+
+    async def main_loop(self) -> None:
+        """Renew the date of answers every second; uvicorn looks ten times as often."""
+        seconds = 0
+        while not await self.on_tick(10 * seconds):
+            seconds += 1
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self.ends.wait()
+
+    def end(self) -> None:
+        """Let the loop end."""
+        self.should_exit = True
+        self.ends.set()
+
+    async def accept(self, listening: socket.socket) -> asyncio.Server:
+        """Also take connections from another socket."""
+        return await asyncio.get_running_loop().create_server(
+            lambda: self.config.http_protocol_class(  # type: ignore[call-arg]
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            ),
+            sock=listening,
+            ssl=self.config.ssl,
+            backlog=BACKLOG,
+        )
 
 
 class WebServer:
@@ -205,21 +231,36 @@ class WebServer:
         # accepted sockets inherit it; asyncio itself sets it only where the protocol is spelled out
         server_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         host, port = server_socket.getsockname()[:2]
-        self._task = asyncio.create_task(self._server.serve(sockets=[server_socket]))
+        await self._run([server_socket])
+        return host, port
+
+    async def accept(self, listening: socket.socket) -> asyncio.Server:
+        """Also take connections from a socket of somebody else, who closes what is returned."""
+        if self._task is None:
+            await self._run([])
+        return await self._server.accept(listening)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anybody is connected."""
+        return bool(self._server.server_state.connections)
+
+    async def _run(self, sockets: list[socket.socket]) -> None:
+        self._task = asyncio.create_task(self._server.serve(sockets=sockets))
         accepts = asyncio.create_task(self._server.accepts.wait())
         await asyncio.wait({self._task, accepts}, return_when=asyncio.FIRST_COMPLETED)
         accepts.cancel()
         if self._task.done():
-            server_socket.close()
+            for each in sockets:
+                each.close()
             await self._task
-        return host, port
 
     async def stop(self, grace: float) -> None:
         """Let running requests end within `grace` seconds, then close every connection."""
         if self._task is None:
             return
         self._config.timeout_graceful_shutdown = max(1, round(grace))
-        self._server.should_exit = True
+        self._server.end()
         await self._task
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()

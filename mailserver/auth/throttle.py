@@ -3,10 +3,14 @@
 Three counts are kept in memory, each of them bounded: failures of a peer (an IPv4 address or an
 IPv6 /64), of a login, and of a login from one peer. A peer from which that login has succeeded
 lately is judged by the third count alone, so strangers elsewhere cannot slow its owner down.
+
+What happens here is told to other processes, and what happens there is heard and counts here as
+well: to guess at several at the same time is no faster.
 """
 
 import ipaddress
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailserver.errors import TooMany
@@ -17,8 +21,22 @@ MAX_DELAY = 10.0  # seconds between two attempts of one peer
 MAX_LOGIN_DELAY = 3.0  # seconds for a login that strangers guess at: slower, never locked out
 MAX_WAIT = 30.0  # seconds an attempt may queue behind others of its peer
 FORGET = 3600.0  # seconds after the last failure
+RENEW = 3600.0  # seconds after which others are told of a success again
 TRUST = 30 * 86400.0  # seconds that a success counts for the peer it came from
 MAX_ENTRIES = 50_000  # of each kind; the least recently used go first
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """How somebody fared who tried to log in."""
+
+    login: str
+    network: str  # as `network_of` says
+    succeeded: bool
+
+
+def _nobody(attempt: Attempt) -> None:
+    """Tell nobody."""
 
 
 @dataclass(slots=True)
@@ -63,6 +81,18 @@ class Throttle:
         self._logins = _Counts()
         self._pairs = _Counts()
         self._trusted: OrderedDict[str, float] = OrderedDict()  # pair -> time of a success
+        self._tell: Callable[[Attempt], None] = _nobody
+
+    def forward(self, tell: Callable[[Attempt], None]) -> None:
+        """Also hand what counts to a function, which must not block, for other processes."""
+        self._tell = tell
+
+    def hear(self, attempt: Attempt, now: float) -> None:
+        """Count what happened in another process."""
+        if attempt.succeeded:
+            self._trust(attempt.login, attempt.network, now)
+        else:
+            self._count(attempt.login, attempt.network, now)
 
     def wait(self, login: str, peer: str, now: float) -> float:
         """Return the seconds to wait before the attempt; raise TooMany when too many queue."""
@@ -78,13 +108,24 @@ class Throttle:
     def failed(self, login: str, peer: str, now: float) -> None:
         """Count a wrong password or an unknown login."""
         network = network_of(peer)
+        self._count(login, network, now)
+        self._tell(Attempt(login, network, succeeded=False))
+
+    def succeeded(self, login: str, peer: str, now: float) -> None:
+        """Trust this peer with this login; its other failures stay counted."""
+        network = network_of(peer)
+        known = self._trusted.get(f"{network} {login}")
+        self._trust(login, network, now)
+        if known is None or now - known > RENEW:
+            self._tell(Attempt(login, network, succeeded=True))
+
+    def _count(self, login: str, network: str, now: float) -> None:
         self._peers.add(network, now)
         self._logins.add(login, now)
         self._pairs.add(f"{network} {login}", now)
 
-    def succeeded(self, login: str, peer: str, now: float) -> None:
-        """Trust this peer with this login; its other failures stay counted."""
-        pair = f"{network_of(peer)} {login}"
+    def _trust(self, login: str, network: str, now: float) -> None:
+        pair = f"{network} {login}"
         self._pairs.drop(pair)
         self._trusted[pair] = now
         self._trusted.move_to_end(pair)

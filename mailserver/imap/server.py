@@ -425,6 +425,16 @@ class ImapServer:
         host, port = self._listening.sockets[0].getsockname()[:2]
         return host, port
 
+    async def accept(self, listening: socket.socket) -> asyncio.Server:
+        """Also take connections from a socket of somebody else, who closes what is returned."""
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(lambda: Connection(self), sock=listening, backlog=BACKLOG)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anybody is connected."""
+        return bool(self._connections)
+
     async def stop(self, grace: float) -> None:
         """Stop listening, let running commands end, say BYE; cut what is left after `grace` s."""
         if self._listening is not None:
@@ -442,7 +452,8 @@ class ImapServer:
 
     def opened(self, connection: Connection) -> asyncio.Task[None]:
         """Begin to serve a connection, or turn it away when there are too many."""
-        full = len(self._connections) >= self.mail.config.imap.max_connections
+        config = self.mail.config
+        full = len(self._connections) >= config.server.share(config.imap.max_connections)
         serve = self._turn_away(connection) if full else self._serve(connection)
         task = asyncio.get_running_loop().create_task(serve)
         if not full:

@@ -71,14 +71,14 @@ class Mail:
         now: Callable[[], datetime],
         passwords: Passwords,
     ) -> None:
+        from mailserver.mail import search_bodies, search_headers
         from mailserver.mail.committer import Committer
         from mailserver.mail.indexer import Indexer
         from mailserver.mail.listings import Listings
         from mailserver.mail.recipients import Directory
-        from mailserver.mail.search_bodies import SearchBodies
-        from mailserver.mail.search_headers import SearchHeaders
         from mailserver.mail.shelves import Kept, Shelves
 
+        share = config.server.share  # of what all workers together may keep in memory
         self.database = database
         self.blobs = blobs
         self.events = events
@@ -89,10 +89,13 @@ class Mail:
         self.passwords = passwords
         self.committer = Committer(self)
         self.listings = Listings(self)
-        self.fetched: Shelves[bytes] = Shelves(FETCH_ROOM)  # by account, mailbox and items
-        self.listed: Kept[Hashable, dict[str, Any]] = Kept(LIST_ROOM)  # by properties and email
-        self.search_headers = SearchHeaders()
-        self.search_bodies = SearchBodies()
+        self.fetched: Shelves[bytes] = Shelves(share(FETCH_ROOM))  # by account, mailbox and items
+        # by properties and email
+        self.listed: Kept[Hashable, dict[str, Any]] = Kept(share(LIST_ROOM))
+        self.search_headers = search_headers.SearchHeaders(
+            share(search_headers.ROOM), share(search_headers.ANSWER_ROOM)
+        )
+        self.search_bodies = search_bodies.SearchBodies(share(search_bodies.ROOM))
         self.indexer = Indexer(self)
         self.directory = Directory(self)
         self.delivery_tasks = asyncio.Event()  # set when a delivery left something to do

@@ -1,6 +1,7 @@
 """What all connections of a process share: room for connections, and memory for messages."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailserver import config
@@ -46,7 +47,8 @@ class Limits:
     memory: Memory
 
     @classmethod
-    def of(cls, smtp: config.Smtp) -> "Limits":
-        """Make them as configured."""
-        connections = Connections(smtp.max_connections, smtp.max_connections_per_ip)
-        return cls(connections, Memory(MEMORY))
+    def of(cls, smtp: config.Smtp, share: Callable[[int], int] = int) -> "Limits":
+        """Make them as configured; `share` says what this process has of something."""
+        connections = Connections(share(smtp.max_connections), share(smtp.max_connections_per_ip))
+        # one message always fits
+        return cls(connections, Memory(max(share(MEMORY), smtp.max_message_size)))

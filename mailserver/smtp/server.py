@@ -10,6 +10,7 @@ private surface is `_reader`, `_writer`, `_timeout_handle`, `_tls_protocol`, `_o
 import asyncio
 import logging
 import secrets
+import socket
 import ssl
 from dataclasses import dataclass
 from typing import cast
@@ -108,6 +109,18 @@ class SmtpServer:
         )
         host, self.port = self._server.sockets[0].getsockname()[:2]
         return host, self.port
+
+    async def accept(self, listening: socket.socket) -> asyncio.Server:
+        """Also take connections from a socket of somebody else, who closes what is returned."""
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(
+            lambda: Connection(self, loop), sock=listening, backlog=BACKLOG
+        )
+
+    @property
+    def busy(self) -> bool:
+        """Whether anybody is connected."""
+        return bool(self.open)
 
     async def stop(self, grace: float) -> None:
         """Stop listening; let messages under way be finished for `grace` seconds."""

@@ -199,6 +199,21 @@ class Database:
                 )
             return self._pool
 
+    @property
+    def lent(self) -> int:
+        """How many connections are in use, or being opened."""
+        return self._held - len(self._idle)
+
+    @property
+    def idle(self) -> int:
+        """How many connections wait to be used."""
+        return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a connection."""
+        return sum(not turn.done() for turn in self._turns)
+
     async def take(self) -> Connection:
         """Take a connection: one that waits, else a new one of the pool, else wait for one."""
         while self._idle:

@@ -7,7 +7,10 @@ re-check of the accounts that somebody here listens to.
 """
 
 import asyncio
+import json
 import logging
+from collections.abc import Callable
+from typing import Any
 
 from mailserver.errors import MailError
 from mailserver.events import Hub
@@ -19,6 +22,8 @@ from mailserver.storage.database import Database, Executor, translated
 log = logging.getLogger(__name__)
 
 CHANNELS = 16
+NOTICES = "mail_notices"  # the channel of what is no change of an account
+MOST_NOTICES = 1000  # that wait; more are not told
 BATCH_TIME = 0.008  # seconds changes are gathered after others were sent: a batch costs 0.3 ms
 RECHECK_TIME = 30.0  # seconds between two looks for lost notifications
 PAYLOAD = 7000  # bytes; PostgreSQL takes less than 8000
@@ -41,12 +46,21 @@ class Notifier:
         self._waiting: dict[AccountId, Modseq] = {}
         self._wake = asyncio.Event()
         self._next = 0.0  # loop time before which nothing is sent: a lone change does not wait
+        self._notices: list[str] = []
+        self.hear: Callable[[list[Any]], None] | None = None  # a notice of another process
         self.listening = asyncio.Event()  # set while notifications are received
 
     def tell(self, account: AccountId, modseq: Modseq) -> None:
         """Queue a change for the other processes."""
         self._waiting[account] = modseq
         self._wake.set()
+
+    def notice(self, *words: str | bool) -> None:
+        """Queue a notice for the other processes; one that is lost must do no harm."""
+        if len(self._notices) < MOST_NOTICES:
+            # ASCII, so that octets and characters are the same: payloads are limited in octets
+            self._notices.append(json.dumps(words))
+            self._wake.set()
 
     async def run(self) -> None:
         """Keep one connection for sending and listening until cancelled."""
@@ -67,6 +81,7 @@ class Notifier:
                 await connection.execute("SET synchronous_commit = off")
                 for number in range(CHANNELS):
                     await connection.add_listener(f"mail_{number}", self._heard)
+                await connection.add_listener(NOTICES, self._noticed)
                 self.listening.set()
                 await self.recheck()
                 recheck = asyncio.get_running_loop().time() + RECHECK_TIME
@@ -102,6 +117,10 @@ class Notifier:
             for text in _chunks(items):
                 names.append(f"mail_{number}")
                 texts.append(f"{self._origin} {text}")
+        notices, self._notices = self._notices, []
+        for text in _chunks(notices):
+            names.append(NOTICES)
+            texts.append(f"{self._origin} [{text}]")
         # a closed connection raises even when there is nothing to say
         try:
             with translated():
@@ -126,6 +145,12 @@ class Notifier:
         for item in items.split(","):
             account, _, modseq = item.partition(":")
             self._hub.deliver(AccountId(int(account)), Modseq(int(modseq)))
+
+    def _noticed(self, connection: object, pid: int, channel: str, payload: object) -> None:
+        origin, _, text = str(payload).partition(" ")
+        if origin != self._origin and self.hear is not None:
+            for words in json.loads(text):
+                self.hear(words)
 
     async def recheck(self) -> None:
         """Tell the hub the modseq of every account that somebody here listens to."""

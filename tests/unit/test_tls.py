@@ -22,6 +22,7 @@ from mailserver.tls import (
     Certificate,
     DevelopmentFiles,
     end_point,
+    expiry,
     make_development_ca,
     server_context,
 )
@@ -307,3 +308,26 @@ def test_the_channel_binding_follows_the_certificate(tmp_path: Path) -> None:
     make(tmp_path, names=("localhost", "other.example.test"))
     after, seen = binding()
     assert after == seen != before
+
+
+def test_when_a_certificate_ends(tmp_path: Path) -> None:
+    files = make(tmp_path)
+    found = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+    assert expiry(files.certificate) == found.not_valid_after_utc
+    assert expiry(tmp_path / "missing.pem") is None
+    (tmp_path / "other.pem").write_text("no certificate")
+    assert expiry(tmp_path / "other.pem") is None
+    pem = files.certificate.read_text()
+    (tmp_path / "cut.pem").write_text(pem[:200] + pem[pem.index("-----END") :])
+    assert expiry(tmp_path / "cut.pem") is None
+
+
+@pytest.mark.parametrize("year", [2049, 2051])  # UTCTime and GeneralizedTime
+def test_both_ways_to_write_when_it_ends(tmp_path: Path, year: int) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "x")])
+    end = datetime(year, 2, 3, 4, 5, 6, tzinfo=UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, NOW, end)
+    pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    (tmp_path / "it.pem").write_bytes(pem)
+    assert expiry(tmp_path / "it.pem") == end

@@ -43,6 +43,7 @@ from mailserver.model import Principal
 log = logging.getLogger(__name__)
 
 Ready = Callable[[], Awaitable[Sequence[str]]]
+Exposition = Callable[[], Awaitable[bytes]]  # the metrics of the server as text
 
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _METRICS = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
@@ -73,17 +74,25 @@ class Exchange:
     started: bool = False
 
 
-def application(*, mail: Mail, authenticator: Authenticator, ready: Ready) -> "Application":
-    """Return the ASGI application; `ready` returns what is wrong, nothing when all is well."""
-    return Application(mail, authenticator, ready)
+def application(
+    *, mail: Mail, authenticator: Authenticator, ready: Ready, exposition: Exposition | None = None
+) -> "Application":
+    """Return the ASGI application; `ready` returns what is wrong, nothing when all is well.
+
+    Without `exposition` the metrics are those of this process alone.
+    """
+    return Application(mail, authenticator, ready, exposition)
 
 
 class Application:
     """JMAP, blobs, events, health, metrics."""
 
-    def __init__(self, mail: Mail, authenticator: Authenticator, ready: Ready) -> None:
+    def __init__(
+        self, mail: Mail, authenticator: Authenticator, ready: Ready, exposition: Exposition | None
+    ) -> None:
         self._mail = mail
         self._ready = ready
+        self._exposition = exposition
         self._access = Access(authenticator, mail.metrics)
         self._api = Api(mail)
         self._downloads = Downloads(mail, self._api.limits)
@@ -272,7 +281,11 @@ class Application:
         await reply(exchange.send, 503 if problems else 200, body, (JSON, NO_STORE))
 
     async def _metrics(self, exchange: Exchange) -> None:
-        await reply(exchange.send, 200, self._mail.metrics.render(), (_METRICS, NO_STORE))
+        if self._exposition is None:
+            text = self._mail.metrics.render()
+        else:
+            text = await self._exposition()
+        await reply(exchange.send, 200, text, (_METRICS, NO_STORE))
 
     async def _page(self, exchange: Exchange) -> None:
         base = resource.base_url(self._mail.config.http, exchange.scope, exchange.headers)

@@ -103,3 +103,18 @@ async def test_what_could_not_be_sent_is_sent_over_the_next_connection(
         assert await subscription.wait() == 77
     task.cancel()
     await asyncio.wait([task])
+
+
+async def test_notices_reach_the_other_process_and_not_their_maker(
+    here: Notifier, there: tuple[Notifier, Hub]
+) -> None:
+    heard: asyncio.Queue[list[object]] = asyncio.Queue()
+    own: list[list[object]] = []
+    here.hear, there[0].hear = own.append, heard.put_nowait
+    logins = ["alice@example.test", "\U0001f600\ud800 " * 100, *map(str, range(500))]
+    for login in logins:
+        here.notice("login", login, "192.0.2.1", False)
+    async with asyncio.timeout(10):
+        got = [await heard.get() for _ in logins]
+    assert got == [["login", login, "192.0.2.1", False] for login in logins]
+    assert own == []

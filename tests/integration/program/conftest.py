@@ -1,5 +1,6 @@
 """Development servers as people start them, and the commands that work on them."""
 
+import contextlib
 import json
 import os
 import select
@@ -56,9 +57,10 @@ Start = Callable[..., Program]
 def children(pid: int) -> list[int]:
     """Return the pids of all descendants."""
     found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += [int(child), *children(int(child))]
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += [int(child), *children(int(child))]
     return found
 
 

@@ -4,10 +4,13 @@ import pytest
 
 from mailserver.auth import throttle
 from mailserver.auth.throttle import (
+    FIRST_DELAY,
     FORGET,
     FREE_FAILURES,
     MAX_DELAY,
     MAX_LOGIN_DELAY,
+    RENEW,
+    Attempt,
     Throttle,
     network_of,
 )
@@ -89,3 +92,23 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_networks(peer: str, network: str) -> None:
     assert network_of(peer) == network
+
+
+def test_what_happens_in_another_process_counts_here() -> None:
+    here, there = Throttle(), Throttle()
+    here.forward(lambda attempt: there.hear(attempt, 0.0))
+    for _ in range(FREE_FAILURES + 2):
+        here.failed("alice@example.test", "192.0.2.1", 0.0)
+    assert there.wait("bob@example.test", "192.0.2.1", 0.0) == FIRST_DELAY * 2
+    assert there.wait("alice@example.test", "198.51.100.7", 0.0) == FIRST_DELAY * 2
+    here.succeeded("alice@example.test", "198.51.100.7", 0.0)
+    assert there.wait("alice@example.test", "198.51.100.7", 0.0) == 0
+
+
+def test_others_are_not_told_of_every_success() -> None:
+    told: list[Attempt] = []
+    throttle = Throttle()
+    throttle.forward(told.append)
+    for now in (0.0, 1.0, 2 * RENEW):
+        throttle.succeeded("alice@example.test", "2001:db8::1", now)
+    assert told == [Attempt("alice@example.test", "2001:db8::/64", succeeded=True)] * 2

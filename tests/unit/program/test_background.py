@@ -3,7 +3,8 @@ import asyncio
 import pytest
 
 from mailserver.app import background
-from mailserver.app.background import Background, every, shielded
+from mailserver.app.background import Background, every
+from mailserver.app.shield import shielded
 from mailserver.metrics import Metrics
 
 

@@ -233,3 +233,12 @@ def test_a_secret_is_a_secret_after_validation() -> None:
     secret = Secret("value", Path("/somewhere"))
     config = Config.model_validate({"database": {"url": secret}})
     assert config.database.url.path == Path("/somewhere")
+
+
+def test_the_variable_of_another_server_is_read_unless_ours_is_there() -> None:
+    theirs = {"STALWART_DATABASE_URL": "postgresql://theirs/mail"}
+    loaded = load(environment=theirs)
+    assert loaded.config.database.url.get_secret_value() == "postgresql://theirs/mail"
+    assert loaded.sources["database.url"] == "STALWART_DATABASE_URL"
+    ours = theirs | {"MAILSERVER_DATABASE__URL": "postgresql://ours/mail"}
+    assert load(environment=ours).config.database.url.get_secret_value() == "postgresql://ours/mail"

@@ -1,0 +1,50 @@
+"""A worker that serves nothing, to see what its supervisor does: its life is told by `mode`."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from mailserver.runtime.workers.channel import Channel
+
+
+async def main() -> None:
+    channel = await Channel.over(socket.socket(fileno=int(sys.argv[1])))
+    assignment = await channel.receive()
+    assert assignment is not None
+    mode, slot, place = assignment["mode"], assignment["slot"], Path(assignment["place"])
+    if mode == "fails":
+        channel.send({"is": "failed", "text": "no luck", "code": 3})
+        await channel.flush()
+        sys.exit(3)
+    if mode == "crashes":
+        os.kill(os.getpid(), signal.SIGKILL)
+    channel.send({"is": "alive", "families": []})
+    if mode != "never ready":
+        channel.send({"is": "ready"})
+    if mode == "silent":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    if mode == "stubborn":
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
+    hearing = asyncio.create_task(hear(channel, place / f"{slot}.{os.getpid()}", stop))
+    while not stop.is_set():
+        channel.send({"is": "alive", "families": []})
+        await asyncio.wait({hearing}, timeout=0.1)
+    hearing.cancel()
+
+
+async def hear(channel: Channel, file: Path, stop: asyncio.Event) -> None:
+    while (message := await channel.receive()) is not None:
+        if message["do"] == "leave":
+            stop.set()
+        file.with_suffix(".new").write_text(json.dumps(message))
+        file.with_suffix(".new").rename(file)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
