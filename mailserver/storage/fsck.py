@@ -254,6 +254,58 @@ CHECKS: tuple[Check, ...] = (
         """,
     ),
     Check(
+        "every email is in the index of words, or still to do",
+        """
+        SELECT format('email %s of account %s', e.id, e.account_id)
+        FROM search_progress p
+        JOIN account a ON a.id = p.account_id AND p.modseq >= a.low_water_mark
+        JOIN email e ON e.account_id = p.account_id AND (p.before IS NULL OR e.id >= p.before)
+        WHERE NOT EXISTS (
+                SELECT FROM search_word w WHERE w.account_id = e.account_id AND w.email_id = e.id
+              )
+              AND NOT EXISTS (
+                  SELECT FROM change c
+                  WHERE c.account_id = e.account_id AND c.modseq > p.modseq AND c.kind = 1
+                        AND e.id = ANY(c.email_ids)
+              )
+        """,
+    ),
+    Check(
+        "emails in the index of words exist, or their going is still to be noted",
+        """
+        SELECT format('email %s of account %s', w.email_id, w.account_id)
+        FROM search_progress p
+        JOIN account a ON a.id = p.account_id AND p.modseq >= a.low_water_mark
+        JOIN search_word w ON w.account_id = p.account_id
+        WHERE p.before IS NULL
+              AND NOT EXISTS (
+                  SELECT FROM email e WHERE e.account_id = w.account_id AND e.id = w.email_id
+              )
+              AND NOT EXISTS (
+                  SELECT FROM change c
+                  WHERE c.account_id = w.account_id AND c.modseq > p.modseq AND c.kind = 5
+                        AND w.email_id = ANY(c.email_ids)
+              )
+        """,
+    ),
+    Check(
+        "every email in the index of words has its texts once, unless it cannot be read",
+        """
+        SELECT format('account %s: %s texts, %s emails, %s of them with words', p.account_id,
+                      f.texts, w.emails, w.readable)
+        FROM search_progress p
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS emails, count(*) FILTER (WHERE length(words) > 0) AS readable
+            FROM search_word WHERE account_id = p.account_id
+        ) AS w
+        CROSS JOIN LATERAL (
+            SELECT coalesce(sum(length(email_ids) / 8 - dead), 0) AS texts
+            FROM search_frame WHERE account_id = p.account_id
+        ) AS f
+        WHERE f.texts NOT BETWEEN w.readable AND w.emails
+        """,
+    ),
+    Check(
         "every queued recipient has its message, and every queued message a recipient",
         """
         SELECT format('queue entry %s', m.id)

@@ -6,8 +6,19 @@ import random
 from array import array
 from collections.abc import Sequence
 
+import pytest
+
 from mailserver.config import Config
-from mailserver.mail import delivery, flags, frames, mailboxes, messages, search_bodies, text_index
+from mailserver.mail import (
+    delivery,
+    flags,
+    frames,
+    fsck,
+    mailboxes,
+    messages,
+    search_bodies,
+    text_index,
+)
 from mailserver.mail.context import Mail
 from mailserver.mail.criteria import Contains, HeaderField, Place
 from mailserver.mail.delivery import Target
@@ -235,3 +246,70 @@ async def test_changes_of_flags_do_not_make_it_read_the_log_again_and_again(
     assert before
     assert after
     assert after.modseq == after.account_modseq > before.modseq
+
+
+HOSTILE = (
+    b"\0\xff\xfe",
+    b'=?utf-8?q?=00=ED=A0=80?= <a\0b@c>, "\'\\\\"@x',
+    "東京都に住む \U0001f389 שָׁלוֹם हिन्दी 한국어 \ufdfa".encode(),
+    "\ufdfa".encode() * 20_000,
+    b"'\\:*&|!()<-> " * 100,
+    b"+AAA-+2D8- =ED=A0=80",
+    b"x" * 5000,
+)
+
+
+async def test_hostile_messages_do_not_stop_the_index(mail: Mail, alice: Account) -> None:
+    dice = random.Random(7)
+    texts = []
+    for number in range(60):
+        charset = dice.choice(("utf-8", "utf-7", "utf-16", "latin-1", "gb18030", "x-none"))
+        encoding = dice.choice(("8bit", "quoted-printable", "base64"))
+        header = (
+            b"From: %b\r\nSubject: %b\r\nX-%b: y\r\nContent-Type: text/%b; charset=%b\r\n"
+            b"Content-Transfer-Encoding: %b\r\n"
+        ) % (
+            dice.choice(HOSTILE)[:900],
+            dice.choice(HOSTILE)[:900],
+            dice.choice(HOSTILE)[:20],
+            dice.choice((b"plain", b"html")),
+            charset.encode(),
+            encoding.encode(),
+        )
+        body = b"\n".join(dice.choices(HOSTILE, k=4))
+        texts.append(header + b"\r\n" + body + b" tail%d" % number)
+    words = " ".join(f"w{number:x}é" for number in range(120_000)).encode()
+    texts.append(b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + words)
+    ids = await deliver(mail, alice, *texts)
+    assert await mail.indexer.catch_up(alice.id, 1000)
+    await check(mail.database, alice.id)
+    for query in ("'", "\\", "a:*", "!", "東京", "w1é", "' | 'x"):
+        await found(mail, alice, Place.TEXT, query)
+    assert await found(mail, alice, Place.BODY, "w1ffé") == {ids[-1]}
+
+
+@pytest.mark.parametrize(
+    ("breach", "rule"),
+    [
+        ("DELETE FROM search_word", "every email is in the index of words, or still to do"),
+        (
+            "INSERT INTO search_word (account_id, email_id, words)"
+            " SELECT account_id, 7, words FROM search_word LIMIT 1",
+            "emails in the index of words exist, or their going is still to be noted",
+        ),
+        (
+            "DELETE FROM search_frame",
+            "every email in the index of words has its texts once, unless it cannot be read",
+        ),
+    ],
+)
+async def test_fsck_finds_what_is_wrong(mail: Mail, alice: Account, breach: str, rule: str) -> None:
+    await deliver(mail, alice, raw("a", "b"), raw("c", "d"))
+    assert [each async for each in fsck.check(mail)] == []
+    assert await mail.indexer.catch_up(alice.id, 10)
+    assert [each async for each in fsck.check(mail)] == []
+    await mail.database.execute(breach)
+    assert rule in {each.rule async for each in fsck.check(mail)}
+    await mail.database.execute("DELETE FROM search_word")
+    await mail.database.execute("DELETE FROM search_frame")
+    await mail.database.execute("DELETE FROM search_progress")
