@@ -120,7 +120,10 @@ async def destroy(
     *,
     at: int | None = None,
 ) -> Edited:
-    """Remove emails from all their mailboxes, and so for good; raises Overtaken as `edit` does."""
+    """Remove emails from all mailboxes that the rights reach; raises Overtaken as `edit` does.
+
+    One that is then in none is gone for good.
+    """
     result = Edited()
     async with mail.change(account) as change:
         _check_at(change, at)
@@ -135,7 +138,9 @@ async def destroy(
                 result.failed[email] = error
                 continue
             for row in rows:
-                leaving.setdefault(row.mailbox_id, []).append(row)
+                # what somebody else's rights do not reach stays, and they cannot tell
+                if REMOVES in boxes.get(row.mailbox_id, Right(0)):
+                    leaving.setdefault(row.mailbox_id, []).append(row)
         for mailbox, rows in sorted(leaving.items()):
             await remove_rows(change, mailbox, rows)
         if change.entries:

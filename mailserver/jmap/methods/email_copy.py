@@ -105,7 +105,7 @@ class _Copies:
         for creation_id, values in wanted.items():
             number = numbers[creation_id]
             try:
-                await self._copy(creation_id, values, number, found.get(number or 0))
+                await self._copy(creation_id, values, places, number, found.get(number or 0))
             except SetError as error:
                 self.stores.results[creation_id] = error
         await self.stores.finish()
@@ -125,7 +125,12 @@ class _Copies:
         return found
 
     async def _copy(
-        self, creation_id: str, values: dict[str, Any], number: int | None, place: Place | None
+        self,
+        creation_id: str,
+        values: dict[str, Any],
+        places: Places,
+        number: int | None,
+        place: Place | None,
     ) -> None:
         if number is None or place is None:
             raise SetError("notFound")
@@ -136,5 +141,6 @@ class _Copies:
         flags = values["keywords"]
         if flags is None:
             flags = Flags.of_keywords(Flags(place.flags, tuple(place.keywords)).jmap())
+            flags = places.allowed(values["mailboxIds"], flags)  # as COPY does, RFC 4314 §4
         received_at = values["receivedAt"] or _EPOCH + timedelta(microseconds=place.received)
         await self.stores.add(creation_id, Arriving(raw, values["mailboxIds"], flags, received_at))

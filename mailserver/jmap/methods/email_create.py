@@ -58,10 +58,16 @@ class Places:
             raise invalid_properties(["mailboxIds"], "there is no such mailbox")
         if any(Right.INSERT not in self._rights[each] for each in mailboxes):
             raise SetError("forbidden")
-        if any(limited(Flags(), flags, self._rights[each]) != flags for each in mailboxes):
+        if self.allowed(mailboxes, flags) != flags:
             raise SetError("forbidden")  # RFC 4314 §4: flags need rights of their own
         if len(flags.keywords) > MAX_KEYWORDS:
             raise SetError("tooManyKeywords")
+
+    def allowed(self, mailboxes: Collection[MailboxId], flags: Flags) -> Flags:
+        """Return those of the flags that may be set in each of the mailboxes."""
+        for each in mailboxes:
+            flags = limited(Flags(), flags, self._rights[each])
+        return flags
 
 
 async def store(session: Session, arriving: Arriving, modseqs: set[int]) -> Json | SetError:
