@@ -14,6 +14,7 @@ from benchmarks import (
     outbound,
     parse,
     smtp_delivery,
+    workers,
 )
 
 BENCHMARKS = {
@@ -25,6 +26,7 @@ BENCHMARKS = {
     "jmap_push": jmap_push.run,
     "outbound": outbound.run,
     "idle_memory": idle_memory.run,
+    "workers": workers.run,
 }
 
 

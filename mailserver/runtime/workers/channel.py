@@ -9,6 +9,7 @@ import orjson
 Message = dict[str, Any]
 
 _LENGTH = 4  # octets before each document, big endian
+_MOST = 64 * 1024 * 1024  # octets of a document; the metrics of a worker are some ten thousand
 
 
 class Channel:
@@ -24,9 +25,11 @@ class Channel:
         return cls(*await asyncio.open_unix_connection(sock=end))
 
     async def receive(self) -> Message | None:
-        """Return the next document; None when the other side is gone."""
+        """Return the next document; None when the other side is gone, ValueError for nonsense."""
         try:
             length = int.from_bytes(await self._reader.readexactly(_LENGTH))
+            if length > _MOST:
+                raise ValueError("a document is too large")
             message: Message = orjson.loads(await self._reader.readexactly(length))
         except (asyncio.IncompleteReadError, ConnectionError):
             return None

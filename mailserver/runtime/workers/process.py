@@ -33,10 +33,12 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._exited: asyncio.Future[int] = self._loop.create_future()
         self._ours, theirs = socket.socketpair()
-        with theirs:
+        with contextlib.ExitStack() as failing, theirs:
+            failing.enter_context(self._ours)
             self._process = _spawn(
                 [*command, str(theirs.fileno())], [*descriptors, theirs.fileno()]
             )
+            failing.pop_all()
         self.pid = self._process.pid
         self.born = self._loop.time()
         self._channel: Channel | None = None

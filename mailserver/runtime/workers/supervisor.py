@@ -96,7 +96,7 @@ class Supervisor:
                     async with asyncio.timeout(START_TIME):
                         await self._succeed(slot)
                     done.append(slot)
-            except (WorkerFailed, TimeoutError) as error:
+            except (WorkerFailed, OSError) as error:  # TimeoutError is an OSError
                 text = str(error) or "a worker does not become ready"
                 self._mend()
                 if not done:  # nothing has changed yet
@@ -200,7 +200,7 @@ class Supervisor:
             self._restarts += 1
             try:
                 await self._start(slot)
-            except WorkerFailed as error:
+            except (WorkerFailed, OSError) as error:
                 extra = {"worker": slot.number, "error": str(error), "pause": slot.pause}
                 log.error("worker does not start", extra=extra)
             else:
@@ -223,9 +223,13 @@ class Supervisor:
     async def _attend(self, worker: Worker, assignment: Message) -> None:
         """Hear what a worker says until it has ended, and see to its slot then."""
         channel = await worker.open(assignment)
-        while (message := await channel.receive()) is not None:
-            worker.heard = asyncio.get_running_loop().time()
-            self._take(worker, message)
+        try:
+            while (message := await channel.receive()) is not None:
+                worker.heard = asyncio.get_running_loop().time()
+                self._take(worker, message)
+        except (ValueError, TypeError, LookupError):
+            log.exception("worker says nonsense", extra={"worker": worker.slot, "pid": worker.pid})
+            worker.send(signal.SIGKILL)
         code = await worker.wait()
         self._workers.discard(worker)
         self._gone = tally.merged([self._gone, tally.lasting(worker.families)])

@@ -25,6 +25,8 @@ async def main() -> None:
     channel.send({"is": "alive", "families": []})
     if mode != "never ready":
         channel.send({"is": "ready"})
+    if mode == "talks nonsense":
+        channel.send({"is": "report"})
     if mode == "silent":
         os.kill(os.getpid(), signal.SIGSTOP)
     stop = asyncio.Event()

@@ -137,6 +137,14 @@ async def test_a_worker_that_is_stuck_is_replaced(
     await scene.until(lambda: 2 in scene.pids() and 2 in scene.duties())
 
 
+async def test_a_worker_that_talks_nonsense_is_replaced(scene: Scene) -> None:
+    scene.modes[1] = "talks nonsense"
+    await scene.supervisor.start()
+    await scene.until(lambda: 1 not in scene.duties() and len(scene.duties()) == 2)
+    del scene.modes[1]
+    await scene.until(lambda: scene.duties() == EACH_ITS_OWN)
+
+
 async def test_fewer_workers_serve_all_the_sockets(scene: Scene) -> None:
     await scene.supervisor.start()
     await scene.supervisor.replace(scene.plan(count=1))

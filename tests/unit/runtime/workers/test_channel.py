@@ -1,6 +1,7 @@
 import socket
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +27,17 @@ async def test_documents_arrive_as_they_were_and_then_the_end(sent: list[dict[st
     here.send({"nobody": "hears this"})
     assert [await there.receive() for _ in sent] == sent
     assert await there.receive() is None
+    there.close()
+
+
+@pytest.mark.parametrize("octets", [b"\xff\xff\xff\xff", b"\0\0\0\2{]"])
+async def test_nonsense_is_told_from_the_end(octets: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    there = await Channel.over(theirs)
+    with ours:
+        ours.sendall(octets)
+        with pytest.raises(ValueError, match=r"too large|unexpected|object key"):
+            await there.receive()
     there.close()
 
 
