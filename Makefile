@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+JMAPLIB := .clients/jmaplib
 
 .PHONY: run test clients unit coverage conformance check format lock bench image manifest clean
 
 run: $(VENV)/.run  ## start the whole server on 127.0.0.1 (ARGS="--data-dir DIR --ports free")
 	@exec $(BIN)/mailserver dev $(ARGS)
 
-test: $(VENV)/.dev  ## every test; installs the client programs some tests drive
+test: $(VENV)/.dev $(JMAPLIB)/.done  ## every test; installs the client programs some tests drive
 	@tests/clients.sh
 	$(BIN)/pytest -m "not clients_heavy" $(ARGS)
 
@@ -25,7 +26,7 @@ coverage: $(VENV)/.dev  ## the unit tests take every branch of the pure IMAP cod
 	    --hypothesis-seed=0 $(ARGS)
 	$(BIN)/coverage report --show-missing --skip-covered --fail-under=100
 
-conformance: $(VENV)/.dev  ## imaptest and IMAPClient's live tests; docs/develop.md says what to set
+conformance: $(VENV)/.dev $(JMAPLIB)/.done  ## the suites of others; docs/develop.md says what to set
 	$(BIN)/pytest tests/conformance $(ARGS)
 
 check: $(VENV)/.dev  ## lint, format, types, layers
@@ -58,6 +59,10 @@ lock:  ## pin every dependency with its hashes (needs uv)
 	    --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock" \
 	    --extra embedded --group build --group dev -c requirements.lock pyproject.toml \
 	    -o requirements-dev.lock
+	echo "jmaplib[push,ws]==3.0.1\npytest\npytest-asyncio" | uv pip compile --universal \
+	    --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	    --no-annotate --quiet --custom-compile-command "make lock" - \
+	    -o tests/conformance/jmaplib.lock
 
 clean:
 	rm -rf $(VENV) .clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
@@ -72,4 +77,16 @@ $(VENV)/.run: $(VENV)/bin/python requirements.lock pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# A JMAP client whose sdist has live tests: in an environment of its own, for it is only run.
+$(JMAPLIB)/.done: tests/conformance/jmaplib.lock
+	rm -rf $(JMAPLIB)
+	$(PYTHON) -m venv $(JMAPLIB)
+	$(JMAPLIB)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	sed -n '/^jmaplib==/,/[^\\]$$/p' $< >$(JMAPLIB)/sdist.txt
+	$(JMAPLIB)/bin/python -m pip download --quiet --disable-pip-version-check --no-deps \
+	    --no-binary jmaplib --require-hashes -r $(JMAPLIB)/sdist.txt -d $(JMAPLIB)
+	tar -xzf $(JMAPLIB)/jmaplib-*.tar.gz -C $(JMAPLIB) --strip-components=1 --wildcards '*/tests' \
+	    '*/pyproject.toml'
 	@touch $@

@@ -1,11 +1,15 @@
 """A whole server for the suites of others, with accounts that share one password."""
 
+import imaplib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from mailserver.tls import DevelopmentFiles, make_development_ca
 from tests.conformance.imaptest import Imaptest
+from tests.conformance.push_relay import PushRelay
 from tests.running import RunningServer
 
 ACCOUNTS = 100
@@ -19,12 +23,30 @@ def imaptest() -> Imaptest:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def relay_files(tmp_path_factory: pytest.TempPathFactory) -> DevelopmentFiles:
+    """The certificate of the relay of push messages, and the CA that the server trusts for it."""
+    return make_development_ca(tmp_path_factory.mktemp("relay"), ["127.0.0.1"], datetime.now(UTC))
+
+
+@pytest.fixture(scope="session")
+def relay(relay_files: DevelopmentFiles) -> Iterator[PushRelay]:
+    """Where push messages are sent."""
+    with PushRelay(relay_files.certificate, relay_files.key) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, relay_files: DevelopmentFiles
+) -> Iterator[RunningServer]:
     """`mailserver dev` with real services; it must end with nothing to complain about."""
     folder = tmp_path_factory.mktemp("conformance")
     running = RunningServer(
         folder / "data",
-        {"MAILSERVER_IMAP__ALLOW_PLAINTEXT_LOGIN": "true", "MAILSERVER_LOG__FORMAT": "text"},
+        {
+            "MAILSERVER_IMAP__ALLOW_PLAINTEXT_LOGIN": "true",
+            "MAILSERVER_LOG__FORMAT": "text",
+        },
     )
     running.start()
     try:
@@ -46,3 +68,13 @@ def _make_accounts(running: RunningServer, path: Path) -> None:
 def login(number: int) -> str:
     """Return the login of one of the accounts."""
     return f"u{number}@example.test"
+
+
+def share(server: RunningServer, owner: str, user: str) -> None:
+    """Give a user all rights on every mailbox of an owner."""
+    with imaplib.IMAP4(*server.address("imap")) as client:
+        client.login(owner, PASSWORD)
+        for line in client.list()[1]:
+            assert isinstance(line, bytes)
+            name = line.rpartition(b' "/" ')[2].decode()
+            assert client.setacl(name, user, "lrswipkxtea")[0] == "OK"
