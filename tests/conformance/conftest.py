@@ -46,6 +46,8 @@ def server(
         {
             "MAILSERVER_IMAP__ALLOW_PLAINTEXT_LOGIN": "true",
             "MAILSERVER_LOG__FORMAT": "text",
+            "MAILSERVER_PUSH__ALLOW_PRIVATE": "true",
+            "MAILSERVER_PUSH__CA": str(relay_files.ca),
         },
     )
     running.start()
