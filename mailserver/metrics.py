@@ -35,6 +35,9 @@ class Metrics:
         self.delivery_attempts = counter(
             "delivery_attempts", "attempts to deliver outgoing mail, by recipient", "outcome"
         )
+        for outcome in ("delivered", "failed"):  # a rate needs a first value to begin at
+            self.messages_sent.labels(outcome)
+            self.delivery_attempts.labels(outcome)
         self.delivery_seconds = Histogram(
             f"{prefix}_delivery_seconds",
             "time from the acceptance of outgoing mail to its delivery",
@@ -45,6 +48,7 @@ class Metrics:
         self.queue_size = gauge(
             "queue_size", "recipients in the outgoing queue", "state", shared=True
         )
+        self.queue_size.labels("waiting")
         self.queue_oldest = gauge(
             "queue_oldest_seconds", "age of the oldest mail that waits", shared=True
         )

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from mailserver.app import terminal
+
 
 def _leave(signal_number: int, frame: FrameType | None) -> NoReturn:
     """End a process that has started nothing yet."""
@@ -23,7 +25,8 @@ def main() -> int:
     """Run until a signal; return the exit code."""
     signal.signal(signal.SIGINT, _leave)
     signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
+    if not terminal.is_there():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     verb, *arguments = sys.argv[1:]
     _allow_connections()
     run = _dev(*arguments) if verb == "dev" else _serve(*arguments)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mailserver import log as logs
+from mailserver.app import terminal
 from mailserver.app.assignment import Assignment, describe
 from mailserver.app.backends import Embedded
 from mailserver.config import Config, Listener
@@ -42,6 +44,7 @@ class Node:
         self._embedded = embedded
         self._accounts = accounts
         self._initial = True
+        self._follows_terminal = False
         self.config = _resolved(read())
         self._sockets = Sockets.open(_listeners(self.config), self.config.server.workers)
         self._supervisor = Supervisor(self._plan())
@@ -58,6 +61,7 @@ class Node:
         self._initial = False
         if self._embedded is not None:
             self._embedded.on_restart = self._services_changed
+        self._follows_terminal = terminal.is_followed()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._asked_to_reload)
 
     async def stop(self) -> None:
@@ -89,7 +93,10 @@ class Node:
         log.info("reloaded", extra={"listeners": self.addresses})
 
     def _asked_to_reload(self) -> None:
-        if self._reloading is None or self._reloading.done():
+        if self._follows_terminal and not terminal.is_there():
+            log.info("the terminal was closed")
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif self._reloading is None or self._reloading.done():
             log.info("reloading")
             self._reloading = asyncio.create_task(self.reload())
         else:

@@ -1,17 +1,28 @@
+import contextlib
 import fcntl
 import imaplib
 import os
+import pty
 import re
 import signal
 import socket
 import ssl
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.integration.program.conftest import Start, children, command, start_dev, wait_gone
+from tests.integration.program.conftest import (
+    CLEAN,
+    PROGRAM,
+    Start,
+    children,
+    command,
+    start_dev,
+    wait_gone,
+)
 
 KEYS = {"pid", "listeners", "accounts", "ca", "jmap_url", "database_url", "s3"}
 LISTENERS = {"smtp", "submission", "submissions", "imap", "imaps", "http", "https"}
@@ -146,3 +157,34 @@ def test_the_accounts_that_are_shown_can_log_in(pasted: tuple[str, dict[str, str
     for login, password in accounts:
         with imaplib.IMAP4_SSL(imaps[1], int(imaps[2]), ssl_context=context) as client:
             assert client.login(login, password)[0] == "OK"
+
+
+LOGIN = """\
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_it_stops_when_its_terminal_is_closed(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    directory = tmp_path / "data"
+    arguments = ("dev", "--data-dir", str(directory), "--ports", "free")
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOGIN, *PROGRAM, *arguments],
+        stdin=theirs,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=CLEAN,
+    )
+    os.close(theirs)
+    # a file announces nothing
+    while not (directory / "dev.json").exists():
+        assert process.poll() is None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+    descriptors = [os.pidfd_open(pid) for pid in children(process.pid)]
+    os.close(ours)
+    assert process.wait(60) == 0
+    wait_gone(descriptors)

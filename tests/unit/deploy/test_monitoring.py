@@ -91,6 +91,10 @@ def test_the_chart_gives_both_the_prefix_of_the_metrics() -> None:
 
 
 def test_the_names_of_the_component_that_is_replaced() -> None:
+    text = Metrics("stalwart").render().decode()
+    for name in ("messages_received", "messages_sent", "spam_blocked"):
+        assert re.search(rf"^stalwart_{name}_total\S* 0\.0$", text, re.MULTILINE)
+    assert re.search(r"^stalwart_queue_size\S* 0\.0$", text, re.MULTILINE)
     assert {
         *("stalwart_messages_received_total", "stalwart_messages_sent_total"),
         *("stalwart_spam_blocked_total", "stalwart_queue_size"),
