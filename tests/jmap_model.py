@@ -75,6 +75,43 @@ class JmapClient:
         assert name == method
         return found
 
+    # Changing ------------------------------------------------------------------------------------
+
+    async def change(self, random: Random) -> None:
+        """Change something that this client knows; what was changed meanwhile is not."""
+        emails, mailboxes = list(self.objects["Email"]), list(self.objects["Mailbox"])
+        email = random.choice(emails or ["nothing"])
+        mailbox, other = random.choice(mailboxes), random.choice(mailboxes)
+        flag = random.choice(["$seen", "$flagged", "work"])
+        name = random.choice("abcde")
+        draft = {
+            "mailboxIds": {mailbox: True},
+            "keywords": {flag: True},
+            "subject": random.choice(["Lunch", "Re: Lunch"]),
+            "textBody": [{"partId": "1", "type": "text/plain"}],
+            "bodyValues": {"1": {"value": "x" * random.randrange(99)}},
+        }
+        changes: list[tuple[str, dict[str, Any]]] = [
+            ("Email", {"update": {email: {f"keywords/{flag}": random.choice([True, None])}}}),
+            ("Email", {"update": {each: {"keywords": {}} for each in emails[:2]}}),
+            ("Email", {"update": {email: {f"mailboxIds/{mailbox}": True}}}),
+            ("Email", {"update": {email: {"mailboxIds": {mailbox: True, other: True}}}}),
+            ("Email", {"update": {email: {"mailboxIds": {mailbox: True}}}}),
+            ("Email", {"destroy": [email]}),
+            ("Email", {"create": {"new": draft}}),
+            ("Email", {"create": {"new": draft}, "destroy": [email]}),
+            ("Mailbox", {"create": {"new": {"name": name, "parentId": None}}}),
+            ("Mailbox", {"create": {"new": {"name": name, "parentId": mailbox}}}),
+            ("Mailbox", {"update": {mailbox: {"name": name}}}),
+            ("Mailbox", {"update": {mailbox: {"parentId": other}}}),
+            ("Mailbox", {"update": {mailbox: {"sortOrder": random.randrange(20)}}}),
+            ("Mailbox", {"update": {mailbox: {"isSubscribed": random.random() < 0.5}}}),
+            ("Mailbox", {"destroy": [mailbox]}),
+            ("Mailbox", {"destroy": [mailbox], "onDestroyRemoveEmails": True}),
+        ]
+        kind, arguments = random.choice(changes)
+        await self.call(f"{kind}/set", **arguments)
+
     # What is there now ---------------------------------------------------------------------------
 
     async def everything(self) -> dict[str, dict[str, Any]]:

@@ -137,6 +137,13 @@ Criterion: TypeAlias = (
 )
 
 
+def conjuncts(criterion: Criterion) -> list[Criterion]:
+    """Return criteria of which all must hold."""
+    if isinstance(criterion, All):
+        return [inner for each in criterion.criteria for inner in conjuncts(each)]
+    return [criterion]
+
+
 def leaves(criterion: Criterion) -> Iterator[Criterion]:
     """Yield every criterion of a tree that combines no others."""
     inner: tuple[Criterion, ...] | None = getattr(criterion, "criteria", None)

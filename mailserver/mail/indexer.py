@@ -19,7 +19,6 @@ from mailserver.mime import SearchText, parse, search_text
 from mailserver.model import AccountId, EmailId, IdKind, Modseq, id_text
 from mailserver.storage import leases
 from mailserver.storage import search_text as stored
-from mailserver.storage.compression import LEVEL
 from mailserver.storage.search_text import NewFrame, Place
 
 if TYPE_CHECKING:
@@ -335,7 +334,7 @@ def _new_frames(texts: Sequence[Texts]) -> list[NewFrame]:
     """Compress texts; runs in a thread. The frames have no id yet."""
     new = []
     for rows in frames.grouped(sorted(texts)):
-        size, data = frames.packed(rows, LEVEL)
+        size, data = frames.packed(rows, frames.LEVEL)
         ids = [row.email_id for row in rows]
         cut = [row.email_id for row in rows if row.cut]
         small = len(rows) <= frames.ROWS // 2 and size <= frames.OCTETS // 2

@@ -17,7 +17,13 @@ from mailserver.mime.forms import (
     as_urls,
     part_headers,
 )
-from mailserver.mime.headers import HEADER_LIMIT, Field, HeaderBlock, header_fields
+from mailserver.mime.headers import (
+    HEADER_LIMIT,
+    Field,
+    HeaderBlock,
+    field_chooser,
+    header_fields,
+)
 from mailserver.mime.jmap import body_lists, body_structure_jmap
 from mailserver.mime.message import Message, Part, PartRow
 from mailserver.mime.scan import parse
@@ -33,7 +39,8 @@ __all__ = [
     "SearchText", "all_headers", "as_addresses", "as_date", "as_grouped_addresses",
     "as_message_ids", "as_raw",
     "as_text", "as_urls", "base", "body", "body_lists", "body_structure_jmap", "bodystructure",
-    "codec_of", "decode_body", "decode_text", "digest", "envelope", "find", "header_fields",
+    "codec_of", "decode_body", "decode_text", "digest", "envelope", "field_chooser",
+    "find", "header_fields",
     "is_known", "parse", "part_headers", "part_rows", "search_text", "section", "section_range",
     "textual",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ A line ends with LF; the CR before it belongs to the line end; a CR elsewhere is
 
 import functools
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 # Octets of one header block that are interpreted. What is above it keeps its place in the message
@@ -194,15 +194,23 @@ def header_fields(block: bytes, names: Collection[str], *, exclude: bool = False
 
     `block` is a header with its blank line; the blank line is in the result when it is there.
     """
-    wanted = frozenset(_key(name) for name in names)
-    lines = b"\n" + block
-    fields: list[bytes] = _selection(wanted, exclude).findall(lines)
-    if block.endswith(b"\n\r\n") or block == b"\r\n":
-        fields.append(b"\r\n")
-    elif block.endswith(b"\n\n") or block == b"\n":
-        fields.append(b"\n")
-    elif fields and lines.endswith(b"\n" + fields[-1]):
-        return b"\n".join(fields)  # the block is cut in the middle of this field
-    else:
-        fields.append(b"")
-    return b"\n".join(fields)
+    return field_chooser(names, exclude=exclude)(block)
+
+
+def field_chooser(names: Collection[str], *, exclude: bool = False) -> Callable[[bytes], bytes]:
+    """Return `header_fields` with these names, for many blocks."""
+    find = _selection(frozenset(map(_key, names)), exclude).findall
+
+    def chosen(block: bytes) -> bytes:
+        fields: list[bytes] = find(b"\n" + block)
+        if block.endswith(b"\n\r\n") or block == b"\r\n":
+            fields.append(b"\r\n")
+        elif block.endswith(b"\n\n") or block == b"\n":
+            fields.append(b"\n")
+        elif fields and (b"\n" + block).endswith(b"\n" + fields[-1]):
+            return b"\n".join(fields)  # the block is cut in the middle of this field
+        else:
+            fields.append(b"")
+        return b"\n".join(fields)
+
+    return chosen

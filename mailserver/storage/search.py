@@ -16,18 +16,20 @@ _FUTURE = datetime(9999, 12, 30, tzinfo=UTC)
 
 
 class Narrow(NamedTuple):
-    """The criteria that one statement answers alone: messages of one mailbox."""
+    """The criteria that one statement answers alone."""
 
-    mailbox_id: MailboxId
+    mailbox_id: MailboxId | None  # None: of the whole account
     having: int = 0  # flag bits that must be set
     lacking: int = 0  # flag bits that must not be set
     after: datetime | None = None
     before: datetime | None = None
     minimum: int = 0  # bytes
     below: int = 2**62  # bytes
+    words: frozenset[str] = frozenset()  # other keywords, lower case, that must be set
+    no_words: frozenset[str] = frozenset()  # and that must not be
 
     def arguments(self, account: AccountId) -> tuple[object, ...]:
-        """Return $1 to $8 of `newest` and `count`."""
+        """Return $1 to $10 of the statements that take one."""
         return (
             account,
             self.mailbox_id,
@@ -37,6 +39,8 @@ class Narrow(NamedTuple):
             self.before or _FUTURE,
             self.minimum,
             self.below,
+            list(self.words) or None,
+            list(self.no_words) or None,
         )
 
 
@@ -75,12 +79,18 @@ async def newest(
                 FROM msg
                 WHERE account_id = $1 AND mailbox_id = $2
                       AND (received_at, uid) >= ($5, 0) AND received_at < $6
-                      AND CASE WHEN flags & $3 = $4 AND size >= $7 AND size < $8 THEN true END
+                      AND CASE
+                          WHEN flags & $3 = $4 AND size >= $7 AND size < $8
+                               AND ($9::text[] IS NULL OR lower(keywords::text)::text[] @> $9)
+                               AND ($10::text[] IS NULL OR keywords IS NULL
+                                    OR NOT lower(keywords::text)::text[] && $10)
+                          THEN true
+                      END
                 ORDER BY received_at DESC, uid DESC
-                OFFSET $9
-                LIMIT least($10::bigint, CASE WHEN $11 THEN greatest(0, (
+                OFFSET $11
+                LIMIT least($12::bigint, CASE WHEN $13 THEN greatest(0, (
                     SELECT unseen FROM mailbox WHERE account_id = $1 AND id = $2
-                ) - $9) END)
+                ) - $11) END)
             ) AS page
         ) AS found
         WHERE account.id = $1
@@ -114,9 +124,12 @@ async def matching(
         CROSS JOIN (
             SELECT string_agg(int8send(email_id) || int8send(thread_id), '') AS packed
             FROM msg
-            WHERE account_id = $1 AND email_id = ANY($9::bigint[]) AND mailbox_id = $2
+            WHERE account_id = $1 AND email_id = ANY($11::bigint[]) AND mailbox_id = $2
                   AND flags & $3 = $4 AND received_at >= $5 AND received_at < $6
                   AND size >= $7 AND size < $8
+                  AND ($9::text[] IS NULL OR lower(keywords::text)::text[] @> $9)
+                  AND ($10::text[] IS NULL OR keywords IS NULL
+                       OR NOT lower(keywords::text)::text[] && $10)
         ) AS found
         WHERE account.id = $1
         """,
@@ -136,6 +149,57 @@ def _packed(row: Record | None) -> "array[int]":
     return values
 
 
+async def newest_of_account(
+    database: Executor,
+    account: AccountId,
+    narrow: Narrow,
+    *,
+    within: Collection[MailboxId] | None,
+    outside: Collection[MailboxId],
+    limit: int | None,
+) -> Page:
+    """Return the first emails of an account or a mailbox, newest first, or all.
+
+    They are in one of the mailboxes `within`, if not in any, and in one that is not `outside`.
+    """
+    row = await database.fetchrow(
+        """
+        SELECT account.modseq, found.packed
+        FROM account
+        CROSS JOIN (
+            SELECT string_agg(int8send(email_id) || int8send(thread_id), ''
+                              ORDER BY received_at DESC, tie DESC) AS packed
+            FROM (
+                SELECT email_id, min(thread_id) AS thread_id, min(received_at) AS received_at,
+                       CASE WHEN $2::bigint IS NULL THEN email_id ELSE min(uid) END AS tie
+                FROM msg
+                WHERE account_id = $1 AND ($2 IS NULL OR mailbox_id = $2)
+                      AND flags & $3 = $4 AND received_at >= $5 AND received_at < $6
+                      AND size >= $7 AND size < $8
+                      AND ($9::text[] IS NULL OR lower(keywords::text)::text[] @> $9)
+                      AND ($10::text[] IS NULL OR keywords IS NULL
+                           OR NOT lower(keywords::text)::text[] && $10)
+                      AND ($11::bigint[] IS NULL OR mailbox_id = ANY($11))
+                      AND mailbox_id <> ALL($12::bigint[])
+                GROUP BY email_id
+                ORDER BY min(received_at) DESC, tie DESC
+                LIMIT $13
+            ) AS page
+        ) AS found
+        WHERE account.id = $1
+        """,
+        *narrow.arguments(account),
+        None if within is None else list(within),
+        list(outside),
+        limit,
+    )
+    if row is None:
+        return NOTHING_THERE
+    values = _packed(row)
+    total = len(values) // 2 if limit is None else None
+    return Page(row["modseq"], total, values[0::2], values[1::2])
+
+
 class Count(NamedTuple):
     """How many messages match, and how many threads they are of."""
 
@@ -152,6 +216,9 @@ async def count(database: Executor, account: AccountId, narrow: Narrow) -> Count
         WHERE account_id = $1 AND mailbox_id = $2 AND flags & $3 = $4
               AND received_at >= $5 AND received_at < $6
               AND size >= $7 AND size < $8
+              AND ($9::text[] IS NULL OR lower(keywords::text)::text[] @> $9)
+              AND ($10::text[] IS NULL OR keywords IS NULL
+                   OR NOT lower(keywords::text)::text[] && $10)
         """,
         *narrow.arguments(account),
     )

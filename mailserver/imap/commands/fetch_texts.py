@@ -12,10 +12,11 @@ from mailserver.imap.protocol.structure import without_global
 from mailserver.imap.selected import Selected
 from mailserver.imap.session import Session
 from mailserver.mail import messages
-from mailserver.mime import HEADER_LIMIT, Env, header_fields
+from mailserver.mime import HEADER_LIMIT, Env, field_chooser
 from mailserver.model import Description
 
 PREVIEW_LIMIT = 200  # characters, RFC 8970 §3.1
+_NO_ENV = Env((b"", b"", b"", b"", b"", ""))  # of items that need none
 _ROW_SIZE = 150  # octets of memory that a text costs besides itself
 
 STORED: dict[Attribute, Callable[[Env], bytes]] = {
@@ -69,27 +70,38 @@ async def texts(
     wants_env = any(item in STORED for item in items if isinstance(item, Attribute))
     made: dict[int, bytes] = {}
     size = 0
+    text_of = _maker(items, utf8=utf8)
     for row in await messages.descriptions(
         mail, selected.account, missing, env=wants_env, header=wants_header
     ):
         if wants_header and len(row.header) >= HEADER_LIMIT:
             return None
-        text = made[row.id] = _text(items, row, utf8=utf8)
+        text = made[row.id] = text_of(row)
         size += _ROW_SIZE + len(text)
     mail.fetched.keep(shelf, made, size)
     found.update(made)
     return found
 
 
-def _text(items: tuple[Attribute | Section, ...], row: Description, *, utf8: bool) -> bytes:
-    pieces: list[bytes] = []
-    env = Env.unpack(row.env) if row.env is not None else None
-    for item in items:
-        if isinstance(item, Section):
-            names = [name.decode("ascii", "replace") for name in item.fields]
-            block = header_fields(row.header, names, exclude=item.text.endswith("NOT"))
-            pieces += (item.label, responses.literal(block))
-        else:
-            assert env is not None
-            pieces += (item.value, shown(item, env, utf8=utf8))
-    return b" ".join(pieces)
+def _maker(items: tuple[Attribute | Section, ...], *, utf8: bool) -> Callable[[Description], bytes]:
+    """Return what puts the text of a message together, with all that is the same for each."""
+    labels = [item.label if isinstance(item, Section) else item.value for item in items]
+    template = b" ".join(label.replace(b"%", b"%%") + b" %b" for label in labels)
+    values = [_value(item, utf8=utf8) for item in items]
+
+    def made(row: Description) -> bytes:
+        env = _NO_ENV if row.env is None else Env.unpack(row.env)
+        return template % tuple([value(row.header, env) for value in values])
+
+    return made
+
+
+def _value(item: Attribute | Section, *, utf8: bool) -> Callable[[bytes, Env], bytes]:
+    if isinstance(item, Section):
+        names = [name.decode("ascii", "replace") for name in item.fields]
+        chosen = field_chooser(names, exclude=item.text.endswith("NOT"))
+        return lambda header, env: responses.literal(chosen(header))
+    stored = STORED[item]
+    if utf8 or item not in _STRUCTURES:
+        return lambda header, env: stored(env)
+    return lambda header, env: without_global(stored(env))

@@ -57,7 +57,7 @@ def read_json(body: bytes) -> Any:
     try:
         value = orjson.loads(body)
         # orjson keeps the last of two equal names; only the standard library shows both
-        json.loads(body, object_pairs_hook=_unique, parse_int=_ignore, parse_float=_ignore)
+        _DECODER.decode(body.decode())
     except (ValueError, RecursionError):  # orjson's and json's errors are ValueErrors
         raise RequestError(Problem.NOT_JSON, "the request is not I-JSON") from None
     return value
@@ -70,6 +70,9 @@ def _unique(pairs: list[tuple[str, object]]) -> None:
 
 def _ignore(number: str) -> None:
     return None
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_ignore, parse_float=_ignore)
 
 
 def _refuse(detail: str) -> NoReturn:

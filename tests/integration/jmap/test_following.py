@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -11,7 +13,9 @@ import pytest
 import pytest_asyncio
 
 from mailserver.auth.credentials import Authenticator
+from mailserver.config import Config, Listener
 from mailserver.errors import MailError
+from mailserver.imap.server import ImapServer
 from mailserver.jmap.protocol.ids import account_text
 from mailserver.jmap.server import Application, application
 from mailserver.mail import delivery, mailboxes, messages
@@ -19,13 +23,22 @@ from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
 from mailserver.mail.listings import open_listing
 from mailserver.model import Account, FlagChange, Flags, MailboxId
+from tests.integration.conftest import Tls
 from tests.jmap_model import JmapClient, View
 
 PASSWORD = "correct horse"
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+PATIENCE = 30.0  # seconds until an answer that does not come fails the test
 STEPS = 60
 FLAGS = ["\\Seen", "\\Flagged", "\\Deleted", "\\Deleted", "\\Answered", "work", "$Junk"]
 NEWEST = [{"property": "receivedAt", "isAscending": False}]
+
+
+@pytest.fixture
+def config() -> Config:
+    return Config.model_validate(
+        {"server": {"hostname": "mail.example.test"}, "imap": {"allow_plaintext_login": True}}
+    )
 
 
 @pytest_asyncio.fixture
@@ -47,6 +60,9 @@ def views(inbox: str, other: str) -> list[View]:
         {"filter": {"inMailbox": other}, "sort": [{"property": "receivedAt"}]},
         {"filter": {"inMailboxOtherThan": [inbox]}, "sort": [{"property": "size"}]},
         {"filter": {"inMailbox": inbox, "notKeyword": "$seen"}, "sort": NEWEST},
+        {"filter": {"inMailbox": inbox, "notKeyword": "Work"}, "collapseThreads": True},
+        {"filter": {"inMailboxOtherThan": [inbox, other], "notKeyword": "$flagged"}},
+        {"filter": {"text": "lunch"}, "sort": NEWEST},
         {"filter": {"hasKeyword": "work"}, "collapseThreads": True},
         {"filter": {"noneInThreadHaveKeyword": "$flagged"}, "sort": NEWEST},
         {"filter": {"inMailbox": inbox, "allInThreadHaveKeyword": "$seen"}},
@@ -72,6 +88,46 @@ def views(inbox: str, other: str) -> list[View]:
         View("Mailbox", {"filter": {"hasAnyRole": False}, **named, "filterAsTree": True}),
         View("Mailbox", {"filter": {"isSubscribed": True, "name": "b"}}),
     ]
+
+
+class ImapClient:
+    """One IMAP client that changes whatever it can."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def do(self, command: str) -> str:
+        """Send a command and return all that is said until its answer, which must not be BAD."""
+        self._writer.write(f"a {command}\r\n".encode())
+        said, line = "", ""
+        while not line.startswith("a "):
+            line = (await asyncio.wait_for(self._reader.readline(), PATIENCE)).decode()
+            assert line, said
+            said += line
+        assert not line.startswith("a BAD"), (command, said)
+        return said
+
+    async def act(self, random: Random) -> None:
+        """Open some mailbox and change its messages."""
+        listed = await self.do('LIST "" "*"')
+        paths = re.findall(r'"/" "?([^"\r]+)"?\r', listed)
+        path, other = random.choice(["INBOX", *paths]), random.choice(paths)
+        if not (await self.do(f'SELECT "{path}"')).endswith("completed\r\n"):
+            return
+        flags = " ".join(random.sample(FLAGS, random.randint(1, 2)))
+        messages = random.choice(["1", "*", "1:2", "1:*"])
+        await self.do(
+            random.choice(
+                [
+                    f"UID STORE {messages} {random.choice(['', '+', '-'])}FLAGS ({flags})",
+                    f'UID MOVE {messages} "{other}"',
+                    f'UID COPY {messages} "{other}"',
+                    "EXPUNGE",
+                    "CLOSE",
+                ]
+            )
+        )
 
 
 class Others:
@@ -181,6 +237,54 @@ async def test_whoever_follows_knows_everything(
             await client.check()
     await client.sync(random)
     await client.check()
+
+
+@pytest_asyncio.fixture
+async def imap(mail: Mail, tls: Tls, alice: Account) -> AsyncIterator[ImapClient]:
+    server = ImapServer(
+        mail=mail,
+        authenticator=Authenticator(mail.database, passwords=mail.passwords),
+        tls=tls.server,
+        implicit_tls=False,
+        write_timeout=60,
+    )
+    _, port = await server.start(Listener(host="127.0.0.1", port=0))
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    await reader.readline()
+    client = ImapClient(reader, writer)
+    await client.do(f'LOGIN {alice.login} "{PASSWORD}"')
+    yield client
+    writer.close()
+    await server.stop(5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_two_jmap_clients_and_one_imap_client(
+    app: Application, mail: Mail, alice: Account, imap: ImapClient, seed: int
+) -> None:
+    random = Random(seed)
+    others = Others(mail, alice, random)
+    clients = [JmapClient(app, account_text(alice.id), alice.login, PASSWORD) for _ in range(2)]
+    shown = (await clients[0].call("Mailbox/get"))["list"]
+    for client in clients:
+        client.views = views(
+            *(next(each["id"] for each in shown if each["role"] == r) for r in ("inbox", "trash"))
+        )
+        await client.load()
+    for _ in range(STEPS):
+        for _ in range(random.randint(1, 3)):
+            client = random.choice(clients)
+            actors: list[Callable[[], Awaitable[None]]] = [
+                others.deliver, partial(imap.act, random), partial(client.change, random),
+            ]  # fmt: skip
+            await random.choice(actors)()
+        if random.random() < 0.6:
+            client = random.choice(clients)
+            await client.sync(random)
+            await client.check()
+    for client in clients:
+        await client.sync(random)
+        await client.check()
 
 
 @pytest.mark.parametrize("seed", range(2))
