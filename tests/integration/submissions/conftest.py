@@ -80,12 +80,17 @@ class Client:
         return str(response["type"])
 
 
-@pytest.fixture
-def client(mail: Mail, alice: Account) -> Client:
-    """The client of alice."""
+def client_of(mail: Mail, account: Account) -> Client:
+    """Return a client of an account."""
     app = application(
         mail=mail,
         authenticator=Authenticator(mail.database, passwords=mail.passwords),
         ready=all_is_well,
     )
-    return Client(app, alice)
+    return Client(app, account)
+
+
+@pytest.fixture
+def client(mail: Mail, alice: Account) -> Client:
+    """The client of alice."""
+    return client_of(mail, alice)

@@ -12,6 +12,8 @@ from mailserver.mail import aftermath, content, delivery
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
 from mailserver.model import Account
+from mailserver.storage.database import Database
+from tests.conftest import Bucketed, make_mail
 from tests.integration.submissions.conftest import Client
 from tests.integration.submissions.test_submissions import inbox, queue
 
@@ -174,10 +176,27 @@ async def test_only_deliveries_while_away_are_answered(
 
 
 async def test_two_processes_send_one_reply(
+    mail: Mail, alice: Account, bob: Account, client: Client, database: Database, bucket: Bucketed
+) -> None:
+    await away(client)
+    await deliver(mail, alice, "bob@example.test")
+    # the process of the delivery ends before it answers: others find what it left behind
+    others = [make_mail(database, bucket.blobs, mail.config, node) for node in (2, 3)]
+    done = await asyncio.gather(*(aftermath.once(each) for each in others * 2))
+    assert sum(done) == 1
+    assert len(await inbox(mail, bob)) == 1
+    for each in others:
+        each.passwords.close()
+
+
+async def test_a_reply_that_cannot_be_stored_is_tried_again(
     mail: Mail, alice: Account, bob: Account, client: Client
 ) -> None:
     await away(client)
     await deliver(mail, alice, "bob@example.test")
-    done = await asyncio.gather(*(aftermath.once(mail) for _ in range(4)))
-    assert sum(done) == 1
+    await mail.database.execute("ALTER TABLE vacation_sent RENAME TO elsewhere")
+    assert await aftermath.once(mail) == 0
+    assert await mail.database.fetchval("SELECT count(*) FROM delivery_task") == 1
+    await mail.database.execute("ALTER TABLE elsewhere RENAME TO vacation_sent")
+    assert await aftermath.once(mail) == 1
     assert len(await inbox(mail, bob)) == 1
