@@ -22,6 +22,7 @@ from mailserver.smtp.outbound.connection import (
     TlsFailed,
 )
 from mailserver.smtp.outbound.route import Hop, Router
+from mailserver.smtp.outbound.sts import Policies
 from mailserver.smtp.protocol.client import (
     Envelope,
     RecipientLine,
@@ -29,6 +30,7 @@ from mailserver.smtp.protocol.client import (
     Unsendable,
     needs_smtputf8,
 )
+from mailserver.smtp.protocol.sts import Mode
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,11 @@ MAX_RECIPIENTS = 100  # of one transaction: what every server must take (RFC 532
 MAX_RECEIVED = 50  # Received fields, after which mail goes round in circles (RFC 5321 §6.3)
 
 
+NOT_IN_POLICY = Outcome(
+    Result.DEFERRED,
+    "451 4.7.5 The MTA-STS policy of the domain allows none of its mail servers",
+    "4.7.5",
+)
 CANNOT_CONVERT = Outcome(
     Result.FAILED,
     "550 5.6.3 The other server takes no 8-bit mail, and this message cannot be converted",
@@ -102,6 +109,7 @@ class Means:
     timeouts: Timeouts
     seal: Seal
     sign: Callable[[bytes], Awaitable[bytes]]
+    policies: Policies
     hostname: str
     max_messages: int  # over one connection
 
@@ -220,9 +228,10 @@ class Courier:
             await self.close()
         failure: Outcome | None = None
         given = False
-        for hop in await self._means.router.hops(self._domain, self._route):
+        hops, level = await self._hops()
+        for hop in hops:
             try:
-                self._connection = await self._connect(hop)
+                self._connection = await self._connect(hop, level)
             except ConnectionFailed as error:
                 failure = _connection_outcome(error, hop.host)
                 log.info(
@@ -235,11 +244,29 @@ class Courier:
         if not given and failure is not None:
             raise Unreachable(failure)
 
-    async def _connect(self, hop: Hop) -> Connection:
+    async def _hops(self) -> tuple[list[Hop], TlsLevel]:
+        """Return the hosts to try and what is asked of TLS, by the policy of the domain."""
+        route = self._route
+        hops = await self._means.router.hops(self._domain, route)
+        if route.smarthost is not None or route.tls is not TlsLevel.MAY:
+            return hops, route.tls
+        policy = await self._means.policies.find(self._domain)
+        if policy is None or policy.mode is Mode.NONE:
+            return hops, route.tls
+        allowed = [hop for hop in hops if policy.allows(hop.host)]
+        if policy.mode is Mode.TESTING:
+            if len(allowed) < len(hops):
+                log.info("MTA-STS: hosts do not fit the policy", extra={"domain": self._domain})
+            return hops, route.tls
+        if not allowed:
+            raise Unreachable(NOT_IN_POLICY)
+        return allowed, TlsLevel.VERIFY
+
+    async def _connect(self, hop: Hop, level: TlsLevel) -> Connection:
         try:
-            return await self._opened(hop, self._route.tls)
+            return await self._opened(hop, level)
         except TlsFailed as error:
-            if self._route.tls is not TlsLevel.MAY:
+            if level is not TlsLevel.MAY:
                 raise
             # opportunistic: what cannot be encrypted goes in the clear, as it would to a server
             # that never offered TLS (RFC 7435 §3)

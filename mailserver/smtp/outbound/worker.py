@@ -22,7 +22,7 @@ from mailserver.mail.dkim import Signatures
 from mailserver.mail.memory import Memory
 from mailserver.mail.outgoing import Recorder
 from mailserver.model import Modseq
-from mailserver.queue import routes
+from mailserver.queue import policies, routes
 from mailserver.queue.routes import Route, TlsLevel
 from mailserver.queue.rules import Outcome, Result
 from mailserver.queue.work import BEAT_TIME, Claimed, Ended, Ledger
@@ -31,6 +31,7 @@ from mailserver.smtp.outbound.connection import Timeouts
 from mailserver.smtp.outbound.courier import Contexts, Courier, Job, Means, Unreachable
 from mailserver.smtp.outbound.destination import Destination
 from mailserver.smtp.outbound.route import Kind, NoRoute, Own, Router
+from mailserver.smtp.outbound.sts import Policies
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +63,10 @@ class Worker:
         contexts: Contexts | None = None,
         timeouts: Timeouts | None = None,
         chance: random.Random | None = None,
+        https_port: int = 443,
     ) -> None:
         """Take a name that no other worker has."""
+        contexts = contexts or Contexts()
         self._mail = mail
         self._settings = mail.config.outbound
         chance = chance or random.Random()  # noqa: S311  (spreads load, keeps no secret)
@@ -71,10 +74,18 @@ class Worker:
         own = Own.of(mail.config.server.hostname, self._settings.own_names)
         self._means = Means(
             router=Router(resolver, own, self._settings.port, chance),
-            contexts=contexts or Contexts(),
+            contexts=contexts,
             timeouts=timeouts or Timeouts(),
             seal=Seal(mail.config.server.secret_key),
             sign=Signatures(mail).sign,
+            policies=Policies(
+                lambda domain: policies.find(mail.database, domain, mail.now()),
+                lambda row: policies.store(mail.database, row),
+                resolver,
+                contexts.verified,
+                mail.now,
+                https_port,
+            ),
             hostname=mail.config.server.hostname,
             max_messages=self._settings.connection_messages,
         )

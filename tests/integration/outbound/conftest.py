@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,6 +69,8 @@ class Sending:
     workers: list[Worker] = field(default_factory=list)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     peers: list[Peer] = field(default_factory=list)
+    authorities: list[Path] = field(default_factory=list)  # believed beside that of `tls`
+    https_port: int = 443
 
     async def peer(self, address: str = "127.0.0.2", **options: Any) -> Peer:
         """Start another mail server."""
@@ -111,7 +114,8 @@ class Sending:
         """Start a worker."""
         resolver = Resolver(self.mail.config.dns, asyncio.get_running_loop().time)
         verified = client_context(verify=True)
-        verified.load_verify_locations(self.tls.ca)
+        for ca in (self.tls.ca, *self.authorities):
+            verified.load_verify_locations(ca)
         worker = Worker(
             self.mail,
             resolver,
@@ -119,6 +123,7 @@ class Sending:
             contexts=Contexts(verified=verified),
             timeouts=QUICK,
             chance=random.Random(1),
+            https_port=self.https_port,
         )
         self.workers.append(worker)
         self.tasks.append(asyncio.create_task(worker.run()))
