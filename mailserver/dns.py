@@ -22,6 +22,7 @@ import dns.rdatatype
 import dns.rrset
 from dns.rdtypes.ANY.MX import MX
 from dns.rdtypes.ANY.SOA import SOA
+from dns.rdtypes.ANY.TLSA import TLSA
 from dns.rdtypes.ANY.TXT import TXT
 from dns.rdtypes.IN.A import A
 from dns.rdtypes.IN.AAAA import AAAA
@@ -59,6 +60,16 @@ class MailExchanger:
 
     preference: int
     host: str  # lower case, without the last dot; empty: "null MX" (RFC 7505)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsaRecord:
+    """One TLSA record (RFC 6698 §2.1)."""
+
+    usage: int
+    selector: int
+    matching: int
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +114,17 @@ class Resolver:
             if isinstance(record, MX)
         ]
         return sorted(exchangers, key=lambda each: (each.preference, each.host)), answer
+
+    async def tlsa(self, host: str, port: int) -> list[TlsaRecord]:
+        """Return the TLSA records of a service; none when their answer is not secure."""
+        answer = await self.lookup(f"_{port}._tcp.{host}", "TLSA")
+        if not answer.secure:
+            return []
+        return [
+            TlsaRecord(record.usage, record.selector, record.mtype, record.cert)
+            for record in answer.records
+            if isinstance(record, TLSA)
+        ]
 
     async def texts(self, name: str, kind: str) -> list[str]:
         """Return records as they are in a zone file, TXT joined and without quotes."""

@@ -84,6 +84,15 @@ def client_context(*, verify: bool) -> ssl.SSLContext:
     return context
 
 
+def anchor_context(authority: bytes) -> ssl.SSLContext:
+    """Return a context for one authority, in DER, that need not be at the top (RFC 7672 §3.1.2)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(cadata=authority)
+    return context
+
+
 def end_point(connection: ssl.SSLObject | ssl.SSLSocket | None) -> bytes | None:
     """Return what `tls-server-end-point` binds to on this connection (RFC 5929 §4)."""
     context = connection.context if connection is not None else None

@@ -21,6 +21,7 @@ from mailserver.smtp.protocol.client import (
 )
 
 READ = 64 * 1024  # octets
+DER = 2  # how certificates are written, for OpenSSL
 HIGH_WATER = 512 * 1024  # octets of a message that wait to be sent
 
 
@@ -129,6 +130,15 @@ class Connection:
             raise TlsFailed(f"TLS failed: {_reason(error)}") from error
         self.extensions = Extensions()
         self._note_tls()
+
+    def chain(self) -> list[bytes]:
+        """Return the certificates that the server showed, in DER, its own first."""
+        tls = self._writer.get_extra_info("ssl_object")
+        # of the whole chain CPython 3.11 tells in no public way; 3.13 has get_unverified_chain
+        inner = getattr(tls, "_sslobj", None)
+        if inner is None:
+            return []
+        return [each.public_bytes(DER) for each in inner.get_unverified_chain() or ()]
 
     async def login(self, login: str, password: str) -> None:
         """Log in by PLAIN or LOGIN (RFC 4954); ConnectionFailed when that is refused."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from mailserver import tls
+from mailserver.dns import LookupFailed, Resolver, TlsaRecord
 from mailserver.mail.originals import repair_line_ends
 from mailserver.mime.headers import HeaderBlock
 from mailserver.mime.recode import has_long_lines, to_seven_bit
@@ -14,6 +15,7 @@ from mailserver.queue.routes import SEALED_FOR, Route, TlsLevel
 from mailserver.queue.rules import Outcome, Result
 from mailserver.queue.work import Claimed
 from mailserver.sealing import Seal
+from mailserver.smtp.outbound import dane
 from mailserver.smtp.outbound.connection import (
     Connection,
     ConnectionFailed,
@@ -110,6 +112,7 @@ class Means:
     seal: Seal
     sign: Callable[[bytes], Awaitable[bytes]]
     policies: Policies
+    resolver: Resolver
     hostname: str
     max_messages: int  # over one connection
 
@@ -263,6 +266,14 @@ class Courier:
         return allowed, TlsLevel.VERIFY
 
     async def _connect(self, hop: Hop, level: TlsLevel) -> Connection:
+        if hop.secure and self._route.tls is TlsLevel.MAY:
+            try:
+                records = await self._means.resolver.tlsa(hop.host, hop.port)
+            except LookupFailed:
+                # who can suppress an answer must not be able to switch the check off (§2.2.1)
+                raise ConnectionFailed("DNS gave no answer for its TLSA records") from None
+            if records:
+                return await self._with_dane(hop, dane.usable(records))
         try:
             return await self._opened(hop, level)
         except TlsFailed as error:
@@ -273,7 +284,21 @@ class Courier:
             log.info("TLS failed", extra={"host": hop.host, "reason": error.text})
             return await self._opened(hop, TlsLevel.NONE)
 
-    async def _opened(self, hop: Hop, level: TlsLevel) -> Connection:
+    async def _with_dane(self, hop: Hop, records: Sequence[TlsaRecord]) -> Connection:
+        """Connect to a host with TLSA records: encrypted always, checked by those of use."""
+        connection = await self._opened(hop, TlsLevel.ENCRYPT)
+        chain = connection.chain()
+        if not records or dane.fits_leaf(chain, records):
+            return connection
+        connection.abort()
+        authority = dane.anchor(chain, records)
+        if authority is None:
+            raise TlsFailed("the certificate fits no TLSA record")
+        return await self._opened(hop, TlsLevel.VERIFY, tls.anchor_context(authority))
+
+    async def _opened(
+        self, hop: Hop, level: TlsLevel, verifying: ssl.SSLContext | None = None
+    ) -> Connection:
         means = self._means
         connection = await Connection.open(hop.host, hop.address, hop.port, means.timeouts, None)
         try:
@@ -282,7 +307,7 @@ class Courier:
                 verify = level is TlsLevel.VERIFY
                 contexts = means.contexts
                 context = contexts.verified if verify else contexts.any_certificate
-                await connection.start_tls(context, hop.host)
+                await connection.start_tls(verifying or context, hop.host)
                 await connection.hello(means.hostname)
             elif level in (TlsLevel.ENCRYPT, TlsLevel.VERIFY):
                 raise ConnectionFailed("the server offers no TLS, which is required here")

@@ -86,6 +86,7 @@ class Worker:
                 mail.now,
                 https_port,
             ),
+            resolver=resolver,
             hostname=mail.config.server.hostname,
             max_messages=self._settings.connection_messages,
         )

@@ -51,7 +51,12 @@ async def config(names: NameServer, port: int) -> Config:
     return Config.model_validate(
         {
             "server": {"hostname": "mail.example.test", "secret_key": "of the tests"},
-            "dns": {"servers": f"127.0.0.1:{resolver}", "timeout": 0.3, "attempts": 1},
+            "dns": {
+                "servers": f"127.0.0.1:{resolver}",
+                "timeout": 0.3,
+                "attempts": 1,
+                "validating": True,
+            },
             "outbound": {"port": port},
         }
     )
