@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mailserver.address import parse_address
-from mailserver.errors import Corrupt, Invalid, NotFound
+from mailserver.errors import Corrupt, Invalid, MailError, NotFound
 from mailserver.events import QUEUE
 from mailserver.mail import content
 from mailserver.mail.delivery import hashed
 from mailserver.mime.dsn import Action, RecipientReport, Report, compose
-from mailserver.model import Modseq, QueueId, ReportKind
+from mailserver.model import IdKind, Modseq, QueueId, ReportKind, id_text
 from mailserver.queue import enqueue
 from mailserver.queue.enqueue import Outgoing, OutgoingRecipient
 from mailserver.queue.work import Ledger
@@ -45,9 +45,21 @@ _ACTIONS = {
 async def report_all(mail: "Mail", ledger: Ledger) -> bool:
     """Make the notifications that are due, a page of them; return whether there may be more."""
     due = await ledger.with_reports(PAGE)
+    made = 0
     for message in due:
-        await report(mail, message)
-    return len(due) == PAGE
+        try:
+            await report(mail, message)
+            made += 1
+        except MailError as error:  # its body is in S3, which is away perhaps: others are not
+            log.warning("report waits", extra={"queue_id": shown(message), "error": repr(error)})
+        except Exception:
+            log.exception("report cannot be made", extra={"queue_id": shown(message)})
+    return len(due) == PAGE and made > 0
+
+
+def shown(queue_id: int) -> str:
+    """Return the id of a message in the queue as logs and commands show it."""
+    return id_text(IdKind.QUEUE, queue_id)
 
 
 async def report(mail: "Mail", queue_id: QueueId) -> int:
@@ -58,7 +70,9 @@ async def report(mail: "Mail", queue_id: QueueId) -> int:
     try:
         original = await content.content(mail, found.account_id, found.blob_id)
     except (NotFound, Corrupt) as error:
-        log.error("bounce without its message", extra={"queue_id": queue_id, "error": str(error)})
+        log.error(
+            "bounce without its message", extra={"queue_id": shown(queue_id), "error": str(error)}
+        )
         original = b""
     async with mail.database.transaction() as tx:
         reported = await queue_work.take_reports(tx, queue_id)
@@ -88,7 +102,7 @@ async def _queue(
     try:
         address = parse_address(message.sender)
     except Invalid:
-        log.warning("bounce to nobody", extra={"queue_id": message.id})
+        log.warning("bounce to nobody", extra={"queue_id": shown(message.id)})
         return None
     now = mail.now()
     raw = compose(
@@ -120,7 +134,11 @@ async def _queue(
     await queue.insert(tx, [row], rows)
     log.info(
         "bounce queued",
-        extra={"queue_id": message.id, "report": kind.name.lower(), "recipients": len(reported)},
+        extra={
+            "queue_id": shown(message.id),
+            "report": kind.name.lower(),
+            "recipients": len(reported),
+        },
     )
     return new
 

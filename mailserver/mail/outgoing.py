@@ -10,7 +10,7 @@ from mailserver.address import Address, parse_address
 from mailserver.errors import Invalid, MailError, Unavailable
 from mailserver.mail import content, delivery, recipients, submissions
 from mailserver.mail.delivery import Target
-from mailserver.model import AccountId, QueueId, QueueState
+from mailserver.model import AccountId, IdKind, QueueId, QueueState, id_text
 from mailserver.queue.rules import Outcome, Result
 from mailserver.queue.work import Ended, Ledger
 from mailserver.storage import bodies, queue_work
@@ -111,7 +111,7 @@ class Recorder:
             except MailError as error:
                 log.warning(
                     "submission does not follow",
-                    extra={"queue_id": queue_id, "error": repr(error)},
+                    extra={"queue_id": id_text(IdKind.QUEUE, queue_id), "error": repr(error)},
                 )
 
 

@@ -21,7 +21,7 @@ from mailserver.mail.context import Mail
 from mailserver.mail.dkim import Signatures
 from mailserver.mail.memory import Memory
 from mailserver.mail.outgoing import Recorder
-from mailserver.model import Modseq
+from mailserver.model import IdKind, Modseq, id_text
 from mailserver.queue import policies, routes
 from mailserver.queue.routes import Route, TlsLevel
 from mailserver.queue.rules import Outcome, Result
@@ -277,13 +277,13 @@ class Worker:
         except MailError as error:
             log.warning(
                 "queue: message not read",
-                extra={"message_id": job.first.message_id, "error": repr(error)},
+                extra={"queue_id": _shown(job.first), "error": repr(error)},
             )
             outcomes = [_trouble(error) for _ in claims]
         except asyncio.CancelledError:
             raise
         except Exception:
-            log.exception("queue: delivery failed", extra={"message_id": job.first.message_id})
+            log.exception("queue: delivery failed", extra={"queue_id": _shown(job.first)})
             internal = Outcome(Result.DEFERRED, "451 4.3.0 Internal error of this server", "4.3.0")
             outcomes = [internal for _ in claims]
         await self._record(claims, outcomes, destination.route)
@@ -344,7 +344,7 @@ class Worker:
             log.info(
                 "delivery",
                 extra={
-                    "message_id": claimed.message_id,
+                    "queue_id": _shown(claimed),
                     "recipient": claimed.recipient,
                     "outcome": outcome.result.name.lower(),
                     "reply": outcome.reply,
@@ -427,3 +427,7 @@ def _trouble(error: MailError) -> Outcome:
     if not isinstance(error, Unavailable):
         text = "The message cannot be read"
     return Outcome(Result.DEFERRED, f"451 4.3.0 {text}", "4.3.0")
+
+
+def _shown(claimed: Claimed) -> str:
+    return id_text(IdKind.QUEUE, claimed.message_id)
