@@ -121,11 +121,9 @@ async def vapid_key(mail: "Mail", fresh: bytes) -> bytes:
 
 async def take_shards(mail: "Mail", owner: str, now: datetime, duration: timedelta) -> list[int]:
     """Return the shards that a process may send for, until the duration is over."""
-    return [
-        shard
-        for shard in range(SHARDS)
-        if await leases.take(mail.database, f"push-{shard}", owner, now, duration)
-    ]
+    names = {f"push-{shard}": shard for shard in range(SHARDS)}
+    held = await leases.take_all(mail.database, list(names), owner, now, duration)
+    return [names[name] for name in held]
 
 
 async def of_shards(

@@ -1,5 +1,6 @@
 """Leases: background work that one process of all does at a time."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from mailserver.storage.database import Executor
@@ -24,6 +25,27 @@ async def take(
         now + duration,
     )
     return held is True
+
+
+async def take_all(
+    database: Executor, names: Sequence[str], owner: str, now: datetime, duration: timedelta
+) -> set[str]:
+    """Take or prolong leases in one go; return those that the owner has now."""
+    rows = await database.fetch(
+        """
+        INSERT INTO lease (name, owner, expires_at)
+        SELECT name, $2, $4 FROM unnest($1::text[]) AS given (name) ORDER BY name
+        ON CONFLICT (name)
+        DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at
+        WHERE lease.owner = excluded.owner OR lease.expires_at < $3
+        RETURNING name
+        """,
+        names,
+        owner,
+        now,
+        now + duration,
+    )
+    return {row["name"] for row in rows}
 
 
 async def give_back(database: Executor, owner: str) -> None:

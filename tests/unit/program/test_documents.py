@@ -11,6 +11,7 @@ from mailserver.cli.commands import application
 from mailserver.config import Config
 from mailserver.config_file import settings
 from mailserver.imap.commands import CAPABILITIES, COMMANDS
+from mailserver.jmap import methods
 from mailserver.metrics import Metrics
 
 OPERATE = (Path(__file__).parents[3] / "docs" / "operate.md").read_text()
@@ -81,11 +82,12 @@ def test_every_exit_code() -> None:
 
 
 IMAP = (Path(__file__).parents[3] / "docs" / "imap.md").read_text()
+JMAP = (Path(__file__).parents[3] / "docs" / "jmap.md").read_text()
 
 
-def first_cells(title: str) -> set[str]:
-    """Return the words in the first cells of a table of docs/imap.md."""
-    match = re.search(rf"^## {title}\n(.*?)(?=^## )", IMAP, re.MULTILINE | re.DOTALL)
+def first_cells(title: str, document: str = IMAP) -> set[str]:
+    """Return the words in the first cells of a table of docs/imap.md or docs/jmap.md."""
+    match = re.search(rf"^## {title}\n(.*?)(?=^## )", document, re.MULTILINE | re.DOTALL)
     assert match, title
     cells = re.findall(r"^\| (`.*?) \|", match[1], re.MULTILINE)
     return {word for cell in cells for word in re.findall(r"`([^`]+)`", cell)}
@@ -98,3 +100,8 @@ def test_every_imap_command() -> None:
 def test_every_imap_capability() -> None:
     named = {name.decode() for name, _ in CAPABILITIES}
     assert first_cells("Capabilities") == named | {"APPENDLIMIT", "MESSAGELIMIT", "SAVELIMIT"}
+
+
+def test_every_jmap_method_and_capability() -> None:
+    assert first_cells("Methods", JMAP) == methods.METHODS.keys()
+    assert first_cells("Capabilities", JMAP) == methods.CAPABILITIES.keys()
