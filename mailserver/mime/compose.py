@@ -144,9 +144,11 @@ def encoded(media_type: str, octets: bytes, *, is_text: bool) -> tuple[bytes, st
     if textual:
         if _plain_encoding(octets) == "7bit" and not _UNSAFE_LINE.search(octets):
             return octets, "7bit"
-        quoted = _quoted_printable(octets)
-        if is_text or len(quoted) <= len(octets) * 3 // 2:
+        quoted, base64 = _quoted_printable(octets), _base64(octets)
+        # what is mostly ASCII can be read as it is
+        if len(quoted) * 4 <= len(base64) * 5:
             return quoted, "quoted-printable"
+        return base64, "base64"
     return _base64(octets), "base64"
 
 

@@ -28,6 +28,7 @@ _DOT_ATOM = re.compile(
 )
 _DOMAIN = re.compile(r"[A-Za-z0-9._\-\u0080-\U0010ffff]+|\[[!-Z^-~]+\]")
 _Q_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
+_Q_PLAIN = bytes(_Q_SAFE) + b" "  # what takes one octet
 _ATTRIBUTE = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$&+-.^_`{|}~"
 )
@@ -102,22 +103,28 @@ def encoded_words(value: str) -> list[str]:
     """Return text as encoded words (RFC 2047), each of whole characters."""
     octets = value.encode()
     # who reads it without decoding understands Q as long as most of it is ASCII
-    as_q = 2 * sum(octet not in _Q_SAFE and octet != 0x20 for octet in octets) <= len(octets)
+    as_q = 2 * len(octets.translate(None, _Q_PLAIN)) <= len(octets)
     room = _ENCODED_WORD - len("=?utf-8?q??=")
     words: list[str] = []
-    current = b""
-    used = 0
-    for character in value:
-        piece = character.encode()
-        cost = sum(1 if o in _Q_SAFE or o == 0x20 else 3 for o in piece) if as_q else len(piece)
-        limit = room if as_q else room // 4 * 3
-        if used + cost > limit:
-            words.append(_encoded_word(current, as_q))
-            current, used = b"", 0
-        current += piece
-        used += cost
-    words.append(_encoded_word(current, as_q))
-    return words
+    at = 0
+    while at < len(octets):
+        piece = _q_piece(octets, at, room) if as_q else _whole(octets[at : at + room // 4 * 3])
+        words.append(_encoded_word(piece, as_q))
+        at += len(piece)
+    return words or [_encoded_word(b"", as_q)]
+
+
+def _q_piece(octets: bytes, at: int, room: int) -> bytes:
+    """Return as many whole characters as take no more room than that in Q."""
+    piece = _whole(octets[at : at + room])
+    while (cost := len(piece) + 2 * len(piece.translate(None, _Q_PLAIN))) > room:
+        piece = _whole(piece[: max(4, min(len(piece) - 1, len(piece) * room // cost))])
+    return piece
+
+
+def _whole(octets: bytes) -> bytes:
+    """Cut what is left of a character at the end."""
+    return octets.decode("utf-8", "ignore").encode()
 
 
 def _encoded_word(octets: bytes, as_q: bool) -> str:

@@ -11,7 +11,8 @@ from mailserver import errors
 from mailserver.jmap.methods import blob
 from mailserver.jmap.methods.mailbox import visible_mailboxes
 from mailserver.jmap.methods.set import Json, set_error
-from mailserver.jmap.protocol.drafts import BLOB, Draft
+from mailserver.jmap.protocol.draft_parts import BLOB
+from mailserver.jmap.protocol.drafts import Draft
 from mailserver.jmap.protocol.errors import MethodError, SetError, invalid_properties
 from mailserver.jmap.protocol.ids import blob_text, email_text, thread_text
 from mailserver.jmap.session import Session
@@ -131,7 +132,7 @@ class Stores:
         for creation_id, result in zip(
             waiting, await asyncio.gather(*stores, return_exceptions=True), strict=True
         ):
-            if not isinstance(result, BaseException):
+            if isinstance(result, SetError) or not isinstance(result, BaseException):
                 self.results[creation_id] = result
             elif self._modseqs and isinstance(result, errors.MailError):
                 log.warning("a part of the emails was not stored", exc_info=result)
@@ -145,16 +146,16 @@ class Stores:
 
 async def composed(session: Session, draft: Draft, now: datetime) -> bytes:
     """Put a message together; raise the SetError for what cannot be."""
-    found = dict(draft.texts)
+    found = dict(draft.contents.texts)
     missing: list[str] = []
     attached = 0
-    for blob_id in dict.fromkeys(draft.blobs):
+    for blob_id in dict.fromkeys(draft.contents.blobs):
         octets = await blob.read(session, blob_id)
         if octets is None:
             missing.append(blob_id)
             continue
         found[BLOB + blob_id] = octets
-        attached += len(octets) * draft.blobs.count(blob_id)
+        attached += len(octets) * draft.contents.blobs.count(blob_id)
         if attached > session.limits.max_size_attachments:
             raise SetError("tooLarge")
     if missing:

@@ -1,5 +1,6 @@
 """Email/set (RFC 8621 §4.6)."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from mailserver.mail import email_edits
 from mailserver.mail.email_edits import Edit, Edited, NoMailbox, TooManyKeywords
 from mailserver.model import EmailId, IdKind, id_value
 
+LARGE = 256 * 1024  # octets of JSON; more is read in a thread
 TABLE = {"mailboxIds": Property(mapping, refers=True)}
 
 
@@ -44,17 +46,18 @@ class EmailRecords(Records):
         return self.session.modseq if self._conditional and not self.modseqs else None
 
     def read(self, given: Mapping[str, Any]) -> Json:
-        """Read an Email, whose properties are no closed set: there are those of header fields."""
-        return {"draft": read_draft(given, self.resolve)}
+        """Leave an Email as it is: reading many takes a while, and is done in `create`."""
+        return dict(given)
 
     async def create(self, new: Mapping[str, Json]) -> Mapping[str, Json | SetError]:
-        """Make messages and store them; those without attachments share commits."""
+        """Make messages and store them, several in one commit."""
         places = await Places.of(self.session)
         now = self.session.mail.now()
         stores = Stores(self.session, self.modseqs)
-        for each, values in new.items():
-            draft: Draft = values["draft"]
+        for each, draft in (await self._drafts(new)).items():
             try:
+                if isinstance(draft, SetError):
+                    raise draft
                 places.check(draft.mailboxes, draft.flags)
                 raw = await composed(self.session, draft, now)
             except SetError as error:
@@ -64,6 +67,22 @@ class EmailRecords(Records):
             await stores.add(each, Arriving(raw, draft.mailboxes, draft.flags, received_at))
         await stores.finish()
         return stores.results
+
+    async def _drafts(self, new: Mapping[str, Json]) -> dict[str, Draft | SetError]:
+        """Read Emails, whose properties are no closed set: there are those of header fields."""
+
+        def read_all() -> dict[str, Draft | SetError]:
+            found: dict[str, Draft | SetError] = {}
+            for each, given in new.items():
+                try:
+                    found[each] = read_draft(given, self.resolve)
+                except SetError as error:
+                    found[each] = error
+            return found
+
+        if len(orjson.dumps(new)) > LARGE:
+            return await asyncio.to_thread(read_all)
+        return read_all()
 
     async def current(self, ids: Sequence[str]) -> Mapping[str, Json]:
         """Not needed: patches are applied where the account is locked."""

@@ -1,32 +1,41 @@
 """An Email as a client writes it, made into header fields and a tree of parts (RFC 8621 §4.6).
 
-Nothing is looked up here: parts name their contents, `text:<partId>` or `blob:<blobId>`.
+Nothing is looked up here: the parts name their contents.
 """
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from mailserver import mime
 from mailserver.jmap.protocol.dates import parse_utc, parse_zoned
+from mailserver.jmap.protocol.draft_parts import (
+    EMPTY,
+    OF_PART,
+    Contents,
+    Described,
+    Wrong,
+    arranged,
+)
 from mailserver.jmap.protocol.errors import MethodError, invalid_properties
-from mailserver.jmap.protocol.headers import PREFIX, RAW, split_header_property
+from mailserver.jmap.protocol.headers import (
+    PREFIX,
+    RAW,
+    has_addresses,
+    split_header_property,
+)
 from mailserver.jmap.protocol.keywords import keywords, mailbox_ids
 from mailserver.jmap.protocol.properties import WrongType, mapping, mappings, text, texts
 from mailserver.jmap.protocol.records import Resolve
 from mailserver.mime import fields
-from mailserver.mime.compose import HeaderField, Leaf, Multipart, Part
+from mailserver.mime.compose import HeaderField, Leaf, Part
 from mailserver.mime.fields import Address, Group
 from mailserver.model import Flags, MailboxId
 
 MAX_DEPTH = 20  # of parts in parts
 MAX_PARTS = 1000
-TEXT = "text:"
-BLOB = "blob:"
-
-_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,127}/[a-z0-9!#$&^_.+-]{1,127}")
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`{|}~]{1,100}")
+MAX_HEADER = 100_000  # characters that clients give for the header fields of one message
 _SERVER_SET = ("id", "blobId", "threadId", "size", "hasAttachment", "preview", "headers")
 
 # property -> the field and form that it stands for (RFC 8621 §4.1.3)
@@ -47,10 +56,6 @@ _ORDER = {name.lower(): place for place, (name, _) in enumerate(_CONVENIENT.valu
 _BODY = ("bodyStructure", "textBody", "htmlBody", "attachments", "bodyValues")
 
 
-_NO_TEXT = TEXT
-_EMPTY = Leaf("text/plain", _NO_TEXT, is_text=True)
-
-
 @dataclass(slots=True)
 class Draft:
     """A message that is to be made."""
@@ -59,9 +64,8 @@ class Draft:
     flags: Flags
     received_at: datetime | None
     fields: list[HeaderField] = field(default_factory=list)
-    root: Part = _EMPTY
-    texts: dict[str, bytes] = field(default_factory=lambda: {_NO_TEXT: b""})  # by source
-    blobs: list[str] = field(default_factory=list)  # ids, once for each part that is one
+    root: Part = EMPTY
+    contents: Contents = field(default_factory=Contents)
 
     def has(self, name: str) -> bool:
         """Tell whether a field of that lower-case name is there."""
@@ -113,6 +117,11 @@ def _urls(name: str, value: object) -> bytes:
 
 
 def _raw(name: str, value: object) -> bytes:
+    given = text(value)
+    if not given.isascii() and has_addresses(name):
+        # names are encoded one by one: a quoted string is no encoded word (RFC 2047 §5)
+        found = mime.as_grouped_addresses(fields.clean(given).encode())
+        return _FORMS["asGroupedAddresses"](name, found)
     return _written(fields.raw(name, text(value)), "the value of a header field, folded rightly")
 
 
@@ -140,10 +149,6 @@ _FORMS: dict[str, Callable[[str, object], bytes]] = {
 # Reading -----------------------------------------------------------------------------------------
 
 
-class _Wrong(Exception):
-    """Something in a body is wrong; the text completes "<property> …"."""
-
-
 class _Reader:
     """Reads one Email and notes which of its properties are wrong."""
 
@@ -152,6 +157,7 @@ class _Reader:
         self.resolve = resolve
         self.wrong: dict[str, str] = {}
         self.parts = 0
+        self.room = MAX_HEADER
 
     def read(self) -> Draft:
         """Return what could be read."""
@@ -175,7 +181,7 @@ class _Reader:
         draft.fields.sort(key=lambda each: _ORDER.get(each.name.lower(), len(_ORDER)))
         try:
             self._body(draft)
-        except _Wrong as error:
+        except Wrong as error:
             name, _, why = str(error).partition(" ")
             self.wrong[name] = why
         return draft
@@ -223,6 +229,8 @@ class _Reader:
                 wrong[name] = "is chosen by the server"
             elif lower in sources:
                 wrong[name] = f"stands for the same field as {sources[lower]}"
+            elif not self._has_room(value):
+                wrong[name] = "is too long"
             else:
                 sources[lower] = name
                 try:
@@ -230,6 +238,18 @@ class _Reader:
                 except WrongType as error:
                     wrong[name] = f"must be {error}"
         return found
+
+    def _has_room(self, value: object) -> bool:
+        """Take the room of a value out of what is left for the header."""
+        waiting = [value]
+        while waiting and self.room >= 0:
+            each = waiting.pop()
+            self.room -= 1 + len(each) if isinstance(each, str | list | dict) else 1
+            if isinstance(each, dict):
+                waiting.extend(each.values())
+            elif isinstance(each, list):
+                waiting.extend(each)
+        return self.room >= 0
 
     # Bodies ------------------------------------------------------------------------------------
 
@@ -239,11 +259,11 @@ class _Reader:
         if "bodyStructure" in given:
             clash = next((name for name in _BODY[1:4] if name in given), None)
             if clash is not None:
-                raise _Wrong(f"{clash} is given beside bodyStructure")
+                raise Wrong(f"{clash} is given beside bodyStructure")
             draft.root = self._part(given["bodyStructure"], "bodyStructure", draft, values, 0)
             there = {each.name.lower() for each in draft.fields}
             if any(each.name.lower() in there for each in draft.root.fields):
-                raise _Wrong("bodyStructure has a header field that the Email has too")
+                raise Wrong("bodyStructure has a header field that the Email has too")
             return
         shown = [
             self._shown(given, name, media_type, draft, values)
@@ -251,21 +271,21 @@ class _Reader:
             if name in given
         ]
         files = self._files(given, draft, values)
-        draft.root = _arranged([each for each in shown if each is not None], files)
+        draft.root = arranged([each for each in shown if each is not None], files)
 
     def _values(self, given: Mapping[str, object]) -> dict[str, bytes]:
         values = given.get("bodyValues", {})
         if not isinstance(values, dict):
-            raise _Wrong("bodyValues must be an object")
+            raise Wrong("bodyValues must be an object")
         found: dict[str, bytes] = {}
         for part_id, value in values.items():
             if not isinstance(value, dict) or not isinstance(value.get("value"), str):
-                raise _Wrong("bodyValues must be EmailBodyValue objects")
+                raise Wrong("bodyValues must be EmailBodyValue objects")
             for name, flag in value.items():
                 if name != "value" and (
                     name not in ("isEncodingProblem", "isTruncated") or flag is not False
                 ):
-                    raise _Wrong("bodyValues must be whole and without problems")
+                    raise Wrong("bodyValues must be whole and without problems")
             found[part_id] = value["value"].encode()
         return found
 
@@ -279,10 +299,10 @@ class _Reader:
     ) -> Leaf | None:
         parts = given[name]
         if not isinstance(parts, list) or len(parts) != 1 or not isinstance(parts[0], dict):
-            raise _Wrong(f"{name} must be an array of one part")
+            raise Wrong(f"{name} must be an array of one part")
         part = self._part({"type": media_type, **parts[0]}, name, draft, values, 0)
         if not isinstance(part, Leaf) or part.type != media_type:
-            raise _Wrong(f"{name} must be {media_type}")
+            raise Wrong(f"{name} must be {media_type}")
         return part
 
     def _files(
@@ -291,7 +311,7 @@ class _Reader:
         """Return the attachments, and whether the HTML shows them in its text."""
         parts = given.get("attachments", [])
         if not isinstance(parts, list):
-            raise _Wrong("attachments must be an array of parts")
+            raise Wrong("attachments must be an array of parts")
         files = []
         for part in parts:
             whole = part
@@ -299,7 +319,7 @@ class _Reader:
                 whole = {**part, "disposition": "inline" if part.get("cid") else "attachment"}
             leaf = self._part(whole, "attachments", draft, values, 0)
             if not isinstance(leaf, Leaf):
-                raise _Wrong("attachments have no parts of their own")
+                raise Wrong("attachments have no parts of their own")
             inline = whole.get("cid") is not None and whole["disposition"] == "inline"
             files.append((leaf, inline))
         return files
@@ -309,138 +329,27 @@ class _Reader:
     ) -> Part:
         self.parts += 1
         if self.parts > MAX_PARTS or depth > MAX_DEPTH:
-            raise _Wrong(f"{name} has too many parts")
+            raise Wrong(f"{name} has too many parts")
         if not isinstance(value, dict):
-            raise _Wrong(f"{name} must be made of parts")
+            raise Wrong(f"{name} must be made of parts")
         part = {key: each for key, each in value.items() if each is not None}
+        if not self._has_room({key: each for key, each in part.items() if key != "subParts"}):
+            raise Wrong(f"{name} has too long properties")
         wrong: dict[str, str] = {}
         found = self._fields(part, wrong, of_part=True)
-        unknown = next((key for key in part if key not in _OF_PART and key[:7] != PREFIX), None)
+        unknown = next((key for key in part if key not in OF_PART and key[:7] != PREFIX), None)
         if unknown is not None or wrong:
             key, why = next(iter(wrong.items())) if wrong else (unknown, "is not a property")
-            raise _Wrong(f"{name} has {str(key)[:80]!r}, which {why}")
-        described = _Described(name, part, found)
+            raise Wrong(f"{name} has {str(key)[:80]!r}, which {why}")
+        described = Described(name, part, found)
         if "subParts" in part:
             parts = part["subParts"]
             if not isinstance(parts, list) or not parts:
-                raise _Wrong(f"{name} has subParts that are none")
+                raise Wrong(f"{name} has subParts that are none")
             return described.multipart(
                 [self._part(each, name, draft, values, depth + 1) for each in parts]
             )
-        return described.leaf(draft, values)
-
-
-_OF_PART = frozenset((
-    "partId", "blobId", "size", "name", "type", "charset", "disposition", "cid", "language",
-    "location", "subParts",
-))  # fmt: skip
-_MIME_FIELDS = {
-    "type": "content-type", "charset": "content-type", "name": "content-disposition",
-    "disposition": "content-disposition", "cid": "content-id", "language": "content-language",
-    "location": "content-location",
-}  # fmt: skip
-
-
-class _Described:
-    """What the properties of one part say of it."""
-
-    def __init__(self, name: str, part: Mapping[str, Any], found: list[HeaderField]) -> None:
-        self.name = name
-        self.part = part
-        self.fields = found
-        given = {each.name.lower() for each in found}
-        for key, header in _MIME_FIELDS.items():
-            if key in part and header in given:
-                raise _Wrong(f"{name} says {header} twice")
-        for key in ("type", "charset", "name", "disposition", "cid", "location"):
-            if key in part and not isinstance(part[key], str):
-                raise _Wrong(f"{name} has a {key} that is no string")
-        self.typed = "content-type" not in given
-        self._add_mime_fields()
-
-    def _add_mime_fields(self) -> None:
-        part = self.part
-        if "disposition" in part:
-            disposition = part["disposition"].lower()
-            if not _TOKEN.fullmatch(disposition):
-                raise _Wrong(f"{self.name} has a disposition that cannot be one")
-            parameters = [("filename", part["name"])] if part.get("name") else []
-            header = "Content-Disposition"
-            written = fields.parameterized(header, disposition, parameters)
-            self.fields.append(HeaderField(header, written))
-        if "cid" in part:
-            self._add("Content-ID", fields.message_ids("Content-ID", [part["cid"]]), "cid")
-        if "language" in part:
-            languages = part["language"]
-            good = isinstance(languages, list) and all(
-                isinstance(each, str) and _TOKEN.fullmatch(each) for each in languages
-            )
-            shown = fields.text("Content-Language", ", ".join(languages)) if good else None
-            self._add("Content-Language", shown, "language")
-        if "location" in part:
-            location = part["location"]
-            good = location.isascii() and location.isprintable() and 0 < len(location) < 900
-            shown = fields.folded("Content-Location", [f" {location}"]) if good else None
-            self._add("Content-Location", shown, "location")
-
-    def _add(self, header: str, written: bytes | None, key: str) -> None:
-        if written is None:
-            raise _Wrong(f"{self.name} has a {key} that cannot be one")
-        self.fields.append(HeaderField(header, written))
-
-    def _type(self, default: str) -> str:
-        if not self.typed:
-            value = next(each.value for each in self.fields if each.name.lower() == "content-type")
-            default = value.decode("ascii", "replace").partition(";")[0].strip().lower()
-        media_type: str = self.part.get("type", default).lower()
-        if not _TYPE.fullmatch(media_type):
-            raise _Wrong(f"{self.name} has a type that cannot be one")
-        return media_type
-
-    def multipart(self, parts: Sequence[Part]) -> Multipart:
-        """Return a part made of parts."""
-        maintype, _, subtype = self._type("multipart/mixed").partition("/")
-        if maintype != "multipart" or not self.typed:
-            raise _Wrong(f"{self.name} has parts in what is no multipart")
-        if any(key in self.part for key in ("partId", "blobId", "charset")):
-            raise _Wrong(f"{self.name} has parts and a content")
-        parameters: tuple[tuple[str, str], ...] = ()
-        if subtype == "related":  # RFC 2387 §3.1
-            first = parts[0]
-            media_type = first.type if isinstance(first, Leaf) else f"multipart/{first.subtype}"
-            parameters = (("type", media_type),)
-        return Multipart(subtype, tuple(parts), parameters, tuple(self.fields))
-
-    def leaf(self, draft: Draft, values: Mapping[str, bytes]) -> Leaf:
-        """Return a part with a content, which the draft notes."""
-        part, name = self.part, self.name
-        part_id, blob_id = part.get("partId"), part.get("blobId")
-        if (part_id is None) == (blob_id is None):
-            raise _Wrong(f"{name} needs a partId or a blobId, and not both")
-        is_text = part_id is not None
-        media_type = self._type("text/plain" if is_text else "application/octet-stream")
-        if media_type.startswith("multipart/"):
-            raise _Wrong(f"{name} has a multipart without subParts")
-        parameters: list[tuple[str, str]] = []
-        if is_text:
-            if "charset" in part or "size" in part:
-                raise _Wrong(f"{name} has a charset or size beside a partId")
-            if not isinstance(part_id, str) or part_id not in values:
-                raise _Wrong("bodyValues does not have all parts")
-            source = TEXT + part_id
-            draft.texts[source] = values[part_id]
-            if media_type.startswith("text/"):
-                parameters.append(("charset", "utf-8"))
-        else:
-            if not isinstance(blob_id, str):
-                raise _Wrong(f"{name} has a blobId that is no string")
-            source = BLOB + blob_id
-            draft.blobs.append(blob_id)
-            if "charset" in part:
-                parameters.append(("charset", part["charset"]))
-        if part.get("name") and "disposition" not in part:
-            parameters.append(("name", part["name"]))
-        return Leaf(media_type, source, is_text, tuple(parameters), tuple(self.fields), self.typed)
+        return described.leaf(draft.contents, values)
 
 
 def _utc(value: object) -> datetime:
@@ -468,22 +377,3 @@ def _values(header: str, form: str, value: object, *, every: bool) -> list[Heade
     if not isinstance(value, list):
         raise WrongType("an array")
     return [HeaderField(header, write(header, each)) for each in value]
-
-
-def _arranged(shown: Sequence[Leaf], files: Sequence[tuple[Leaf, bool]]) -> Part:
-    """Arrange a body as mail programs do: what the HTML shows beside it, files behind it."""
-    embedded = [leaf for leaf, inline in files if inline]
-    attached = [leaf for leaf, inline in files if not inline]
-    bodies: list[Part] = list(shown)
-    if embedded and bodies:
-        last = bodies[-1]
-        assert isinstance(last, Leaf)
-        parameters = (("type", last.type),)
-        bodies[-1] = Multipart("related", (last, *embedded), parameters)
-    else:
-        attached = [*embedded, *attached]
-    if len(bodies) > 1:
-        bodies = [Multipart("alternative", tuple(bodies))]
-    if attached:
-        return Multipart("mixed", (*bodies, *attached))
-    return bodies[0] if bodies else _EMPTY

@@ -61,6 +61,11 @@ class HeaderName(NamedTuple):
     all: bool
 
 
+def has_addresses(name: str) -> bool:
+    """Tell whether a field is a list of addresses."""
+    return name.lower() in _ADDRESSES
+
+
 def parse_header_property(name: str) -> HeaderProperty:
     """Read a property name that starts with `header:`; raise `invalidArguments`."""
     field, form, every = split_header_property(name)

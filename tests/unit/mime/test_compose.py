@@ -175,7 +175,8 @@ def test_files_come_out_octet_by_octet(content: bytes, media_type: str) -> None:
     ("content", "encoding"),
     [
         (b"short\r\n", None), (b"From here\r\n", "quoted-printable"),
-        (b"x" * 2000, "quoted-printable"), ("\u00e9t\u00e9".encode(), "quoted-printable"),
+        (b"x" * 2000, "quoted-printable"), ("\u00e9t\u00e9 au lait".encode(), "quoted-printable"),
+        ("\u65e5\u672c\u8a9e".encode() * 30, "base64"),
     ],
 )  # fmt: skip
 def test_text_is_encoded_only_where_that_is_needed(content: bytes, encoding: str | None) -> None:

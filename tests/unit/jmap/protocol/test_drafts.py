@@ -30,7 +30,7 @@ def read(**given: Any) -> Draft:
 
 
 def message(draft: Draft) -> bytes:
-    contents = draft.texts | {f"blob:{each}": b"%PDF\0" for each in draft.blobs}
+    contents = draft.contents.texts | {f"blob:{each}": b"%PDF\0" for each in draft.contents.blobs}
     return compose.message(draft.fields, draft.root, contents, "token")
 
 
@@ -188,6 +188,18 @@ def test_properties_of_parts_are_read_back() -> None:
 )  # fmt: skip
 def test_what_cannot_be_a_message_is_named(given: dict[str, Any], wrong: set[str]) -> None:
     assert refused(**{**VALUES, **given}) == wrong
+
+
+def test_names_in_raw_address_fields_are_encoded_one_by_one() -> None:
+    raw = message(read(**{"header:To": ' "J\u00f6rg" <j@example.org>, Team: a@example.org;'}))
+    written = mime.HeaderBlock(raw).last("to") or b""
+    assert written == b" =?utf-8?q?J=C3=B6rg?= <j@example.org>, Team: a@example.org;"
+
+
+def test_the_header_is_bounded() -> None:
+    assert refused(subject="x" * 100_001) == {"subject"}
+    assert refused(to=[{"email": ""}] * 40_000) == {"to"}
+    assert refused(**VALUES, attachments=[{**PDF, "name": "x" * 100_001}]) == {"attachments"}
 
 
 def test_the_tree_is_bounded() -> None:
