@@ -7,6 +7,7 @@ import platform
 
 from benchmarks import (
     idle_memory,
+    imap_commands,
     imap_flags,
     imap_peers,
     jmap,
@@ -20,6 +21,7 @@ from benchmarks import (
 BENCHMARKS = {
     "parse": parse.run,
     "smtp_delivery": smtp_delivery.run,
+    "imap_commands": imap_commands.run,
     "imap_flags": imap_flags.run,
     "imap_peers": imap_peers.run,
     "jmap": jmap.run,
