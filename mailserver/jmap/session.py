@@ -1,19 +1,18 @@
 """What the method calls of one API request share."""
 
-from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mailserver.config import Config
 from mailserver.jmap.protocol.ids import account_text
 from mailserver.jmap.protocol.references import Budget
-from mailserver.mail import messages, search, sharing
+from mailserver.mail import messages, sharing
 from mailserver.mail.context import Mail
 from mailserver.mail.sharing import Share
+from mailserver.mail.thread_counts import ThreadCount
 from mailserver.model import AccountId, Mailbox, MailboxId, Principal, Right
 
-COUNTS_KEPT = 1000  # accounts
 NO_MESSAGES = (0, 0, 0, 0)
 
 
@@ -49,31 +48,6 @@ class Limits:
     def max_size_attachments(self) -> int:
         """Octets of all attachments of one message, before base64 makes 78 octets of 57."""
         return self.max_size_message * 18 // 25
-
-
-class Counts:
-    """The counts of threads of an account, computed once for each of its states."""
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[
-            tuple[AccountId, str], tuple[int, dict[MailboxId, search.ThreadCount]]
-        ]
-        self._known = OrderedDict()
-
-    async def of(
-        self, mail: Mail, view: "AccountView", modseq: int
-    ) -> dict[MailboxId, search.ThreadCount]:
-        """Return the counts; `modseq` was read before."""
-        key = view.id, view.mark
-        known = self._known.get(key)
-        if known is None or known[0] != modseq:
-            counts = await search.thread_counts(mail, view.id, within=view.readable)
-            known = (modseq, counts)
-            self._known[key] = known
-        self._known.move_to_end(key)
-        if len(self._known) > COUNTS_KEPT:
-            self._known.popitem(last=False)
-        return known[1]
 
 
 @dataclass(slots=True)
@@ -118,7 +92,6 @@ class Session:
     mail: Mail
     principal: Principal
     limits: Limits
-    counts: Counts
     id: str  # in log lines
     using: frozenset[str] = frozenset()
     created_ids: dict[str, str] = field(default_factory=dict)
@@ -206,6 +179,14 @@ class Session:
             reached += 1
         self.modseq = reached
         return await self.state()
+
+    async def counts(self) -> Mapping[MailboxId, ThreadCount]:
+        """Return the counts of the account's mailboxes, at the state it answers or later."""
+        modseq = await self.read_modseq()
+        _, counts = await self.mail.thread_counts.of(
+            self.mail, self.account, modseq, within=self.view.readable
+        )
+        return counts
 
     def resolved(self, text: str) -> str:
         """Replace `#creation-id` by the id that was made for it (RFC 8620 §5.3)."""

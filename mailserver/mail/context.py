@@ -77,6 +77,8 @@ class Mail:
         from mailserver.mail.listings import Listings
         from mailserver.mail.recipients import Directory
         from mailserver.mail.shelves import Kept, Shelves
+        from mailserver.mail.thread_counts import ROOM as COUNTS_ROOM
+        from mailserver.mail.thread_counts import ThreadCounts
 
         share = config.server.share  # of what all workers together may keep in memory
         self.database = database
@@ -92,6 +94,7 @@ class Mail:
         self.fetched: Shelves[bytes] = Shelves(share(FETCH_ROOM))  # by account, mailbox and items
         # by properties and email
         self.listed: Kept[Hashable, dict[str, Any]] = Kept(share(LIST_ROOM))
+        self.thread_counts = ThreadCounts(share(COUNTS_ROOM))
         self.search_headers = search_headers.SearchHeaders(
             share(search_headers.ROOM), share(search_headers.ANSWER_ROOM)
         )

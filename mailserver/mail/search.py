@@ -27,21 +27,19 @@ from mailserver.mail.scanning import only_mailbox
 from mailserver.mail.windows import AnchorNotFound, Found, start_of
 from mailserver.model import AccountId, EmailId, Flags, MailboxId, Modseq
 from mailserver.storage import search
-from mailserver.storage.search import Narrow, Page, Stored, ThreadCount
+from mailserver.storage.search import Narrow, Page, Stored
 
 __all__ = [
     "AnchorNotFound",
     "Found",
     "Place",
     "Stored",
-    "ThreadCount",
     "mailboxes_of_threads",
     "matching_of",
     "narrowed",
     "only_mailbox",
     "places",
     "query",
-    "thread_counts",
     "thread_members",
 ]
 
@@ -66,16 +64,6 @@ async def query(mail: "Mail", account: AccountId, asked: Query) -> Found:
     if listed is not None:
         return await _by_list(mail, account, asked, *listed)
     return await scanning.by_scan(mail, account, asked)
-
-
-async def thread_counts(
-    mail: "Mail", account: AccountId, *, within: frozenset[MailboxId] | None = None
-) -> dict[MailboxId, ThreadCount]:
-    """Return the counts of JMAP for every mailbox that has messages (RFC 8621 §2).
-
-    With `within` there are no other mailboxes than those.
-    """
-    return await search.thread_counts(mail.database, account, within)
 
 
 async def mailboxes_of_threads(
@@ -213,16 +201,22 @@ async def _by_index(mail: "Mail", account: AccountId, asked: Query, narrow: Narr
     else:
         page = await search.newest(mail.database, account, narrow, window.position, window.limit)
         ids = page.email_ids.tolist()
-    total = page.total
-    if asked.total and (total is None or asked.collapse_threads):
-        counted = await search.count(mail.database, account, narrow)
-        total = counted.threads if asked.collapse_threads else counted.emails
-    return Found(
-        Modseq(page.modseq),
-        [EmailId(each) for each in ids],
-        window.position,
-        total if asked.total else None,
-    )
+    total = await _total(mail, account, asked, narrow, page) if asked.total else None
+    return Found(Modseq(page.modseq), [EmailId(each) for each in ids], window.position, total)
+
+
+async def _total(mail: "Mail", account: AccountId, asked: Query, narrow: Narrow, page: Page) -> int:
+    """Return how many match: by the counters of the mailbox where those say it."""
+    if page.total is not None and not asked.collapse_threads:
+        return page.total
+    if asked.collapse_threads and narrow == Narrow(narrow.mailbox_id):
+        modseq, counts = await mail.thread_counts.of(
+            mail, account, page.modseq, within=asked.within
+        )
+        if modseq == page.modseq:
+            return sum(counts[each].threads for each in counts if each == narrow.mailbox_id)
+    counted = await search.count(mail.database, account, narrow)
+    return counted.threads if asked.collapse_threads else counted.emails
 
 
 async def _newest_of_threads(

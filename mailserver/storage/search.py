@@ -420,53 +420,75 @@ class ThreadCount(NamedTuple):
     unread_threads: int
 
 
-async def thread_counts(
-    database: Executor, account: AccountId, within: Collection[MailboxId] | None = None
-) -> dict[MailboxId, ThreadCount]:
-    """Count emails and threads of every mailbox, or of these alone, that has any.
+class ThreadPlaces(NamedTuple):
+    """In which mailboxes threads have emails, and the state of the account that this shows."""
 
-    A thread is unread in a mailbox when any of its emails is, wherever that one is; but what is in
-    the trash counts for the trash only, and what is not does not count there.
-    """
-    rows = await database.fetch(
-        """
-        WITH place AS (
-            SELECT mailbox_id, thread_id, count(*) AS emails,
-                   count(*) FILTER (WHERE flags & $2 = 0) AS unread,
-                   mailbox_id = (
+    modseq: int
+    trash: int | None  # the mailbox with that role
+    columns: tuple["array[int]", ...]  # thread, mailbox, emails there, unread ones
+
+
+async def thread_places(
+    database: Executor,
+    account: AccountId,
+    *,
+    within: Collection[MailboxId] | None,
+    threads: Sequence[int] | None,
+) -> ThreadPlaces:
+    """Return the places of some threads, or of all, in some mailboxes or all, as one value."""
+    arguments = (account, None if within is None else list(within), SEEN | DRAFT, DELETED)
+    if threads is None:
+        row = await database.fetchrow(
+            """
+            SELECT account.modseq, found.packed, (
                        SELECT id FROM mailbox WHERE account_id = $1 AND role = 'trash'
-                   ) IS TRUE AS in_trash
-            FROM msg
-            WHERE account_id = $1 AND flags & $3 = 0
-                  AND ($4::bigint[] IS NULL OR mailbox_id = ANY($4::bigint[]))
-            GROUP BY mailbox_id, thread_id
-        ), thread AS (
-            SELECT thread_id,
-                   bool_or(unread > 0 AND NOT in_trash) AS unread_outside,
-                   bool_or(unread > 0 AND in_trash) AS unread_in_trash
-            FROM place
-            GROUP BY thread_id
+                   ) AS trash
+            FROM account
+            CROSS JOIN (
+                SELECT string_agg(int8send(thread_id) || int8send(mailbox_id)
+                                  || int8send(emails) || int8send(unread), '') AS packed
+                FROM (
+                    SELECT thread_id, mailbox_id, count(*) AS emails,
+                           count(*) FILTER (WHERE flags & $3 = 0) AS unread
+                    FROM msg
+                    WHERE account_id = $1 AND flags & $4 = 0
+                          AND ($2::bigint[] IS NULL OR mailbox_id = ANY($2::bigint[]))
+                    GROUP BY thread_id, mailbox_id
+                ) AS place
+            ) AS found
+            WHERE account.id = $1
+            """,
+            *arguments,
         )
-        SELECT mailbox_id, sum(emails)::bigint AS emails, sum(unread)::bigint AS unread_emails,
-               count(*) AS threads,
-               count(*) FILTER (
-                   WHERE CASE WHEN in_trash THEN unread_in_trash ELSE unread_outside END
-               ) AS unread_threads
-        FROM place
-        JOIN thread USING (thread_id)
-        GROUP BY mailbox_id
-        """,
-        account,
-        SEEN | DRAFT,
-        DELETED,
-        None if within is None else list(within),
-    )
-    return {
-        MailboxId(row["mailbox_id"]): ThreadCount(
-            row["emails"], row["unread_emails"], row["threads"], row["unread_threads"]
+    else:
+        row = await database.fetchrow(
+            """
+            SELECT account.modseq, found.packed, (
+                       SELECT id FROM mailbox WHERE account_id = $1 AND role = 'trash'
+                   ) AS trash
+            FROM account
+            CROSS JOIN (
+                SELECT string_agg(int8send(thread_id) || int8send(mailbox_id)
+                                  || int8send(emails) || int8send(unread), '') AS packed
+                FROM (
+                    SELECT msg.thread_id, msg.mailbox_id, count(*) AS emails,
+                           count(*) FILTER (WHERE flags & $3 = 0) AS unread
+                    FROM email
+                    JOIN msg ON msg.account_id = $1 AND msg.email_id = email.id
+                    WHERE email.account_id = $1 AND email.thread_id = ANY($5::bigint[])
+                          AND flags & $4 = 0
+                          AND ($2::bigint[] IS NULL OR mailbox_id = ANY($2::bigint[]))
+                    GROUP BY msg.thread_id, msg.mailbox_id
+                ) AS place
+            ) AS found
+            WHERE account.id = $1
+            """,
+            *arguments,
+            threads,
         )
-        for row in rows
-    }
+    values = _packed(row)
+    columns = tuple(values[offset::4] for offset in range(4))
+    return ThreadPlaces(row["modseq"] if row else 0, row["trash"] if row else None, columns)
 
 
 async def mailboxes_of_threads(

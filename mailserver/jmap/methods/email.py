@@ -44,19 +44,9 @@ class GetEmail(Get):
 Show = Callable[[View], Any]
 ShowPlace = Callable[[Place], Any]
 
-# a folder has few mailboxes and few sets of flags, and shows them in every line
-_mailbox_text = lru_cache(maxsize=4096)(mailbox_text)
-
-
-@lru_cache(maxsize=4096)
-def _keywords(bits: int) -> dict[str, bool]:
-    return Flags(bits).jmap()
-
 
 def _flags(place: Place) -> dict[str, bool]:
-    common = _keywords(place.flags)
-    if not place.keywords:
-        return common
+    common = Flags(place.flags).jmap()
     return common | dict.fromkeys(sorted(place.keywords), True)
 
 
@@ -70,7 +60,7 @@ def _convenience(name: str) -> Show:
 
 # properties that change
 _CHANGING: dict[str, ShowPlace] = {
-    "mailboxIds": lambda place: {_mailbox_text(each): True for each in place.mailboxes},
+    "mailboxIds": lambda place: {mailbox_text(each): True for each in place.mailboxes},
     "keywords": _flags,
 }
 # properties that every membership carries
@@ -147,29 +137,39 @@ def _header(wanted_field: HeaderProperty) -> Show:
 async def get(session: Session, asked: GetEmail) -> dict[str, object]:
     """Return emails with the properties asked for (RFC 8621 §4.2)."""
     chosen = plan(DEFAULT_PROPERTIES if asked.properties is None else asked.properties)
-    bodies = Bodies(
-        session,
-        chosen.body,
-        asked.body_properties,
-        body.Values(asked.fetch_text, asked.fetch_html, asked.fetch_all, asked.max_bytes),
-    )
+    values = body.Values(asked.fetch_text, asked.fetch_html, asked.fetch_all, asked.max_bytes)
+    bodies = Bodies(session, chosen.body, asked.body_properties, values)
     ids = await _everything(session) if asked.ids is None else asked.ids
     texts_of = wanted(session, IdKind.EMAIL, ids)
     await session.state()  # before the data: it may be older than they are, never newer
     found: dict[int, Any] = {}
-    views = await _views(session, [each for each in texts_of.values() if each is not None], chosen)
-    for email_id, view in views.items():
-        shown = {name: show(view.place) for name, show in chosen.changing.items()}
-        found[email_id] = _fixed(session, chosen, view) | shown
+    read = await _read(session, [each for each in texts_of.values() if each is not None], chosen)
+    changing = tuple(chosen.changing)
+    for email_id, place in read.places.items():
+        fixed = read.kept.get(email_id)
+        if fixed is None:
+            view = read.views.get(email_id)
+            if view is None:
+                continue  # destroyed this moment
+            fixed = _fixed(session, chosen, view)
+        if place.keywords:
+            found[email_id] = fixed | {name: _CHANGING[name](place) for name in changing}
+        else:
+            found[email_id] = fixed | _changing(changing, tuple(place.mailboxes), place.flags)
     if chosen.body:
-        await bodies.add(found, views)
+        await bodies.add(found, read.views)
     return await got(session, texts_of, found)
+
+
+@lru_cache(maxsize=4096)
+def _changing(names: tuple[str, ...], mailboxes: tuple[int, ...], flags: int) -> dict[str, Any]:
+    """Show what a folder has few of and shows in every line."""
+    place = Place(0, list(mailboxes), received=0, size=0, flags=flags, keywords=frozenset())
+    return {name: _CHANGING[name](place) for name in names}
 
 
 def _fixed(session: Session, chosen: Plan, view: View) -> dict[str, Any]:
     """Return the properties that never change; keep them if they are worth it."""
-    if view.kept is not None:
-        return view.kept
     shown = {name: show(view) for name, show in chosen.fixed.items()}
     if chosen.keeps:
         size = 1000 + sum(len(view.convenience.get(name, b"")) for name in shown)
@@ -188,14 +188,23 @@ async def _everything(session: Session) -> tuple[str, ...]:
     return tuple(email_text(each) for each in found.ids)
 
 
-async def _views(session: Session, ids: list[int], chosen: Plan) -> dict[int, View]:
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What was read of emails."""
+
+    places: dict[int, Place]
+    kept: dict[int, dict[str, Any]]  # what was shown of some before and never changes
+    views: dict[int, View]  # of the others
+
+
+async def _read(session: Session, ids: list[int], chosen: Plan) -> _Read:
     """Read what the plan needs, of the emails that JMAP shows (RFC 8621 §4.1.1)."""
-    if not ids:
-        return {}
     kept: dict[int, dict[str, Any]] = {}
+    if not ids:
+        return _Read({}, {}, {})
     if chosen.keeps:
-        listed, account = session.mail.listed, session.account
-        known = ((each, listed.get((chosen, account, each))) for each in ids)
+        get, account = session.mail.listed.get, session.account
+        known = ((each, get((chosen, account, each))) for each in ids)
         kept = {each: values for each, values in known if values is not None}
     places, stored = await search.places(
         session.mail,
@@ -209,10 +218,8 @@ async def _views(session: Session, ids: list[int], chosen: Plan) -> dict[int, Vi
         of_header = await messages.emails(session.mail, session.account, ids, header=True)
     views: dict[int, View] = {}
     for email_id, place in places.items():
-        known_values = kept.get(email_id)
-        if chosen.stored and known_values is None and email_id not in stored:
-            continue  # destroyed this moment
+        if email_id in kept or (chosen.stored and email_id not in stored):
+            continue
         header = of_header[EmailId(email_id)].header if email_id in of_header else b""
-        stored_values = stored.get(email_id, NOTHING)
-        views[email_id] = View(email_id, place, stored_values, header, known_values)
-    return views
+        views[email_id] = View(email_id, place, stored.get(email_id, NOTHING), header)
+    return _Read(places, kept, views)

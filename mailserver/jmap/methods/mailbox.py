@@ -9,7 +9,7 @@ from mailserver.jmap.protocol import properties
 from mailserver.jmap.protocol.ids import mailbox_text
 from mailserver.jmap.session import NO_MESSAGES, Session
 from mailserver.mail import mailboxes
-from mailserver.mail.search import ThreadCount
+from mailserver.mail.thread_counts import ThreadCount
 from mailserver.model import IdKind, Mailbox, Right, Role
 
 COUNTS = {"totalEmails": 0, "unreadEmails": 1, "totalThreads": 2, "unreadThreads": 3}
@@ -100,10 +100,10 @@ async def get(session: Session, asked: Get) -> dict[str, object]:
     """Return mailboxes with their counts (RFC 8621 §2.1)."""
     shown = properties.check_properties(asked.properties, PROPERTIES)
     ids = None if asked.ids is None else wanted(session, IdKind.MAILBOX, asked.ids)
-    modseq = await session.read_modseq()
+    await session.state()  # before the data: it may be older than they are, never newer
     counts = NOTHING_IN_IT
     if shown & COUNTS.keys():
-        counts = await session.counts.of(session.mail, session.view, modseq)
+        counts = await session.counts()
     found: dict[int, object] = {}
     for mailbox in await visible_mailboxes(session):
         if ids is not None and mailbox.id not in ids.values():

@@ -156,9 +156,7 @@ class MailboxRecords(Records):
         """Return mailboxes as /get shows them."""
         counts = shown.NOTHING_IN_IT
         if self._shows_counts:
-            session = self.session
-            modseq = await session.read_modseq()
-            counts = await session.counts.of(session.mail, session.view, modseq)
+            counts = await self.session.counts()
         found: dict[str, Json] = {}
         for each in ids:
             try:

@@ -1,7 +1,5 @@
 """One email on its way into a response: what of it was read."""
 
-from typing import Any
-
 from mailserver.jmap.protocol.ids import part_text
 from mailserver.mail.search import Place, Stored
 from mailserver.mime import Env, HeaderBlock, PartRow
@@ -13,21 +11,13 @@ NOTHING = Stored(BlobId(b""), b"")
 class View:
     """What the properties of an Email are made of; the parts that were not asked for are empty."""
 
-    __slots__ = ("_block", "blob_id", "convenience", "env", "header", "id", "kept", "place")
+    __slots__ = ("_block", "blob_id", "convenience", "env", "header", "id", "place")
 
-    def __init__(
-        self,
-        email_id: int,
-        place: Place,
-        stored: Stored,
-        header: bytes,
-        kept: dict[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, email_id: int, place: Place, stored: Stored, header: bytes) -> None:
         self.id = email_id
         self.place = place
         self.blob_id, self.env = stored
         self.header = header
-        self.kept = kept  # what was shown of it before and never changes
         # the ready JSON of the convenience properties
         self.convenience = Env.unpack(self.env).properties if self.env else {}
         self._block: HeaderBlock | None = None

@@ -11,7 +11,7 @@ from mailserver.jmap.push import vapid
 from mailserver.jmap.server.access import Gate, read_body
 from mailserver.jmap.server.replies import Receive
 from mailserver.jmap.server.resource import session_state
-from mailserver.jmap.session import AccountView, Counts, Limits, Session
+from mailserver.jmap.session import AccountView, Limits, Session
 from mailserver.mail.context import Mail
 from mailserver.mail.sharing import Share, Shares
 from mailserver.model import AccountId, Principal
@@ -27,7 +27,6 @@ class Api:
     def __init__(self, mail: Mail) -> None:
         self.limits = Limits.of(mail.config)
         self._mail = mail
-        self._counts = Counts()
         self._gate = Gate(self.limits.max_concurrent_requests, "maxConcurrentRequests")
         self.shares = Shares(mail)
         self._server_key: str | None = None
@@ -41,7 +40,7 @@ class Api:
 
     def session(self, principal: Principal, session_id: str) -> Session:
         """Return what one request of a principal starts with."""
-        return Session(self._mail, principal, self.limits, self._counts, session_id)
+        return Session(self._mail, principal, self.limits, session_id)
 
     async def view(self, principal: Principal, account_id: str) -> AccountView | None:
         """Return an account as a principal sees it, None when they do not."""

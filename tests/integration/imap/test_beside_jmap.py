@@ -6,7 +6,7 @@ from typing import Any
 from mailserver.jmap import methods
 from mailserver.jmap.protocol.ids import account_text
 from mailserver.jmap.protocol.request import parse_request
-from mailserver.jmap.session import Counts, Limits, Session
+from mailserver.jmap.session import Limits, Session
 from mailserver.mail.context import Mail
 from mailserver.model import Account, Principal
 from tests.integration.imap.conftest import Client, Connect, Deliver, Servers
@@ -26,7 +26,7 @@ class Jmap:
         calls = [[method, {"accountId": self._account, **arguments}, "0"]]
         body = json.dumps({"using": USING, "methodCalls": calls}).encode()
         limits = Limits.of(self._mail.config)
-        session = Session(self._mail, self._principal, limits, Counts(), "test")
+        session = Session(self._mail, self._principal, limits, "test")
         ((name, answer, _),) = await methods.answer(session, parse_request(body, max_calls=1))
         assert name == method, answer
         found: dict[str, Any] = answer

@@ -12,7 +12,7 @@ from mailserver.jmap.methods import METHODS
 from mailserver.jmap.protocol.errors import RequestError
 from mailserver.jmap.protocol.ids import account_text, blob_text
 from mailserver.jmap.protocol.request import Request, parse_request
-from mailserver.jmap.session import Counts, Limits, Session
+from mailserver.jmap.session import Limits, Session
 from mailserver.mail import rights, uploads
 from mailserver.mail.context import Mail
 from mailserver.model import Account, Principal, RightsChange
@@ -70,7 +70,7 @@ async def known(mail: Mail, alice: Account, bob: Account) -> dict[str, Any]:
 
 def new_session(mail: Mail, account: Account) -> Session:
     principal = Principal(account.id, account.login)
-    return Session(mail, principal, Limits.of(mail.config), Counts(), "test")
+    return Session(mail, principal, Limits.of(mail.config), "test")
 
 
 async def run(session: Session, *calls: list[Any]) -> list[Any]:

@@ -16,12 +16,13 @@ from mailserver.auth.credentials import Authenticator
 from mailserver.config import Config, Listener
 from mailserver.errors import MailError
 from mailserver.imap.server import ImapServer
-from mailserver.jmap.protocol.ids import account_text
+from mailserver.jmap.protocol.ids import account_text, mailbox_text
 from mailserver.jmap.server import Application, application
 from mailserver.mail import delivery, mailboxes, messages
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
 from mailserver.mail.listings import open_listing
+from mailserver.mail.thread_counts import ThreadCounts
 from mailserver.model import Account, FlagChange, Flags, MailboxId
 from tests.integration.conftest import Tls
 from tests.jmap_model import JmapClient, View
@@ -213,6 +214,18 @@ class Others:
             await self.random.choice(often * 2 + rare)()
 
 
+async def recount(mail: Mail, account: Account, client: JmapClient) -> None:
+    """Compare the counts that were followed with those of who counts everything now."""
+    _, counts = await ThreadCounts().of(mail, account.id, int(client.states["Mailbox"]))
+    names = ("totalEmails", "unreadEmails", "totalThreads", "unreadThreads")
+    shown = {
+        each: tuple(mailbox[name] for name in names)
+        for each, mailbox in client.objects["Mailbox"].items()
+        if mailbox["totalEmails"]
+    }
+    assert shown == {mailbox_text(each): tuple(numbers) for each, numbers in counts.items()}
+
+
 @pytest.mark.parametrize("seed", range(4))
 async def test_whoever_follows_knows_everything(
     app: Application, mail: Mail, alice: Account, seed: int
@@ -235,6 +248,7 @@ async def test_whoever_follows_knows_everything(
         if random.random() < 0.7:
             await client.sync(random)
             await client.check()
+            await recount(mail, alice, client)
     await client.sync(random)
     await client.check()
 
@@ -282,6 +296,7 @@ async def test_two_jmap_clients_and_one_imap_client(
             client = random.choice(clients)
             await client.sync(random)
             await client.check()
+            await recount(mail, alice, client)
     for client in clients:
         await client.sync(random)
         await client.check()
