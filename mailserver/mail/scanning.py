@@ -7,10 +7,18 @@ Nothing is read behind the wanted stretch of the result.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mailserver.errors import TooMany
-from mailserver.mail import matching, messages, search_bodies, text_index, tokens
+from mailserver.mail import (
+    common_words,
+    matching,
+    messages,
+    search_bodies,
+    text_index,
+    tokens,
+)
 from mailserver.mail.criteria import (
     All,
     AnyOf,
@@ -55,6 +63,9 @@ async def by_scan(mail: "Mail", account: AccountId, asked: Query) -> Found:
         known = await messages.state(mail, account) if texts else None
         said = await text_index.find(mail, account, texts) if texts else []
         hits: dict[Criterion, Hits] = dict(zip(texts, said, strict=True))
+        newest = await common_words.newest(mail, account, asked, mailbox, hits) if hits else None
+        if newest is not None:
+            return newest if known is None else replace(newest, modseq=min(known, newest.modseq))
         rows = await _rows(mail, account, asked, mailbox, _bound(asked.where, hits))
         scan = _Scan(mail, account, asked, hits)
         await asyncio.to_thread(scan.load, rows, mailbox)

@@ -36,6 +36,7 @@ class Hits(NamedTuple):
     ids: frozenset[int]
     exact: bool  # False: a text must be looked at in each of them, `tokens.Term.phrase` in sequence
     unread: frozenset[int]  # emails that are not in the index yet, and have to be looked at
+    query: str = ""  # what the words of an email match
 
 
 async def find(
@@ -81,4 +82,5 @@ async def _hits(
     if not lexemes:
         return Hits(frozenset(), True, frozenset())
     query = tokens.tsquery(dict.fromkeys(lexemes), marks)
-    return Hits(frozenset(await stored.matching(mail.database, account, query)), exact, unread)
+    ids = await stored.matching(mail.database, account, query)
+    return Hits(frozenset(ids), exact, unread, query)

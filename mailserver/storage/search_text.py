@@ -253,6 +253,55 @@ async def matching(database: Executor, account: AccountId, query: str) -> "array
     return unpacked(packed)
 
 
+async def newest_matching(
+    database: Executor,
+    account: AccountId,
+    mailboxes: Sequence[int],
+    without: int,
+    query: str,
+    limit: int,
+) -> "tuple[int, array[int], array[int]]":
+    """Return the newest messages of mailboxes that match a tsquery, up to `limit` of each.
+
+    They come newest first, as the state of the account, their emails and their threads; an email
+    comes once for each mailbox. Messages with any of the flag bits `without` are passed over.
+    Walks the index of arrivals and looks at the words of each message: for words that many have.
+    CASE hides from the planner how few it would expect, so that it does not sort the mailbox.
+    """
+    row = await database.fetchrow(
+        """
+        SELECT account.modseq, found.packed
+        FROM account
+        CROSS JOIN (
+            SELECT string_agg(int8send(email_id) || int8send(thread_id), ''
+                              ORDER BY received_at DESC, tie DESC) AS packed
+            FROM unnest($2::bigint[]) AS mailbox(id)
+            CROSS JOIN LATERAL (
+                SELECT email_id, thread_id, received_at,
+                       CASE WHEN cardinality($2::bigint[]) = 1 THEN uid ELSE email_id END AS tie
+                FROM msg
+                WHERE account_id = $1 AND mailbox_id = mailbox.id
+                      AND CASE WHEN flags & $3 = 0 THEN (
+                          SELECT words @@ $4::text::tsquery
+                          FROM search_word
+                          WHERE account_id = $1 AND search_word.email_id = msg.email_id
+                      ) END
+                ORDER BY received_at DESC, uid DESC
+                LIMIT $5
+            ) AS page
+        ) AS found
+        WHERE account.id = $1
+        """,
+        account,
+        mailboxes,
+        without,
+        query,
+        limit,
+    )
+    values = unpacked(None if row is None else row["packed"])
+    return 0 if row is None else row["modseq"], values[0::2], values[1::2]
+
+
 async def accounts_behind(database: Executor, limit: int) -> list[AccountId]:
     """Return accounts whose search text is not complete."""
     rows = await database.fetch(

@@ -10,19 +10,31 @@ import pytest
 
 from mailserver.config import Config
 from mailserver.mail import (
+    common_words,
     delivery,
     flags,
     frames,
     fsck,
     mailboxes,
     messages,
+    search,
     search_bodies,
     text_index,
 )
 from mailserver.mail.context import Mail
-from mailserver.mail.criteria import Contains, HeaderField, Place
+from mailserver.mail.criteria import (
+    All,
+    Contains,
+    Criterion,
+    HeaderField,
+    InMailbox,
+    Place,
+    Query,
+    Window,
+)
 from mailserver.mail.delivery import Target
 from mailserver.mail.listings import open_listing
+from mailserver.mail.text_index import Hits
 from mailserver.model import DELETED, Account, AccountId, EmailId, FlagChange, Flags, MailboxId
 from mailserver.storage import search_text
 from mailserver.storage.database import Database
@@ -313,3 +325,22 @@ async def test_fsck_finds_what_is_wrong(mail: Mail, alice: Account, breach: str,
     await mail.database.execute("DELETE FROM search_word")
     await mail.database.execute("DELETE FROM search_frame")
     await mail.database.execute("DELETE FROM search_progress")
+
+
+async def test_common_words_are_found_from_the_newest_message_on(
+    mail: Mail, alice: Account
+) -> None:
+    await deliver(mail, alice, *(raw(f"n{n // 4}", f"common w{n % 3}") for n in range(60)))
+    box = await inbox(mail, alice)
+    words = Contains(Place.BODY, ("common", "w1"))
+    [found] = await text_index.find(mail, alice.id, [words])
+    hits: dict[Criterion, Hits] = {words: found}
+    for where, only in ((All((InMailbox(box), words)), box), (words, None)):
+        for position, limit in ((0, 5), (3, 7), (0, 500), (100, 5)):
+            for threads in (False, True):
+                query = Query(where, (), Window(position, limit=limit), collapse_threads=threads)
+                scanned = await search.query(mail, alice.id, query)
+                walked = await common_words.newest(mail, alice.id, query, only, hits, many=1)
+                assert walked is not None
+                assert walked.ids == scanned.ids
+                assert await common_words.newest(mail, alice.id, query, only, hits) is None

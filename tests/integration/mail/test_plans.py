@@ -10,14 +10,14 @@ import pytest_asyncio
 from mailserver.mail import delivery
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Delivered, Incoming
-from mailserver.model import SEEN, Account, Flags, MailboxId
-from mailserver.storage import accounts, changes, mailboxes, search
+from mailserver.model import SEEN, Account, Flags, MailboxId, Modseq
+from mailserver.storage import accounts, changes, mailboxes, search, search_text
 from mailserver.storage.database import Executor, Record
 from mailserver.storage.search import Narrow
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 MESSAGES = 1024
-TABLES = ("msg_", "email_", "change_")
+TABLES = ("msg_", "email_", "change_", "search_word_")
 LISTED = 50  # rows of a first page, and some more for threads
 
 
@@ -76,6 +76,7 @@ async def stored(mail: Mail, alice: Account) -> AsyncIterator[list[Delivered]]:
             for at in range(start, start + 32)
         ]
         done += await delivery.accept_together(mail, alice.id, inbox.id, batch)
+    assert await mail.indexer.catch_up(alice.id, 2 * MESSAGES)
     await mail.database.execute("ANALYZE")
     yield done
 
@@ -98,6 +99,14 @@ STATEMENTS: dict[str, Statement] = {
     ),
     "mailboxes of threads": lambda db, account, mail: search.mailboxes_of_threads(
         db, account, [each.thread_id for each in mail[-3:]]
+    ),
+    "how far search text is": lambda db, account, mail: search_text.progress(db, account),
+    "newest with a common word": lambda db, account, mail: search_text.newest_matching(
+        db, account, [mail[0].mailbox_id], 0, "'Hsubject'", LISTED
+    ),
+    "not in the index": lambda db, account, mail: search_text.missing(db, account, _some(mail)),
+    "what came and went": lambda db, account, mail: search_text.news(
+        db, account, Modseq(mail[-1].modseq - 1), 200
     ),
     "changes": lambda db, account, mail: changes.since(db, account, mail[-1].modseq - 1, 5000),
 }
