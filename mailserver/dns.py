@@ -195,7 +195,12 @@ class Resolver:
         """Ask one server, by TCP when the answer is too long; None when it cannot tell."""
         try:
             response, _ = await dns.asyncquery.udp_with_fallback(
-                question, host, timeout=self._settings.timeout, port=port
+                question,
+                host,
+                timeout=self._settings.timeout,
+                port=port,
+                ignore_unexpected=True,  # what others send does not end the wait
+                ignore_errors=True,
             )
         except (dns.exception.DNSException, OSError, EOFError):
             return None

@@ -32,6 +32,19 @@ _OUTCOMES = {
 }
 
 
+Waiting = tuple[Ended, "asyncio.Future[None]"]
+
+
+def _settle(waiting: Sequence[Waiting], error: Exception | None) -> None:
+    for _, future in waiting:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+
 class Recorder:
     """Writes outcomes down in groups: one transaction for whatever has ended meanwhile."""
 
@@ -40,7 +53,8 @@ class Recorder:
         self._mail = mail
         self._ledger = ledger
         self._reports = reports
-        self._waiting: list[tuple[Ended, asyncio.Future[None]]] = []
+        self._waiting: list[Waiting] = []
+        self._single: list[Waiting] = []  # of groups that failed
         self._writer: asyncio.Task[None] | None = None
         self._changed: set[tuple[AccountId, QueueId]] = set()  # to be told to their submissions
         self._teller: asyncio.Task[None] | None = None
@@ -65,8 +79,7 @@ class Recorder:
             await asyncio.wait(tasks)
 
     async def _write(self) -> None:
-        while self._waiting:
-            taken, self._waiting = self._waiting[:MAX_RECORDED], self._waiting[MAX_RECORDED:]
+        while taken := self._take():
             try:
                 written = await self._ledger.record(each for each, _ in taken)
             except Unavailable as error:
@@ -75,14 +88,21 @@ class Recorder:
                 await asyncio.sleep(RETRY_TIME)
                 continue
             except Exception as error:
-                for _, future in taken:
-                    if not future.done():
-                        future.set_exception(error)
-                raise
-            for _, future in taken:
-                if not future.done():
-                    future.set_result(None)
+                if len(taken) > 1:  # one that cannot be written keeps the others from nothing
+                    self._single += taken
+                else:
+                    log.exception("outcome cannot be written")
+                    _settle(taken, error)
+                continue
+            _settle(taken, None)
             self._note(written)
+
+    def _take(self) -> list[Waiting]:
+        """Take what one transaction writes: one outcome alone after a group has failed."""
+        if self._single:
+            return [self._single.pop()]
+        taken, self._waiting = self._waiting[:MAX_RECORDED], self._waiting[MAX_RECORDED:]
+        return taken
 
     def _note(self, written: Sequence[tuple[Ended, Recorded]]) -> None:
         metrics = self._mail.metrics

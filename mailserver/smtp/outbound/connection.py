@@ -229,12 +229,12 @@ class Connection:
     async def _reply(self, timeout: float, what: str) -> ServerReply:
         """Read the next reply; 421 ends the connection, whatever it answers (RFC 5321 §3.8)."""
         try:
-            while (reply := self._replies.next()) is None:
-                async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout):  # for the whole reply, however it is cut
+                while (reply := self._replies.next()) is None:
                     data = await self._reader.read(READ)
-                if not data:
-                    raise ConnectionFailed(f"the server closed the connection ({what})")
-                self._replies.feed(data)
+                    if not data:
+                        raise ConnectionFailed(f"the server closed the connection ({what})")
+                    self._replies.feed(data)
         except TimeoutError:
             raise ConnectionFailed(f"no answer in {timeout:g} seconds ({what})") from None
         except NotSmtp as error:

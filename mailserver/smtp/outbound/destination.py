@@ -57,6 +57,11 @@ class Destination:
         return len(self._jobs) > self.idle and len(self.lanes) < int(self._limit)
 
     @property
+    def crowded(self) -> bool:
+        """Whether more lanes are open than there should be now."""
+        return len(self.lanes) > max(int(self._limit), 1)
+
+    @property
     def over(self) -> bool:
         """Whether nobody is at work and nothing waits."""
         return not self._jobs and not self.lanes

@@ -242,6 +242,8 @@ class Worker:
                 await self._job(destination, courier, job)
                 if destination.hungry:
                     self._changed.set()
+                if destination.crowded and not courier.connected:
+                    break  # the other side is down or busy: one lane goes on to find out
             await courier.close()
         except asyncio.CancelledError:
             raise

@@ -1,6 +1,7 @@
 """Several workers on one queue, and what is left of those that die."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from datetime import timedelta
 from functools import partial
@@ -55,6 +56,23 @@ async def test_who_kills_three_workers_is_set_aside(sending: Sending) -> None:
     assert row["last_reply"].startswith("451 4.3.0 Set aside")
 
 
+async def test_a_server_that_dribbles_is_given_up(sending: Sending) -> None:
+    async def dribble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while not writer.is_closing():
+                writer.write(b"2")
+                await writer.drain()
+                await asyncio.sleep(0.2)
+
+    server = await asyncio.start_server(dribble, "127.0.0.9", sending.port)
+    sending.domain("slow.example", (10, "mx.slow.example", "127.0.0.9"))
+    await sending.work()
+    await sending.send("b@slow.example")
+    row = await sending.settled("b@slow.example", QueueState.WAITING)
+    assert "no answer in 3 seconds" in row["last_reply"]
+    server.close()
+
+
 async def test_a_worker_that_lost_its_lease_writes_nothing(sending: Sending) -> None:
     mail = sending.mail
     await sending.send("b@example.org")
@@ -93,6 +111,18 @@ async def test_one_slow_destination_keeps_nobody_waiting(sending: Sending) -> No
     await sending.work()
     async with asyncio.timeout(2.5):  # before the slow one is given up
         await good.wait_for(30)
+
+
+async def test_a_host_that_is_down_is_not_asked_for_each_message(sending: Sending) -> None:
+    peer = await sending.peer("127.0.0.9", stalls=True)
+    sending.domain("down.example", (10, "mx.down.example", "127.0.0.9"))
+    for number in range(60):
+        await sending.send(f"user{number}@down.example")
+    await sending.work()
+    await sending.until(
+        lambda rows: all(row["state"] == QueueState.WAITING and row["last_reply"] for row in rows)
+    )
+    assert peer.connections < 15
 
 
 async def test_finished_recipients_are_forgotten_with_their_bodies(sending: Sending) -> None:
