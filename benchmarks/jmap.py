@@ -29,7 +29,7 @@ from mailserver.mail import accounts, delivery, mailboxes
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Incoming
 from mailserver.model import AccountId, Flags, MailboxId
-from tests.running import RunningServer
+from tests.running import RunningServer, processes
 
 CORE, MAIL = "urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail"
 LIST_PROPERTIES = [
@@ -43,6 +43,7 @@ BATCH = 32  # messages of one commit
 ENVIRONMENT = {"MAILSERVER_MOVER__ENABLED": "false"}
 TICKS = os.sysconf("SC_CLK_TCK")
 CONNECTIONS = 8
+SERVICES = ("postgres", "weed")
 
 Connect = Callable[[], "Connection"]
 
@@ -217,8 +218,11 @@ class Site:
         return Connection(*self.server.address("http"), self._login, self._password)
 
     def cpu(self) -> tuple[float, float]:
-        """Return the CPU time of the server and of what it started, in milliseconds."""
-        return _cpu(self.server.pid), sum(map(_cpu, self.server.children()))
+        """Return the CPU time of the server and of its PostgreSQL and S3, in milliseconds."""
+        below = set(self.server.children())
+        services = {pid for pid, _, name in processes() if pid in below and name in SERVICES}
+        programs = {self.server.pid, *below} - services
+        return sum(map(_cpu, programs)), sum(map(_cpu, services))
 
 
 def _cpu(pid: int) -> float:
