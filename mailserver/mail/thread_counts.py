@@ -96,7 +96,7 @@ class ThreadCounts:
     """The counts of the accounts that were asked for last."""
 
     def __init__(self, room: int = ROOM) -> None:
-        self._room = room
+        self._left = room
         self._known: OrderedDict[tuple[AccountId, frozenset[MailboxId] | None], _Account]
         self._known = OrderedDict()
 
@@ -113,19 +113,24 @@ class ThreadCounts:
         With `within` there are no other mailboxes than those.
         """
         key = account, within
-        known = self._known.setdefault(key, _Account(within))
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = _Account(within)
+            self._left -= 1
         self._known.move_to_end(key)
         async with known.lock:
             if known.modseq < modseq:
+                before = len(known.threads)
                 await _bring_up_to_date(mail, account, known)
-                self._make_room()
+                if self._known.get(key) is known:  # it did not make room for others meanwhile
+                    self._left -= len(known.threads) - before
+                    self._make_room()
             return known.modseq, known.counts()
 
     def _make_room(self) -> None:
-        held = sum(len(each.threads) + 1 for each in self._known.values())
-        while held > self._room and self._known:
+        while self._left < 0 and self._known:
             _, oldest = self._known.popitem(last=False)
-            held -= len(oldest.threads) + 1
+            self._left += len(oldest.threads) + 1
 
 
 async def _bring_up_to_date(mail: "Mail", account: AccountId, known: _Account) -> None:
