@@ -193,6 +193,9 @@ class Courier:
             try:
                 replies = await connection.send(_envelope(part, ready), ready.content)
             except Unsendable as error:
+                if len(part) > 1:  # perhaps only one of them needs what the server lacks
+                    most = 1
+                    continue
                 refused = Outcome(Result.FAILED, f"550 {error.status} {error.text}", error.status)
                 outcomes.update({each.recipient: refused for each in part})
                 continue

@@ -151,3 +151,34 @@ async def test_a_message_that_was_cut_comes_again(sending: Sending) -> None:
     row = await sending.settled("carol@example.org", QueueState.DELIVERED)
     assert row["attempts"] == 2
     assert len(peer.received) == 1
+
+
+async def test_one_address_that_cannot_be_sent_keeps_no_other(sending: Sending) -> None:
+    peer = await sending.peer(extensions=("PIPELINING", "8BITMIME"))
+    sending.domain("example.org", (10, "mx.example.org", "127.0.0.2"))
+    await sending.work()
+    await sending.send("b@example.org", "grün@example.org", "c@example.org", smtputf8=True)
+    await sending.settled("b@example.org", QueueState.DELIVERED)
+    await sending.settled("c@example.org", QueueState.DELIVERED)
+    row = await sending.settled("grün@example.org", QueueState.FAILED)
+    assert row["status"] == "5.6.7"
+    assert len(peer.received) == 2
+
+
+async def test_a_server_that_takes_few_recipients_at_a_time(sending: Sending) -> None:
+    taken = 0
+
+    def say(line: str) -> str | None:
+        nonlocal taken
+        taken = 0 if line.startswith("MAIL") else taken + line.startswith("RCPT")
+        return "452 4.5.3 too many" if line.startswith("RCPT") and taken > 3 else None
+
+    peer = await sending.peer(say=say)
+    sending.domain("example.org", (10, "mx.example.org", "127.0.0.2"))
+    await sending.work()
+    await sending.send(*(f"user{number}@example.org" for number in range(10)))
+    rows = await sending.until(
+        lambda rows: all(row["state"] == QueueState.DELIVERED for row in rows)
+    )
+    assert {row["attempts"] for row in rows} == {1}
+    assert [len(message.recipients) for message in peer.received] == [3, 3, 3, 1]
