@@ -10,7 +10,7 @@ import re
 import signal
 import ssl
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -152,7 +152,12 @@ def verified(raw: bytes) -> str:
     return name[1].decode()
 
 
-VICTIMS = {"server": None, "postgresql": "postgres", "seaweedfs": "weed"}
+VICTIMS: dict[str, Callable[[RunningServer], int]] = {
+    "server": lambda server: server.pid,
+    "worker": lambda server: server.workers()[0],
+    "postgresql": lambda server: server.child("postgres"),
+    "seaweedfs": lambda server: server.child("weed"),
+}
 
 
 async def test_nothing_answered_with_250_is_lost_or_doubled(server: RunningServer) -> None:
@@ -168,14 +173,13 @@ async def test_nothing_answered_with_250_is_lost_or_doubled(server: RunningServe
             await load.going.wait()
         # a moment of load, not a wait for something: when the kill comes is what varies
         await asyncio.sleep(chance.uniform(0.05, 1.0))
-        program = VICTIMS[victim]
-        if program is None:
+        if victim == "server":
             await asyncio.to_thread(server.kill)
             load.stopping = True
             await task
             await asyncio.to_thread(server.start)
         else:
-            os.kill(server.child(program), signal.SIGKILL)
+            os.kill(VICTIMS[victim](server), signal.SIGKILL)
             load.restart()
             async with asyncio.timeout(60):
                 await load.going.wait()  # it recovers by itself
