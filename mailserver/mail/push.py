@@ -22,7 +22,7 @@ LONGEST = timedelta(days=7)  # until a client must say again that it is there
 MAX_SUBSCRIPTIONS = 50  # of one account
 SHARDS = 8  # of all accounts: each is one process's to send for
 CODE = 24  # octets of a verification code
-VAPID_KEY = "vapid"
+VAPID_KEY = "vapid-p256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +114,12 @@ def _tell(mail: "Mail", account: AccountId) -> None:
     mail.events.publish(pushes_of(account % SHARDS), Modseq(stamp))
 
 
-async def vapid_key(mail: "Mail", fresh: bytes) -> bytes:
-    """Return the private key that signs pushes, PKCS #8; at the first call the fresh one."""
-    return await push.shared_key(mail.database, VAPID_KEY, fresh, mail.now())
+async def vapid_key(mail: "Mail", make: Callable[[], bytes]) -> bytes:
+    """Return the key that signs pushes; the first process that asks makes it."""
+    found = await push.shared_key(mail.database, VAPID_KEY)
+    if found is None:
+        found = await push.keep_key(mail.database, VAPID_KEY, make(), mail.now())
+    return found
 
 
 async def take_shards(mail: "Mail", owner: str, now: datetime, duration: timedelta) -> list[int]:

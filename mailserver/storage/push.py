@@ -212,22 +212,25 @@ async def note_failure(
     )
 
 
-async def shared_key(database: Executor, name: str, fresh: bytes, now: datetime) -> bytes:
-    """Return the secret of that name, the same in every process; at first a fresh one."""
+async def shared_key(database: Executor, name: str) -> bytes | None:
+    """Return the secret of that name, the same in every process; None before there is one."""
     secret: bytes | None = await database.fetchval(
         "SELECT secret FROM server_key WHERE name = $1", name
     )
-    if secret is None:
-        secret = await database.fetchval(
-            """
-            INSERT INTO server_key (name, secret, created_at)
-            VALUES ($1, $2, $3)
-            ON CONFLICT (name) DO UPDATE SET name = excluded.name
-            RETURNING secret
-            """,
-            name,
-            fresh,
-            now,
-        )
-    assert secret is not None
+    return secret
+
+
+async def keep_key(database: Executor, name: str, fresh: bytes, now: datetime) -> bytes:
+    """Keep a fresh secret, unless another process was first; return the one that is kept."""
+    secret: bytes = await database.fetchval(
+        """
+        INSERT INTO server_key (name, secret, created_at)
+        VALUES ($1, $2, $3)
+        ON CONFLICT (name) DO UPDATE SET name = excluded.name
+        RETURNING secret
+        """,
+        name,
+        fresh,
+        now,
+    )
     return secret

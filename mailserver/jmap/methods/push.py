@@ -11,9 +11,9 @@ from mailserver.jmap.protocol.dates import parse_utc, render_utc
 from mailserver.jmap.protocol.errors import MethodError, SetError, invalid_properties
 from mailserver.jmap.protocol.ids import push_text, push_value
 from mailserver.jmap.protocol.properties import WrongType, nullable, optional, text, texts
+from mailserver.jmap.protocol.push_keys import AUTH, read_base64url, write_base64url
 from mailserver.jmap.protocol.push_urls import check_url
 from mailserver.jmap.protocol.records import Property, Settable, Table, server_set
-from mailserver.jmap.protocol.webpush import AUTH, is_point, read_base64url, write_base64url
 from mailserver.jmap.session import Session
 from mailserver.mail import push, watching
 from mailserver.mail.push import PushKeys, PushSubscription
@@ -79,6 +79,8 @@ def _keys(value: object) -> PushKeys | None:
     if value is None:
         return None
     if isinstance(value, dict) and value.keys() == {"p256dh", "auth"}:
+        from mailserver.jmap.protocol.webpush import is_point  # it costs memory
+
         point, secret = (
             read_base64url(each) if isinstance(each, str) else None
             for each in (value["p256dh"], value["auth"])

@@ -1,6 +1,8 @@
-"""Web push: messages that only the device can read (RFC 8291), signed by the server (RFC 8292)."""
+"""Web push: messages that only the device can read (RFC 8291), signed by the server (RFC 8292).
 
-import base64
+Imported where it is needed: the library costs 10 MB of memory, and many servers tell no device.
+"""
+
 import struct
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -12,27 +14,11 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-SALT = 16  # octets
-AUTH = 16  # octets of an authentication secret
-POINT = 65  # octets of an uncompressed point of P-256
-RECORD = 4096  # octets; there is one (RFC 8291 §4)
-MAX_PLAINTEXT = 3993  # octets that fit into it (RFC 8291 §4)
+from mailserver.jmap.protocol.push_keys import POINT, write_base64url
+
+RECORD = 4096  # octets; there is one, and MAX_PLAINTEXT fit into it (RFC 8291 §4)
 _DELIMITER = b"\x02"  # of the last record (RFC 8188 §2)
 _INTEGER = 32  # octets of each half of a signature (RFC 7518 §3.4)
-
-
-def write_base64url(data: bytes) -> str:
-    """Write URL-safe base64 without padding, as the Push API takes it."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
-
-
-def read_base64url(text: str) -> bytes | None:
-    """Read URL-safe base64, padded or not; None when it is none."""
-    try:
-        data = base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), b"-_", True)
-    except ValueError:
-        return None
-    return data
 
 
 def is_point(data: bytes) -> bool:
@@ -42,6 +28,11 @@ def is_point(data: bytes) -> bool:
     except ValueError:
         return False
     return len(data) == POINT
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    """Return a key for one message; the library has no other source of randomness than its own."""
+    return ec.generate_private_key(ec.SECP256R1())
 
 
 def load_key(secret: bytes) -> ec.EllipticCurvePrivateKey:

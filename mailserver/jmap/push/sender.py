@@ -10,25 +10,28 @@ import logging
 import secrets
 import time
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import orjson
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from mailserver.errors import MailError
 from mailserver.events import Subscription, pushes_of
 from mailserver.jmap.protocol.ids import push_text
 from mailserver.jmap.protocol.push import known_types, state_change, verification
-from mailserver.jmap.protocol.webpush import MAX_PLAINTEXT, SALT, Claims, Vapid, encrypt
+from mailserver.jmap.protocol.push_keys import MAX_PLAINTEXT, SALT
 from mailserver.jmap.push.client import Answer, PushClient
 from mailserver.jmap.push.pace import Pace
+from mailserver.jmap.push.vapid import ServerKey
 from mailserver.mail import push
 from mailserver.mail.context import Mail
-from mailserver.mail.push import SHARDS, PushSubscription
+from mailserver.mail.push import SHARDS, PushKeys, PushSubscription
 from mailserver.mail.sharing import Shares
 from mailserver.mail.watching import States, Watch
 from mailserver.model import AccountId, Principal
+
+if TYPE_CHECKING:
+    from mailserver.jmap.protocol.webpush import Claims
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +54,11 @@ GONE = (404, 410)  # RFC 8030 §7.3
 class Pusher:
     """Sends for the shards that this process holds."""
 
-    def __init__(self, mail: Mail, shares: Shares, client: PushClient, vapid: Vapid) -> None:
+    def __init__(self, mail: Mail, shares: Shares, client: PushClient, key: ServerKey) -> None:
         self.mail = mail
         self.shares = shares
         self._client = client
-        self._vapid = vapid
+        self._key = key
         self._devices: dict[tuple[AccountId, int], _Device] = {}
         self._gate = asyncio.Semaphore(PARALLEL)
         self._woken = asyncio.Event()
@@ -114,25 +117,21 @@ class Pusher:
         headers = {
             "TTL": str(TTL),
             "Content-Type": "application/json",
-            "Authorization": self._vapid.authorization(self._claims(subscription.url)),
+            "Authorization": self._key.signer().authorization(self._claims(subscription.url)),
         }
         if subscription.keys is not None:
             headers["Content-Type"] = "application/octet-stream"
             headers["Content-Encoding"] = "aes128gcm"
-            body = encrypt(
-                body,
-                p256dh=subscription.keys.p256dh,
-                auth=subscription.keys.auth,
-                salt=secrets.token_bytes(SALT),
-                key=ec.generate_private_key(ec.SECP256R1()),
-            )
+            body = _encrypted(body, subscription.keys)
         async with self._gate:
             answer = await self._client.post(subscription.url, body, headers)
         outcome = "sent" if answer.status in TAKEN else "failed"
         self.mail.metrics.pushes.labels(outcome).inc()
         return answer
 
-    def _claims(self, url: str) -> Claims:
+    def _claims(self, url: str) -> "Claims":
+        from mailserver.jmap.protocol.webpush import Claims
+
         parts = urlsplit(url)
         # RFC 8292 §2: the origin, without a port that is the default
         origin = f"{parts.scheme}://{parts.netloc.removesuffix(':443')}"
@@ -140,6 +139,18 @@ class Pusher:
         contact = self.mail.config.push.contact
         hostname = self.mail.config.server.hostname
         return Claims(origin, expires, contact or f"mailto:postmaster@{hostname}")
+
+
+def _encrypted(body: bytes, keys: PushKeys) -> bytes:
+    from mailserver.jmap.protocol.webpush import encrypt, new_key
+
+    return encrypt(
+        body,
+        p256dh=keys.p256dh,
+        auth=keys.auth,
+        salt=secrets.token_bytes(SALT),
+        key=new_key(),
+    )
 
 
 class _Device:

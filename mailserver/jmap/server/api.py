@@ -35,7 +35,7 @@ class Api:
     async def server_key(self) -> str:
         """Return the public key of web push, read once (RFC 9749 §3)."""
         if self._server_key is None:
-            self._server_key = (await vapid.load(self._mail)).application_server_key
+            self._server_key = (await vapid.load(self._mail)).shown
         return self._server_key
 
     def session(self, principal: Principal, session_id: str) -> Session:

@@ -17,7 +17,7 @@ from mailserver.config import Config
 from mailserver.events import Hub
 from mailserver.jmap.protocol.dates import render_utc
 from mailserver.jmap.protocol.ids import account_text
-from mailserver.jmap.protocol.webpush import write_base64url
+from mailserver.jmap.protocol.push_keys import write_base64url
 from mailserver.jmap.push import sender, vapid
 from mailserver.jmap.push.client import PushClient
 from mailserver.jmap.push.sender import Pusher

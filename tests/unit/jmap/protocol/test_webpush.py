@@ -13,17 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailserver.errors import Invalid
+from mailserver.jmap.protocol.push_keys import MAX_PLAINTEXT, read_base64url, write_base64url
 from mailserver.jmap.protocol.push_urls import check_url, is_public
-from mailserver.jmap.protocol.webpush import (
-    MAX_PLAINTEXT,
-    RECORD,
-    Claims,
-    Vapid,
-    encrypt,
-    is_point,
-    read_base64url,
-    write_base64url,
-)
+from mailserver.jmap.protocol.webpush import RECORD, Claims, Vapid, encrypt, is_point
 from tests.webpush import decrypt
 
 # RFC 8291 §5
