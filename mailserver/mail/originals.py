@@ -26,6 +26,8 @@ class Flaw(Enum):
     NO_RECIPIENTS = auto()
     TOO_MANY_RECIPIENTS = auto()
     BAD_RECIPIENTS = auto()
+    HELD_TWICE = auto()  # for a time and until one
+    HELD_TOO_LONG = auto()
 
 
 class Unsendable(MailError):

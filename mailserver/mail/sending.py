@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from mailserver.address import Address, parse_address, quoted
@@ -64,6 +64,22 @@ class Envelope:
         if self.release_at is not None:
             return ()
         return tuple(each for each in self.recipients if each.accounts and not each.reports_success)
+
+
+def released(
+    mail: "Mail", hold_for: timedelta | None, hold_until: datetime | None
+) -> datetime | None:
+    """Return when a message is released; None is at once (RFC 4865 §4); Unsendable."""
+    now = mail.now()
+    if hold_for is not None:
+        if hold_until is not None:
+            raise Unsendable(Flaw.HELD_TWICE)
+        hold_until = now + hold_for
+    if hold_until is None or hold_until <= now:
+        return None
+    if hold_until > now + timedelta(seconds=mail.config.smtp.max_delay):
+        raise Unsendable(Flaw.HELD_TOO_LONG)
+    return hold_until
 
 
 async def checked(mail: "Mail", account: AccountId, content: bytes) -> Original:

@@ -3,8 +3,6 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
 
 import orjson
 
@@ -241,7 +239,9 @@ class SubmissionRecords(Records):
             body="8BITMIME" if original.is_8bit() else "7BIT",
             envid=xtext(parameters.get("ENVID", shown)),
             ret=parameters.get("RET"),
-            release_at=_release(parameters, mail.now(), mail.config.smtp.max_delay),
+            release_at=sending.released(
+                mail, parameters.get("HOLDFOR"), parameters.get("HOLDUNTIL")
+            ),
             require_tls=parameters.get("REQUIRETLS", False),
         )
 
@@ -304,20 +304,6 @@ def _recipient(path: Path) -> sending.Recipient:
     return sending.Recipient(path.email, "", (), path.parameters.get("NOTIFY"), orcpt)
 
 
-def _release(parameters: Mapping[str, Any], now: datetime, most: int) -> datetime | None:
-    """Return when a message is released (RFC 4865 §4); None is at once."""
-    until: datetime | None = parameters.get("HOLDUNTIL")
-    if "HOLDFOR" in parameters:
-        if until is not None:
-            raise invalid_properties(["envelope"], "HOLDFOR and HOLDUNTIL exclude each other")
-        until = now + timedelta(seconds=parameters["HOLDFOR"])
-    if until is None or until <= now:
-        return None
-    if until - now > timedelta(seconds=most):
-        raise invalid_properties(["envelope"], f"mail is held for at most {most} seconds")
-    return until
-
-
 def _json(made: sending.Envelope, asked: Envelope | None) -> str:
     """Return the envelope as it is shown: as given, or as it was made."""
     if asked is None:
@@ -343,6 +329,12 @@ REFUSALS: dict[Flaw, Callable[[Session, Unsendable], SetError]] = {
     Flaw.NO_RECIPIENTS: lambda session, error: SetError("noRecipients"),
     Flaw.TOO_MANY_RECIPIENTS: lambda session, error: SetError(
         "tooManyRecipients", maxRecipients=session.mail.config.smtp.max_recipients
+    ),
+    Flaw.HELD_TWICE: lambda session, error: invalid_properties(
+        ["envelope"], "HOLDFOR and HOLDUNTIL exclude each other"
+    ),
+    Flaw.HELD_TOO_LONG: lambda session, error: invalid_properties(
+        ["envelope"], f"mail is held for at most {session.limits.max_delay} seconds"
     ),
     Flaw.BAD_RECIPIENTS: lambda session, error: SetError(
         "invalidRecipients", invalidRecipients=list(error.items)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from mailserver.jmap.protocol.dates import parse_utc
@@ -70,7 +70,7 @@ Reader = Callable[[str | None], Any]
 MAIL_PARAMETERS: dict[str, Reader] = {
     "BODY": _one_of("7BIT", "8BITMIME"),  # RFC 6152
     "ENVID": _matching(_ENVID),  # RFC 3461 §4.4
-    "HOLDFOR": _digits,  # RFC 4865 §4.1
+    "HOLDFOR": lambda value: timedelta(seconds=_digits(value)),  # RFC 4865 §4.1
     "HOLDUNTIL": _utc,
     "REQUIRETLS": _nothing,  # RFC 8689
     "RET": _one_of("FULL", "HDRS"),  # RFC 3461 §4.3

@@ -1,9 +1,11 @@
 """MAIL (RFC 5321 §4.1.1.2)."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
+from mailserver.mail import sending
+from mailserver.mail.originals import Flaw, Unsendable
 from mailserver.smtp.protocol import replies
 from mailserver.smtp.protocol.parameters import (
     MAIL_PARAMETERS,
@@ -73,14 +75,9 @@ async def mail(session: Session, command: Mail) -> Reply:
 
 def _release(session: Session, parameters: dict[str, Any]) -> datetime | None:
     """Return when the message may leave; Refused when that is too late (RFC 4865 §4.2)."""
-    if "HOLDFOR" in parameters and "HOLDUNTIL" in parameters:
-        raise Refused(ONE_HOLD)
-    now = session.mail.now()
-    until: datetime | None = parameters.get("HOLDUNTIL")
-    if "HOLDFOR" in parameters:
-        until = now + parameters["HOLDFOR"]
-    if until is None or until <= now:
-        return None
-    if until > now + timedelta(seconds=session.mail.config.smtp.max_delay):
-        raise Refused(TOO_LATE)
-    return until
+    try:
+        return sending.released(
+            session.mail, parameters.get("HOLDFOR"), parameters.get("HOLDUNTIL")
+        )
+    except Unsendable as error:
+        raise Refused(ONE_HOLD if error.flaw is Flaw.HELD_TWICE else TOO_LATE) from None

@@ -1,6 +1,6 @@
 """Envelopes of submissions."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -22,7 +22,11 @@ def test_addresses_come_back_as_they_were_given() -> None:
             "rcptTo": [CAROL, CAROL | {"parameters": {"NOTIFY": "success,DELAY"}}, ALICE],
         }
     )
-    assert found.mail_from.parameters == {"HOLDFOR": 60, "SMTPUTF8": True, "ENVID": "a b"}
+    assert found.mail_from.parameters == {
+        "HOLDFOR": timedelta(minutes=1),
+        "SMTPUTF8": True,
+        "ENVID": "a b",
+    }
     assert [each.email for each in found.rcpt_to] == ["carol@example.org", "alice@example.test"]
     assert found.rcpt_to[0].parameters == {"NOTIFY": "SUCCESS,DELAY"}
     assert found.json() == {
