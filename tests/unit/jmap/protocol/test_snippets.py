@@ -4,7 +4,7 @@ import re
 from html import unescape
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailserver.jmap.protocol.filters import email_filter
@@ -65,6 +65,8 @@ def test_a_match_that_has_no_room_is_cut_inside_its_mark() -> None:
 
 
 @given(TEXTS, WORDS)
+@example("a日", ["a"])
+@example("日a", ["a"])
 def test_any_text(text: str, words: list[str]) -> None:
     pattern_of_words = pattern(words)
     whole, part = marked(text, pattern_of_words), marked_part(text, pattern_of_words)
