@@ -145,11 +145,12 @@ async def fill(directory: Path, login: str, number: int) -> None:
                 await _store(store.mail, account.id, mailbox, waiting.pop(mailbox))
         for mailbox, batch in waiting.items():
             await _store(store.mail, account.id, mailbox, batch)
-        await store.database.execute("VACUUM (ANALYZE) msg, email, change")
+        await store.database.execute("VACUUM (ANALYZE) msg, email, change, search_word")
 
 
 async def _store(mail: Mail, account: AccountId, mailbox: MailboxId, batch: list[Incoming]) -> None:
     await delivery.accept_together(mail, account, mailbox, batch)
+    await mail.indexer.catch_up(account, 2 * BATCH)  # later it would be made during the figures
 
 
 # The calls ---------------------------------------------------------------------------------------
