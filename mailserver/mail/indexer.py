@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LEASE = "search text"
-LEASE_TIME = timedelta(seconds=120)
+LEASE_TIME = timedelta(seconds=30)  # prolonged with every piece; who is killed gives nothing back
 PAUSE = 1.0  # seconds without a change after which what was changed is followed
 PAUSES = 20  # after so many it is followed though changes go on
 LONGEST_REST = 2.0  # seconds
-SWEEP = 60.0  # seconds between two looks at all accounts
+SWEEP = 30.0  # seconds between two looks at all accounts
 PIECE = 50  # messages that are read and written at once
 PIECE_OCTETS = 8 * 1024 * 1024  # of messages, unless one alone is larger
 STEP = 4  # messages whose words are found before others are served
