@@ -56,8 +56,9 @@ async def copy_emails(session: Session, asked: Copy) -> Json:
     old_state = await session.fresh_state()
     check_state(asked.if_in_state, old_state)
     modseqs: set[int] = set()
-    copies = _Copies(session, source, Stores(session, modseqs))
-    await copies.run(asked.create)
+    async with Stores(session, modseqs) as stores:
+        copies = _Copies(session, source, stores)
+        await copies.run(asked.create)
     made = [copies.originals[each] for each in copies.made()]
     if made and asked.destroy_original:
         destroy = {"accountId": asked.from_account_id, "destroy": list(dict.fromkeys(made))}
@@ -108,7 +109,6 @@ class _Copies:
                 await self._copy(creation_id, values, places, number, found.get(number or 0))
             except SetError as error:
                 self.stores.results[creation_id] = error
-        await self.stores.finish()
 
     def _resolve(self, name: str) -> str | None:
         return self._session.created_ids.get(name[1:]) if name.startswith("#") else name

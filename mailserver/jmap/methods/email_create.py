@@ -109,7 +109,10 @@ def created(made: Delivered, size: int) -> Json:
 
 
 class Stores:
-    """Messages on their way into the account: those at hand together share commits."""
+    """Messages on their way into the account: those at hand together share commits.
+
+    A context: at its end all are stored, and a failure after something was stored says so.
+    """
 
     def __init__(self, session: Session, modseqs: set[int]) -> None:
         self._session = session
@@ -123,22 +126,35 @@ class Stores:
         self._waiting[creation_id] = arriving
         self._octets += len(arriving.raw)
         if self._octets > BATCH_OCTETS:
-            await self.finish()
+            await self._finish()
 
-    async def finish(self) -> None:
+    async def __aenter__(self) -> "Stores":
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            if error is None:
+                await self._finish()
+                return
+            raise error
+        except MethodError:
+            raise
+        except Exception:
+            if not self._modseqs:
+                raise
+            log.exception("a part of the emails was not stored")
+            raise MethodError("serverPartialFail") from None
+
+    async def _finish(self) -> None:
         """Store what waits."""
         waiting, self._waiting, self._octets = self._waiting, {}, 0
         stores = [store(self._session, each, self._modseqs) for each in waiting.values()]
         for creation_id, result in zip(
             waiting, await asyncio.gather(*stores, return_exceptions=True), strict=True
         ):
-            if isinstance(result, SetError) or not isinstance(result, BaseException):
-                self.results[creation_id] = result
-            elif self._modseqs and isinstance(result, errors.MailError):
-                log.warning("a part of the emails was not stored", exc_info=result)
-                raise MethodError("serverPartialFail")
-            else:
+            if isinstance(result, BaseException) and not isinstance(result, SetError):
                 raise result
+            self.results[creation_id] = result
 
 
 # Composing ---------------------------------------------------------------------------------------

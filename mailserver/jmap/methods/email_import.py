@@ -56,13 +56,12 @@ async def import_emails(session: Session, asked: Import) -> Json:
     check_state(asked.if_in_state, old_state)
     places = await Places.of(session)
     modseqs: set[int] = set()
-    stores = Stores(session, modseqs)
-    for creation_id, given in asked.emails.items():
-        try:
-            await stores.add(creation_id, await _arriving(session, given, places))
-        except SetError as error:
-            stores.results[creation_id] = error
-    await stores.finish()
+    async with Stores(session, modseqs) as stores:
+        for creation_id, given in asked.emails.items():
+            try:
+                await stores.add(creation_id, await _arriving(session, given, places))
+            except SetError as error:
+                stores.results[creation_id] = error
     return {
         "accountId": session.account_id,
         "oldState": old_state,

@@ -53,19 +53,18 @@ class EmailRecords(Records):
         """Make messages and store them, several in one commit."""
         places = await Places.of(self.session)
         now = self.session.mail.now()
-        stores = Stores(self.session, self.modseqs)
-        for each, draft in (await self._drafts(new)).items():
-            try:
-                if isinstance(draft, SetError):
-                    raise draft
-                places.check(draft.mailboxes, draft.flags)
-                raw = await composed(self.session, draft, now)
-            except SetError as error:
-                stores.results[each] = error
-                continue
-            received_at = draft.received_at or now
-            await stores.add(each, Arriving(raw, draft.mailboxes, draft.flags, received_at))
-        await stores.finish()
+        async with Stores(self.session, self.modseqs) as stores:
+            for each, draft in (await self._drafts(new)).items():
+                try:
+                    if isinstance(draft, SetError):
+                        raise draft
+                    places.check(draft.mailboxes, draft.flags)
+                    raw = await composed(self.session, draft, now)
+                except SetError as error:
+                    stores.results[each] = error
+                    continue
+                received_at = draft.received_at or now
+                await stores.add(each, Arriving(raw, draft.mailboxes, draft.flags, received_at))
         return stores.results
 
     async def _drafts(self, new: Mapping[str, Json]) -> dict[str, Draft | SetError]:

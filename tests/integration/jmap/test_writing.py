@@ -3,10 +3,15 @@
 import asyncio
 from typing import Any
 
+import pytest
+
+from mailserver.errors import Unavailable
+from mailserver.jmap.methods.email_create import BATCH_OCTETS, Arriving, Stores
+from mailserver.jmap.protocol.errors import MethodError
 from mailserver.jmap.protocol.ids import account_text, blob_text
 from mailserver.mail import mailboxes, uploads
 from mailserver.mail.context import Mail
-from mailserver.model import Account, IdKind, id_text
+from mailserver.model import Account, Flags, IdKind, MailboxId, id_text
 from tests.integration.jmap.test_any_arguments import new_session, run
 
 
@@ -90,3 +95,23 @@ async def test_hundreds_of_changes_are_one_state(mail: Mail, alice: Account) -> 
     states = [(int(each["oldState"]), int(each["newState"])) for _, each, _ in answers]
     assert [new - old for old, new in states] == [1, 1]
     assert set(answers[1][1]["destroyed"]) == set(ids)
+
+
+async def test_a_failure_says_whether_something_was_done(mail: Mail, alice: Account) -> None:
+    place = MailboxId((await mailboxes.by_path(mail, alice.id, "INBOX")).id)
+    session = new_session(mail, alice)
+
+    async def fail_after(messages: int) -> set[int]:
+        modseqs: set[int] = set()
+        async with Stores(session, modseqs) as stores:
+            for number in range(messages):
+                raw = b"Subject: %d\r\n\r\n" % number + b"x" * BATCH_OCTETS
+                await stores.add(str(number), Arriving(raw, [place], Flags(), mail.now()))
+            raise Unavailable("S3")
+        return modseqs
+
+    with pytest.raises(Unavailable):
+        await fail_after(0)
+    with pytest.raises(MethodError) as caught:
+        await fail_after(1)
+    assert caught.value.kind == "serverPartialFail"
