@@ -142,8 +142,8 @@ def _quoted(mark: str, lexeme: Lexeme) -> str:
 
 # Where texts are -----------------------------------------------------------------------------
 
-# what is between words, and what they are of; a single letter ends the word before it
-_BETWEEN, _NO_BETWEEN = r"[\W_]", rf"[^\W_{_SINGLE}]"
+# what is between words, and what they are of: a single letter or sign is a word
+_BETWEEN, _NO_BETWEEN = rf"(?:(?![{_SINGLE}])[\W_])", rf"[^\W_{_SINGLE}]"
 _fold_one = lru_cache(maxsize=4096)(fold)
 
 

@@ -38,6 +38,8 @@ def plain(snippet: str) -> str:
         ("<script>", ["script"], "&lt;<mark>script</mark>&gt;"),
         ("\u65e5\u672c\u8a9e", ["\u672c\u8a9e"], "\u65e5<mark>\u672c\u8a9e</mark>"),
         ("newyork", ["new york"], None),
+        ("\u65e5\U0001f600\u65e5", ["\u65e5\u65e5"], None),
+        ("no\u65e5", ["no"], "<mark>no</mark>\u65e5"),
         ("anything", ["!"], None),
     ],
 )
