@@ -14,7 +14,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from mailserver.address import parse_address
@@ -45,6 +45,15 @@ class _Verified:
 class _Fresh:
     principal: Principal
     until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What somebody came by who stays connected; `Authenticator.check` looks at it again."""
+
+    principal: Principal
+    stored: str | None = field(repr=False)  # the hash of the password when they came
+    bearer: Bearer | None = None  # instead of a password
 
 
 class Judge(Protocol):
@@ -130,6 +139,35 @@ class Authenticator:
         if found is None or not found[2]:
             raise AuthenticationFailed("the token stands for no account, or a disabled one")
         return Principal(found[0], login)
+
+    async def hold(self, principal: Principal, by: Bearer | str | None) -> Hold:
+        """Return what a principal stays by: a token, a password, None for what came of one.
+
+        Raises AuthenticationFailed when that is not so any more, or Unavailable.
+        """
+        stored = await self._stored(principal)
+        if isinstance(by, Bearer):
+            return Hold(principal, None, by)
+        if by is not None and not await self._matches(principal.login, stored, by):
+            raise AuthenticationFailed("a changed password")
+        return Hold(principal, stored)
+
+    async def check(self, hold: Hold) -> None:
+        """Raise AuthenticationFailed when who holds on would not get in any more, or Unavailable.
+
+        The token has expired, the password is another one, the account is disabled or gone.
+        """
+        if hold.bearer is not None:
+            if await self._holder("", hold.bearer.token) != hold.principal:
+                raise AuthenticationFailed("the token stands for another account")
+        elif await self._stored(hold.principal) != hold.stored:
+            raise AuthenticationFailed("a changed password")
+
+    async def _stored(self, principal: Principal) -> str | None:
+        found = await accounts.credentials(self._database, principal.login)
+        if found is None or found[0] != principal.account_id or not found[2]:
+            raise AuthenticationFailed("a removed or disabled account")
+        return found[1]
 
     def _remember(self, tag: bytes, principal: Principal) -> None:
         self._fresh[tag] = _Fresh(principal, self._now() + FRESH_TIME)

@@ -7,7 +7,7 @@ from mailserver.errors import AlreadyExists, NotFound
 from mailserver.mail import identities
 from mailserver.mail.context import Change, Mail
 from mailserver.model import Account, AccountId, ChangeKind, MailboxId, Role
-from mailserver.storage import accounts, mailboxes, push
+from mailserver.storage import accounts, mailboxes, push, tickets
 
 # What a new account finds; the names are those that clients look for when they know no roles.
 FIRST_MAILBOXES: tuple[tuple[str, Role], ...] = (
@@ -85,10 +85,15 @@ async def set_password(mail: Mail, login: str, password: str) -> None:
     """Give an account a new password; NotFound."""
     hashed = await mail.passwords.hash(password)
     keys = await mail.passwords.scram_keys(password)
-    if not await accounts.set_password(mail.database, str(parse_address(login)), hashed, keys):
-        raise NotFound("account")
-    # what was made with the old password ends with it (RFC 8620 §7.2)
-    await push.delete_all(mail.database, (await find(mail, login)).id)
+    name = str(parse_address(login))
+    async with mail.database.transaction() as tx:
+        if not await accounts.set_password(tx, name, hashed, keys):
+            raise NotFound("account")
+        found = await accounts.by_login(tx, name)
+        assert found is not None
+        # what was made with the old password ends with it (RFC 8620 §7.2)
+        await push.delete_all(tx, found.id)
+        await tickets.delete_all(tx, found.id)
 
 
 async def add_domain(mail: Mail, name: str) -> None:

@@ -54,6 +54,11 @@ async def delete(database: Executor, digest: bytes, account: AccountId) -> bool:
     return tag.endswith(" 1")
 
 
+async def delete_all(tx: Executor, account: AccountId) -> None:
+    """Remove the tickets of an account: its credentials are others now."""
+    await tx.execute("DELETE FROM ticket WHERE account_id = $1", account)
+
+
 async def expire(database: Executor, now: datetime) -> None:
     """Remove the tickets whose time is over."""
     await database.execute("DELETE FROM ticket WHERE expires_at < $1", now)

@@ -3,10 +3,12 @@
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterator, Mapping
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
 
-from mailserver.auth.credentials import Authenticator
+from mailserver.auth.credentials import Authenticator, Hold
 from mailserver.auth.oauth import Bearer, bearer_token
 from mailserver.errors import AuthenticationFailed, Invalid, MailError, TooMany
 from mailserver.jmap.protocol.errors import Problem, RequestError
@@ -14,6 +16,9 @@ from mailserver.jmap.server.replies import BASIC, BEARER, Receive, Scope, simple
 from mailserver.metrics import Metrics
 from mailserver.model import AccountId, Principal
 
+log = logging.getLogger(__name__)
+
+RECHECK = 60.0  # seconds between two looks whether who stays connected still may be
 WAIT = 10.0  # seconds that a request waits for one of the same account to end
 WAITING = 4  # requests that wait, for each one that may run
 MAX_CREDENTIALS = 2048  # octets of Basic credentials
@@ -55,6 +60,17 @@ def bearer_credentials(header: bytes) -> Bearer:
         raise AuthenticationFailed("malformed credentials") from None
 
 
+def credentials(headers: Mapping[bytes, bytes]) -> Bearer | tuple[str, str]:
+    """Return the token, or the login and password of a request; raise AuthenticationFailed."""
+    header = headers.get(b"authorization")
+    if header is not None and header[:7].lower() == b"bearer " and len(header) <= MAX_TOKEN:
+        return bearer_credentials(header)
+    return basic_credentials(header)
+
+
+Lost: TypeAlias = Callable[[Hold], Coroutine[Any, Any, None]]  # `Access.lost`
+
+
 class Access:
     """Turns the credentials of a request into a principal, and counts outcomes."""
 
@@ -65,19 +81,42 @@ class Access:
 
     async def principal(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Principal:
         """Return who asks; raise AuthenticationFailed, TooMany or Unavailable."""
-        header = headers.get(b"authorization")
         peer = peer_of(scope)
-        if header is not None and header[:7].lower() == b"bearer " and len(header) <= MAX_TOKEN:
-            attempt = self._authenticator.verify_token(bearer_credentials(header), peer=peer)
+        found = credentials(headers)
+        if isinstance(found, Bearer):
+            attempt = self._authenticator.verify_token(found, peer=peer)
         else:
-            attempt = self._authenticator.verify(*basic_credentials(header), peer=peer)
+            attempt = self._authenticator.verify(*found, peer=peer)
         try:
-            found = await attempt
+            principal = await attempt
         except MailError as error:
             self._attempts.labels("jmap", _OUTCOMES.get(type(error), "unavailable")).inc()
             raise
         self._attempts.labels("jmap", "ok").inc()
-        return found
+        return principal
+
+    async def hold(self, principal: Principal, headers: Mapping[bytes, bytes]) -> Hold:
+        """Return what a principal stays connected by; raise AuthenticationFailed, Unavailable."""
+        found = credentials(headers)
+        by = found if isinstance(found, Bearer) else found[1]
+        return await self._authenticator.hold(principal, by)
+
+    async def hold_by_ticket(self, principal: Principal) -> Hold:
+        """Return what a principal stays connected by whose ticket was redeemed."""
+        return await self._authenticator.hold(principal, None)
+
+    async def lost(self, hold: Hold) -> None:
+        """Wait until who stays connected would not get in any more."""
+        while True:
+            await asyncio.sleep(RECHECK)
+            try:
+                await self._authenticator.check(hold)
+            except AuthenticationFailed as failure:
+                about = {"account": hold.principal.login, "reason": str(failure)}
+                log.info("connection ended: no access any more", extra=about)
+                return
+            except MailError:
+                continue  # the store or the issuer does not answer: it is looked at later
 
 
 _OUTCOMES: dict[type[MailError], str] = {AuthenticationFailed: "failed", TooMany: "throttled"}

@@ -97,8 +97,8 @@ class Application:
         self._api = Api(mail)
         self._downloads = Downloads(mail, self._api.limits)
         self._uploads = Uploads(mail, self._api.limits)
-        self._events = EventSource(mail, self._api.shares)
-        self._sockets = WebSockets(mail, self._api, self._api.shares)
+        self._events = EventSource(mail, self._api.shares, self._access.lost)
+        self._sockets = WebSockets(mail, self._api, self._access.lost)
         self._tickets = Tickets(mail.database, mail.now)
         self._routes = tuple(
             Route(path, handler, methods=[method])
@@ -233,11 +233,12 @@ class Application:
             wish = parse_wish(Request(exchange.scope).query_params)
         except Invalid as error:
             raise simple_problem(400, str(error)) from None
+        hold = await self._access.hold(principal, exchange.headers)
         if not self._events.has_room(principal.account_id):
             raise simple_problem(429, "too many event streams")
         last_id = exchange.headers.get(b"last-event-id")
         place = None if last_id is None else last_id.decode("latin-1")
-        await self._events.stream(principal, wish, place, exchange.receive, exchange.send)
+        await self._events.stream(hold, wish, place, exchange.receive, exchange.send)
 
     async def _make_ticket(self, exchange: Exchange) -> None:
         principal = await self._principal(exchange)
@@ -262,13 +263,15 @@ class Application:
         ticket = Request({**exchange.scope, "type": "http"}).query_params.get("ticket")
         if ticket is not None:
             principal = await self._tickets.redeem(ticket)
+            hold = await self._access.hold_by_ticket(principal)
         else:
             principal = await self._principal(exchange)
+            hold = await self._access.hold(principal, exchange.headers)
         if SUBPROTOCOL not in exchange.scope["subprotocols"]:
             raise simple_problem(400, "the WebSocket subprotocol jmap is needed")
         if not self._sockets.has_room(principal.account_id):
             raise simple_problem(429, "too many WebSockets")
-        await self._sockets.serve(principal, exchange.session_id, exchange.receive, exchange.send)
+        await self._sockets.serve(hold, exchange.session_id, exchange.receive, exchange.send)
 
     # The web face --------------------------------------------------------------------------------
 

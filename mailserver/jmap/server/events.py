@@ -8,13 +8,15 @@ from typing import Any
 
 import orjson
 
+from mailserver.auth.credentials import Hold
 from mailserver.errors import Invalid, MailError
 from mailserver.jmap.protocol.push import known_types, state_change
+from mailserver.jmap.server.access import Lost
 from mailserver.jmap.server.replies import CORS, Receive, Send
 from mailserver.mail.context import Mail
 from mailserver.mail.sharing import Shares
 from mailserver.mail.watching import Watch
-from mailserver.model import AccountId, Principal
+from mailserver.model import AccountId
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +58,10 @@ def render_event(name: str, data: object, event_id: str | None = None) -> bytes:
 class EventSource:
     """Streams the state changes of what principals see."""
 
-    def __init__(self, mail: Mail, shares: Shares) -> None:
+    def __init__(self, mail: Mail, shares: Shares, lost: Lost) -> None:
         self._mail = mail
         self._shares = shares
+        self._lost = lost
         self._streams: dict[AccountId, int] = {}
         self._stopping = asyncio.Event()
 
@@ -71,15 +74,17 @@ class EventSource:
         return self._streams.get(account, 0) < MAX_STREAMS
 
     async def stream(
-        self, principal: Principal, wish: Wish, last_id: str | None, receive: Receive, send: Send
+        self, hold: Hold, wish: Wish, last_id: str | None, receive: Receive, send: Send
     ) -> None:
-        """Send events until the client leaves, or the server stops."""
+        """Send events until the client leaves, may not stay, or the server stops."""
+        principal = hold.principal
         account = principal.account_id
         self._streams[account] = self._streams.get(account, 0) + 1
         watch = Watch(self._mail, self._shares, principal, wish.types)
-        ends = {
+        ends: set[asyncio.Task[Any]] = {
             asyncio.create_task(_disconnected(receive)),
             asyncio.create_task(self._stopping.wait()),
+            asyncio.create_task(self._lost(hold)),
         }
         try:
             await watch.start(last_id)

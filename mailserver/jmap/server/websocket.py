@@ -2,20 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
+from mailserver.auth.credentials import Hold
 from mailserver.errors import MailError
 from mailserver.jmap.protocol.errors import Problem, RequestError
 from mailserver.jmap.protocol.push import PushEnable, parse_push_enable, state_change
 from mailserver.jmap.protocol.request import read_json, request_of
+from mailserver.jmap.server.access import Lost
 from mailserver.jmap.server.api import LARGE, Api
-from mailserver.jmap.server.replies import Message, Receive, Send, problem_of, simple_problem
+from mailserver.jmap.server.replies import Message, Receive, Send, problem_of
 from mailserver.mail.context import Mail
-from mailserver.mail.sharing import Shares
 from mailserver.mail.watching import Watch
 from mailserver.model import AccountId, Principal
 
@@ -29,7 +30,7 @@ RETRY = 2.0  # seconds after the store could not be asked what changed
 MAX_ID = 255  # characters of a request id
 
 # RFC 6455 §7.4.1
-GOING_AWAY, UNSUPPORTED_DATA, TRY_AGAIN = 1001, 1003, 1013
+GOING_AWAY, UNSUPPORTED_DATA, POLICY_VIOLATION = 1001, 1003, 1008
 
 Json = dict[str, Any]
 
@@ -37,10 +38,10 @@ Json = dict[str, Any]
 class WebSockets:
     """The open WebSockets of a process."""
 
-    def __init__(self, mail: Mail, api: Api, shares: Shares) -> None:
+    def __init__(self, mail: Mail, api: Api, lost: Lost) -> None:
         self._mail = mail
         self._api = api
-        self._shares = shares
+        self._lost = lost
         self._open: dict[AccountId, int] = {}
         self._stopping = asyncio.Event()
 
@@ -52,16 +53,14 @@ class WebSockets:
         """Tell whether the account may open one more socket."""
         return self._open.get(account, 0) < MAX_SOCKETS
 
-    async def serve(
-        self, principal: Principal, session_id: str, receive: Receive, send: Send
-    ) -> None:
-        """Talk to a client until it leaves, or the server stops."""
-        account = principal.account_id
+    async def serve(self, hold: Hold, session_id: str, receive: Receive, send: Send) -> None:
+        """Talk to a client until it leaves, may not stay, or the server stops."""
+        account = hold.principal.account_id
         self._open[account] = self._open.get(account, 0) + 1
         try:
             await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
-            socket = _Socket(self._mail, self._api, self._shares, principal, session_id, send)
-            await socket.run(receive, self._stopping)
+            socket = _Socket(self._mail, self._api, hold.principal, session_id, send)
+            await socket.run(receive, self._stopping, self._lost(hold))
         finally:
             self._open[account] -= 1
             if not self._open[account]:
@@ -74,7 +73,6 @@ class _Socket:
 
     mail: Mail
     api: Api
-    shares: Shares
     principal: Principal
     session_id: str
     send: Send
@@ -83,16 +81,20 @@ class _Socket:
     failed: asyncio.Event = field(default_factory=asyncio.Event)  # the peer takes nothing more
     sending: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def run(self, receive: Receive, stopping: asyncio.Event) -> None:
+    async def run(
+        self, receive: Receive, stopping: asyncio.Event, lost: Coroutine[Any, Any, None]
+    ) -> None:
         """Read messages; answer them at once, as many as may run, and then read on."""
         reading = asyncio.create_task(self._read(receive))
-        ends = [reading, *(asyncio.create_task(each.wait()) for each in (stopping, self.failed))]
+        shut_out = asyncio.create_task(lost)
+        waits = (asyncio.create_task(each.wait()) for each in (stopping, self.failed))
+        ends: list[asyncio.Task[Any]] = [reading, shut_out, *waits]
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
                 reading.result()
             elif not self.failed.is_set():
-                await self._close(GOING_AWAY)
+                await self._close(POLICY_VIOLATION if shut_out.done() else GOING_AWAY)
         finally:
             tasks = [*ends, *self.requests, *([self.push] if self.push else ())]
             for task in tasks:
@@ -188,7 +190,7 @@ class _Socket:
     async def _enable(self, wish: PushEnable) -> None:
         """Begin to tell what changes, from where the client is (RFC 8887 §4.3.5.2)."""
         await self._disable()
-        watch = Watch(self.mail, self.shares, self.principal, wish.types)
+        watch = Watch(self.mail, self.api.shares, self.principal, wish.types)
         self.push = asyncio.create_task(self._tell(watch, wish.place))
 
     async def _disable(self) -> None:
@@ -235,8 +237,3 @@ def _message_id(value: object) -> str | None:
 
 def _request_error(error: RequestError, message_id: str | None) -> Json:
     return {"@type": "RequestError", "requestId": message_id, **error.body()}
-
-
-def needs_subprotocol() -> RequestError:
-    """Return the problem of a client that does not ask for the subprotocol (RFC 8887 §4.1)."""
-    return simple_problem(400, "the WebSocket subprotocol jmap is needed")
