@@ -11,7 +11,7 @@ from mailserver.jmap.methods.set import Json, Records, Set, run, set_error
 from mailserver.jmap.protocol import properties
 from mailserver.jmap.protocol.addresses import addresses
 from mailserver.jmap.protocol.errors import SetError, invalid_properties
-from mailserver.jmap.protocol.properties import Reader, WrongType, boolean, nullable, text
+from mailserver.jmap.protocol.properties import boolean, nullable, short_text, text
 from mailserver.jmap.protocol.records import Property, Settable, server_set
 from mailserver.jmap.session import Session
 from mailserver.mail import identities
@@ -30,23 +30,14 @@ MAX_NAME = 1000  # characters
 MAX_SIGNATURE = 100_000
 
 
-def _short(most: int) -> Reader[str]:
-    def read(value: object) -> str:
-        if len(text(value)) > most:
-            raise WrongType(f"at most {most} characters long")
-        return text(value)
-
-    return read
-
-
 TABLE = {
     "id": server_set(text),
-    "name": Property(_short(MAX_NAME), ""),
+    "name": Property(short_text(MAX_NAME), ""),
     "email": Property(text, settable=Settable.AT_CREATION),
     "replyTo": Property(nullable(addresses), None),
     "bcc": Property(nullable(addresses), None),
-    "textSignature": Property(_short(MAX_SIGNATURE), ""),
-    "htmlSignature": Property(_short(MAX_SIGNATURE), ""),
+    "textSignature": Property(short_text(MAX_SIGNATURE), ""),
+    "htmlSignature": Property(short_text(MAX_SIGNATURE), ""),
     "mayDelete": server_set(boolean),
 }
 _FIELDS = {

@@ -8,15 +8,13 @@ from mailserver.errors import CannotCalculateChanges
 from mailserver.jmap.methods.get import StandardQuery, window
 from mailserver.jmap.methods.mailbox import shown_name, visible_mailboxes
 from mailserver.jmap.methods.query_changes import Difference, StandardQueryChanges, response
-from mailserver.jmap.protocol.errors import invalid_arguments
 from mailserver.jmap.protocol.filters import (
     checked_sort,
     collation_of,
-    parse_tree,
-    unsupported_filter,
 )
 from mailserver.jmap.protocol.ids import mailbox_text
-from mailserver.jmap.protocol.properties import WrongType, boolean, nullable, optional, text
+from mailserver.jmap.protocol.object_filters import Test, parse_test
+from mailserver.jmap.protocol.properties import Reader, boolean, nullable, optional, text
 from mailserver.jmap.session import Session
 from mailserver.mail import changes
 from mailserver.mail.casemap import COLLATIONS
@@ -32,7 +30,7 @@ from mailserver.model import (
 
 ATTEMPTS = 5  # to read mailboxes and the log while mailboxes change
 
-Matches = Callable[[Mailbox], bool]
+Matches = Test[Mailbox]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,33 +67,13 @@ def _by_subscription(value: object) -> Matches:
     return lambda mailbox: mailbox.subscribed == subscribed
 
 
-_CONDITIONS: dict[str, Callable[[object], Matches]] = {
+_CONDITIONS: dict[str, Reader[Matches]] = {
     "parentId": _by_parent,
     "name": _by_name,
     "role": _by_role,
     "hasAnyRole": _by_any_role,
     "isSubscribed": _by_subscription,
 }
-
-
-def _condition(condition: dict[str, object]) -> Matches:
-    tests = []
-    for name, value in condition.items():
-        if name not in _CONDITIONS:
-            raise unsupported_filter(f"there is no filter {name[:50]!r}")
-        try:
-            tests.append(_CONDITIONS[name](value))
-        except WrongType as error:
-            raise invalid_arguments(f"filter {name} must be {error}") from None
-    return _combine("AND", tuple(tests))
-
-
-def _combine(operator: str, tests: tuple[Matches, ...]) -> Matches:
-    if operator == "AND":
-        return lambda mailbox: all(test(mailbox) for test in tests)
-    if operator == "OR":
-        return lambda mailbox: any(test(mailbox) for test in tests)
-    return lambda mailbox: not any(test(mailbox) for test in tests)
 
 
 _KEYS: dict[str, Callable[[Callable[[str], str]], Callable[[Mailbox], Any]]] = {
@@ -116,9 +94,7 @@ class _Wanted:
 
     @classmethod
     def of(cls, asked: "Query | QueryChanges") -> "_Wanted":
-        test = _combine("AND", ())
-        if asked.filter is not None:
-            test = parse_tree(asked.filter, _condition, _combine)
+        test = parse_test(asked.filter, _CONDITIONS)
         comparators = checked_sort(asked.sort, tuple(_KEYS))
         return cls(test, comparators, asked.sort_as_tree, asked.filter_as_tree)
 

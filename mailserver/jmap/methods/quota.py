@@ -14,9 +14,10 @@ from mailserver.jmap.methods.changes import Changes
 from mailserver.jmap.methods.get import Get, StandardQuery, page_limit
 from mailserver.jmap.methods.query_changes import StandardQueryChanges
 from mailserver.jmap.protocol import properties
-from mailserver.jmap.protocol.errors import MethodError, invalid_arguments
-from mailserver.jmap.protocol.filters import checked_sort, parse_tree, unsupported_filter
-from mailserver.jmap.protocol.properties import WrongType, text
+from mailserver.jmap.protocol.errors import MethodError
+from mailserver.jmap.protocol.filters import checked_sort
+from mailserver.jmap.protocol.object_filters import Test, parse_test
+from mailserver.jmap.protocol.properties import Reader, text
 from mailserver.jmap.session import Session
 from mailserver.mail import quota
 
@@ -119,47 +120,27 @@ async def changes(session: Session, asked: Changes) -> Json:
 
 # Queries -----------------------------------------------------------------------------------------
 
-Matches = Callable[[Json], bool]
 
-_CONDITIONS: dict[str, Callable[[Json, str], bool]] = {
-    "name": lambda each, value: value.casefold() in each["name"].casefold(),
-    "scope": lambda each, value: bool(each["scope"] == value),
-    "resourceType": lambda each, value: bool(each["resourceType"] == value),
-    "type": lambda each, value: value in each["types"],
+def _by(matches: Callable[[Json, str], bool]) -> Reader[Test[Json]]:
+    def read(value: object) -> Test[Json]:
+        wanted = text(value)
+        return lambda each: matches(each, wanted)
+
+    return read
+
+
+_CONDITIONS: dict[str, Reader[Test[Json]]] = {
+    "name": _by(lambda each, value: value.casefold() in each["name"].casefold()),
+    "scope": _by(lambda each, value: bool(each["scope"] == value)),
+    "resourceType": _by(lambda each, value: bool(each["resourceType"] == value)),
+    "type": _by(lambda each, value: value in each["types"]),
 }
-
-
-def _condition(condition: Json) -> Matches:
-    tests: list[Matches] = []
-    for name, value in condition.items():
-        test = _CONDITIONS.get(name)
-        if test is None:
-            raise unsupported_filter(f"there is no filter {name[:50]!r}")
-        try:
-            tests.append(_bound(test, text(value)))
-        except WrongType as error:
-            raise invalid_arguments(f"filter {name} must be {error}") from None
-    return _combine("AND", tuple(tests))
-
-
-def _bound(test: Callable[[Json, str], bool], value: str) -> Matches:
-    return lambda each: test(each, value)
-
-
-def _combine(operator: str, tests: tuple[Matches, ...]) -> Matches:
-    if operator == "AND":
-        return lambda each: all(test(each) for test in tests)
-    if operator == "OR":
-        return lambda each: any(test(each) for test in tests)
-    return lambda each: not any(test(each) for test in tests)
 
 
 def _matching(
     session: Session, asked: StandardQuery | StandardQueryChanges, found: Room
 ) -> list[str]:
-    test = _combine("AND", ())
-    if asked.filter is not None:
-        test = parse_tree(asked.filter, _condition, _combine)
+    test = parse_test(asked.filter, _CONDITIONS)
     checked_sort(asked.sort, SORTS)  # there are never two to sort
     return [each["id"] for each in _quotas(session, found) if test(each)]
 

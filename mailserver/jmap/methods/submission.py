@@ -11,9 +11,9 @@ from mailserver.jmap.methods.get import Get, StandardQuery, got, too_many_object
 from mailserver.jmap.methods.query_changes import Difference, StandardQueryChanges, response
 from mailserver.jmap.protocol import properties
 from mailserver.jmap.protocol.dates import parse_utc, render_utc
-from mailserver.jmap.protocol.errors import invalid_arguments
-from mailserver.jmap.protocol.filters import checked_sort, parse_tree, unsupported_filter
+from mailserver.jmap.protocol.filters import checked_sort
 from mailserver.jmap.protocol.ids import blob_text, email_text, thread_text
+from mailserver.jmap.protocol.object_filters import Test, parse_test
 from mailserver.jmap.protocol.properties import Reader, WrongType, text, texts
 from mailserver.jmap.session import Session
 from mailserver.mail import changes, submissions
@@ -110,7 +110,7 @@ async def get_changes(session: Session, asked: Changes) -> dict[str, object]:
 
 # Queries -----------------------------------------------------------------------------------------
 
-Matches = Callable[[Listed], bool]
+Matches = Test[Listed]
 
 
 def _in(kind: IdKind, pick: Callable[[Listed], int]) -> Reader[Matches]:
@@ -153,33 +153,13 @@ _KEYS: dict[str, Callable[[Listed], Any]] = {
 }
 
 
-def _condition(condition: dict[str, object]) -> Matches:
-    tests = []
-    for name, value in condition.items():
-        if name not in _CONDITIONS:
-            raise unsupported_filter(f"there is no filter {name[:50]!r}")
-        try:
-            tests.append(_CONDITIONS[name](value))
-        except WrongType as error:
-            raise invalid_arguments(f"filter {name} must be {error}") from None
-    return _combine("AND", tuple(tests))
-
-
-def _combine(operator: str, tests: tuple[Matches, ...]) -> Matches:
-    if operator == "AND":
-        return lambda each: all(test(each) for test in tests)
-    if operator == "OR":
-        return lambda each: any(test(each) for test in tests)
-    return lambda each: not any(test(each) for test in tests)
-
-
 def _result(
     filter_: dict[str, object] | None,
     sort: Sequence[Mapping[str, object]] | None,
     everything: Sequence[Listed],
 ) -> list[Listed]:
     """Return the submissions that match, in order; the oldest first where nothing else says."""
-    test = _combine("AND", ()) if filter_ is None else parse_tree(filter_, _condition, _combine)
+    test = parse_test(filter_, _CONDITIONS)
     result = [each for each in everything if test(each)]
     for comparator in reversed(checked_sort(sort, tuple(_KEYS))):
         descending = comparator.get("isAscending", True) is False

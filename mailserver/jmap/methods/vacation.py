@@ -10,7 +10,7 @@ from mailserver.jmap.methods.set import Json, Records, Set, run
 from mailserver.jmap.protocol import properties
 from mailserver.jmap.protocol.dates import parse_utc, render_utc
 from mailserver.jmap.protocol.errors import SetError
-from mailserver.jmap.protocol.properties import Reader, WrongType, boolean, nullable, text
+from mailserver.jmap.protocol.properties import WrongType, boolean, nullable, short_text, text
 from mailserver.jmap.protocol.records import Property, server_set
 from mailserver.jmap.session import Session
 from mailserver.mail import vacation
@@ -28,23 +28,14 @@ def _utc(value: object) -> datetime:
     return moment
 
 
-def _short(most: int) -> Reader[str]:
-    def read(value: object) -> str:
-        if len(text(value)) > most:
-            raise WrongType(f"at most {most} characters long")
-        return text(value)
-
-    return read
-
-
 TABLE = {
     "id": server_set(text),
     "isEnabled": Property(boolean, False),
     "fromDate": Property(nullable(_utc), None),
     "toDate": Property(nullable(_utc), None),
-    "subject": Property(nullable(_short(MAX_SUBJECT)), None),
-    "textBody": Property(nullable(_short(MAX_BODY)), None),
-    "htmlBody": Property(nullable(_short(MAX_BODY)), None),
+    "subject": Property(nullable(short_text(MAX_SUBJECT)), None),
+    "textBody": Property(nullable(short_text(MAX_BODY)), None),
+    "htmlBody": Property(nullable(short_text(MAX_BODY)), None),
 }
 _FIELDS = {
     "isEnabled": "enabled",

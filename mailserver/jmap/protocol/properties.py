@@ -74,6 +74,17 @@ def text(value: object) -> str:
     return value
 
 
+def short_text(most: int) -> Reader[str]:
+    """Return what reads a String of at most so many characters."""
+
+    def read(value: object) -> str:
+        if len(text(value)) > most:
+            raise WrongType(f"at most {most} characters long")
+        return text(value)
+
+    return read
+
+
 def boolean(value: object) -> bool:
     """Read a Boolean."""
     if not isinstance(value, bool):
