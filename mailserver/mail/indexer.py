@@ -7,7 +7,7 @@ all of it, so whatever ends this in the middle, no message is left out or in the
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
@@ -226,19 +226,27 @@ class Indexer:
 
     async def _add(self, account: AccountId, ids: Sequence[EmailId]) -> None:
         """Put some emails into the index."""
-        mail = self._mail
         made = await self._made(account, ids)
+        while made:
+            known = await self._insert(account, made)
+            # another process was first with these; the others are still ours to add
+            made = {each: found for each, found in made.items() if each not in known}
+
+    async def _insert(self, account: AccountId, made: dict[EmailId, Made]) -> Collection[int]:
+        """Write all of it and return the same ids; nothing, when some are in the index already."""
+        mail = self._mail
         texts = [each.texts for each in made.values() if each.texts is not None]
         new = await asyncio.to_thread(_new_frames, texts)
         async with mail.database.transaction() as tx:
             await stored.lock(tx, account)
-            if await stored.indexed(tx, account, ids):
-                return  # another process was first, with some at least: look again
+            if known := await stored.indexed(tx, account, list(made)):
+                return known
             for frame in new:
                 await stored.insert_frame(tx, account, frame._replace(id=mail.ids.next()))
             words = [(email_id, each.words) for email_id, each in made.items()]
             await stored.insert_words(tx, account, words)
         mail.metrics.messages_indexed.inc(len(made))
+        return made.keys()
 
     async def _made(self, account: AccountId, ids: Sequence[EmailId]) -> dict[EmailId, Made]:
         mail = self._mail

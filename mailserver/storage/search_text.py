@@ -159,18 +159,16 @@ async def missing_before(
     return [(each, size) for each, size in rows]
 
 
-async def indexed(database: Executor, account: AccountId, ids: Sequence[int]) -> bool:
-    """Tell whether any of these emails is in the index."""
-    found: bool = await database.fetchval(
+async def indexed(database: Executor, account: AccountId, ids: Sequence[int]) -> set[int]:
+    """Return those of the emails that are in the index."""
+    rows = await database.fetch(
         """
-        SELECT EXISTS (
-            SELECT FROM search_word WHERE account_id = $1 AND email_id = ANY($2::bigint[])
-        )
+        SELECT email_id FROM search_word WHERE account_id = $1 AND email_id = ANY($2::bigint[])
         """,
         account,
         ids,
     )
-    return found
+    return {row["email_id"] for row in rows}
 
 
 async def insert_words(

@@ -218,6 +218,27 @@ async def _matching(mail: Mail, account: Account, ids: Sequence[int], text: str)
     ) & set(ids)
 
 
+async def test_what_another_process_adds_meanwhile_keeps_nothing_out(
+    mail: Mail, alice: Account
+) -> None:
+    await deliver(mail, alice, raw("zero", "zero"))
+    assert await mail.indexer.catch_up(alice.id, 10)
+    ids = await deliver(mail, alice, *(raw(f"n{each}", f"word{each}") for each in range(5)))
+    async with mail.database.transaction() as other:
+        await search_text.lock(other, alice.id)
+        work = asyncio.create_task(mail.indexer.catch_up(alice.id, 10))
+        async with asyncio.timeout(10):
+            while not await mail.database.fetchval(
+                "SELECT EXISTS (SELECT FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock')"
+            ):
+                await asyncio.sleep(0)
+        await search_text.insert_words(other, alice.id, [(ids[1], "")])
+    assert await work
+    assert await search_text.indexed(mail.database, alice.id, ids) == set(ids)
+    assert await found(mail, alice, Place.BODY, "word4") == {ids[4]}
+
+
 async def test_stored_texts_are_searched_without_bodies(
     mail: Mail, alice: Account, dsn: str, bucket: Bucketed, config: Config
 ) -> None:
