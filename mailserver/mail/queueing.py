@@ -30,21 +30,14 @@ class Action(StrEnum):
 
 async def found(mail: "Mail", wanted: Filter, limit: int | None = None) -> AsyncIterator[Entry]:
     """Give the recipients that fit, oldest message first."""
-    after, count = 0, 0
-    while True:
-        page = await queue_admin.find(mail.database, wanted, after, PAGE)
-        # a page may end within a message: all of that message comes with the next page
-        last = page[-1].message_id if len(page) == PAGE else None
-        if last is not None and page[0].message_id != last:
-            page = [entry for entry in page if entry.message_id != last]
+    after, count = (0, ""), 0
+    while page := await queue_admin.find(mail.database, wanted, after, PAGE):
         for entry in page:
             yield entry
             count += 1
             if limit is not None and count >= limit:
                 return
-        if last is None or not page:
-            return
-        after = page[-1].message_id
+        after = (page[-1].message_id, page[-1].recipient)
 
 
 async def act(mail: "Mail", action: Action, wanted: Filter) -> int:

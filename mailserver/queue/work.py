@@ -119,6 +119,12 @@ class Ledger:
         if keys:
             await queue_work.release(self._database, self._owner, keys, self._now())
 
+    async def give_back_others(self, held: Collection[tuple[QueueId, str]]) -> int:
+        """Give back what this worker has without knowing: a claim of which no answer came."""
+        return await queue_work.give_back_others(
+            self._database, self._owner, sorted(held), self._now()
+        )
+
     async def note_delays(self, limit: int) -> int:
         """Note a report for recipients that have waited for too long."""
         return await queue_work.note_delays(self._database, self._now(), limit)

@@ -42,8 +42,10 @@ class Entry(NamedTuple):
     account_id: AccountId
 
 
-async def find(database: Executor, wanted: Filter, after: int, limit: int) -> list[Entry]:
-    """Return recipients of messages newer than `after`, oldest first."""
+async def find(
+    database: Executor, wanted: Filter, after: tuple[int, str], limit: int
+) -> list[Entry]:
+    """Return the recipients behind that of a message, oldest message first."""
     rows = await database.fetch(
         """
         SELECT m.id, r.recipient, r.state, m.sender, m.size, m.received_at, r.next_attempt,
@@ -51,7 +53,7 @@ async def find(database: Executor, wanted: Filter, after: int, limit: int) -> li
                r.domain, r.notify, r.orcpt, m.session, m.account_id
         FROM queue_message m
         JOIN queue_recipient r ON r.message_id = m.id
-        WHERE m.id > $1
+        WHERE m.id >= $1 AND (m.id > $1 OR r.recipient > $9)
               AND ($2::bigint[] IS NULL OR m.id = ANY($2))
               AND ($3::smallint[] IS NULL OR r.state = ANY($3))
               AND ($4::text IS NULL OR r.domain = $4)
@@ -61,9 +63,10 @@ async def find(database: Executor, wanted: Filter, after: int, limit: int) -> li
         ORDER BY m.id, r.recipient
         LIMIT $8
         """,
-        after,
+        after[0],
         *wanted,
         limit,
+        after[1],
     )
     return [Entry(row[0], row[1], QueueState(row[2]), *row[3:]) for row in rows]
 

@@ -211,6 +211,29 @@ async def release(
     )
 
 
+async def give_back_others(
+    database: Executor, owner: str, keys: Sequence[tuple[QueueId, str]], now: datetime
+) -> int:
+    """Give back what a worker has but for some recipients; return how many, none counted."""
+    tag = await database.execute(
+        """
+        UPDATE queue_recipient q
+        SET state = 0, attempts = q.attempts - 1, lease_owner = NULL, next_attempt = $4
+        WHERE q.state = 5 AND q.lease_owner = $1
+              AND NOT EXISTS (
+                  SELECT
+                  FROM unnest($2::bigint[], $3::text[]) AS d(message_id, recipient)
+                  WHERE d.message_id = q.message_id AND d.recipient = q.recipient
+              )
+        """,
+        owner,
+        [message for message, _ in keys],
+        [recipient for _, recipient in keys],
+        now,
+    )
+    return int(tag.rpartition(" ")[2])
+
+
 async def reap(database: Executor, now: datetime, most: int, spread: timedelta) -> tuple[int, int]:
     """Take back what workers had whose lease ended; return how many, and how many are set aside.
 
@@ -352,22 +375,40 @@ async def purge(
 
     Returns how many recipients went, and the bodies of which a reference is free now.
     """
+    messages = await tx.fetch(
+        """
+        SELECT id
+        FROM queue_message
+        WHERE id IN (
+            SELECT message_id
+            FROM queue_recipient
+            WHERE finished_at < $1 AND report IS NULL
+            ORDER BY finished_at
+            LIMIT $2
+        )
+        ORDER BY id
+        FOR UPDATE SKIP LOCKED
+        """,
+        before,
+        limit,
+    )
+    # messages first: of two who remove the last recipients of one, the second sees that
     rows = await tx.fetch(
         """
         DELETE FROM queue_recipient q
         USING (
             SELECT message_id, recipient
             FROM queue_recipient
-            WHERE finished_at < $1 AND report IS NULL
+            WHERE message_id = ANY($3::bigint[]) AND finished_at < $1 AND report IS NULL
             ORDER BY finished_at
             LIMIT $2
-            FOR UPDATE SKIP LOCKED
         ) AS old
         WHERE q.message_id = old.message_id AND q.recipient = old.recipient
         RETURNING q.message_id
         """,
         before,
         limit,
+        [row["id"] for row in messages],
     )
     return len(rows), await remove_empty(tx, sorted({row["message_id"] for row in rows}))
 

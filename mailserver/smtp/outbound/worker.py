@@ -21,7 +21,7 @@ from mailserver.mail.context import Mail
 from mailserver.mail.dkim import Signatures
 from mailserver.mail.memory import Memory
 from mailserver.mail.outgoing import Recorder
-from mailserver.model import IdKind, Modseq, id_text
+from mailserver.model import IdKind, Modseq, QueueId, id_text
 from mailserver.queue import policies, routes
 from mailserver.queue.routes import Route, TlsLevel
 from mailserver.queue.rules import Outcome, Result
@@ -95,7 +95,7 @@ class Worker:
         self._readers = asyncio.Semaphore(READERS)
         self._destinations: dict[str, Destination] = {}
         self._routes: dict[str, tuple[float, Kind, Route]] = {}
-        self._held: dict[tuple[int, str], Claimed] = {}  # taken, and not recorded yet
+        self._held: dict[tuple[QueueId, str], Claimed] = {}  # taken, and not recorded yet
         self._lanes = 0
         self._changed = asyncio.Event()
         self._reports_due = asyncio.Event()
@@ -143,6 +143,7 @@ class Worker:
     async def _claim(self) -> None:
         subscription = self._mail.events.subscribe(QUEUE)
         subscription.wake = self._changed.set
+        certain = False  # that all we have taken is known here
         try:
             while not self._stopping:
                 self._changed.clear()
@@ -151,8 +152,13 @@ class Worker:
                     await self._news(subscription, None)
                     continue
                 try:
+                    if not certain:
+                        # our lease would keep them from everybody else as long as we live
+                        await self._ledger.give_back_others(self._held)
+                        certain = True
                     await self._claim_once(subscription)
                 except Unavailable as error:
+                    certain = False  # a claim may be committed although its answer was lost
                     log.warning("queue: no claim", extra={"error": str(error)})
                     await asyncio.sleep(PAUSE)
         finally:

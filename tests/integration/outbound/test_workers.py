@@ -6,10 +6,12 @@ from collections import Counter
 from datetime import timedelta
 from functools import partial
 
-from mailserver.mail import outgoing
+from mailserver.mail import outgoing, queueing
+from mailserver.mail.queueing import Action, Filter
 from mailserver.model import QueueState
 from mailserver.queue.rules import Outcome, Result, Schedule
 from mailserver.queue.work import LEASE_TIME, Ended, Ledger
+from mailserver.storage import queue_work
 from tests.integration.outbound.conftest import LETTER, Sending
 
 
@@ -39,6 +41,18 @@ async def test_what_a_dead_worker_had_is_sent_by_another(sending: Sending) -> No
     await sending.work()
     row = await sending.settled("b@example.org", QueueState.DELIVERED)
     assert row["attempts"] == 2
+
+
+async def test_a_claim_whose_answer_was_lost_is_given_back(sending: Sending) -> None:
+    await sending.peer()
+    sending.domain("example.org", (10, "mx.example.org", "127.0.0.2"))
+    await sending.send("b@example.org")
+    lost = Ledger(sending.mail.database, "one", sending.mail.now, lambda: 0.5)
+    await lost.beat()
+    assert len(await lost.claim(10, ())) == 1
+    await sending.work("one")  # it lives, so nobody takes back what it does not know to have
+    row = await sending.settled("b@example.org", QueueState.DELIVERED)
+    assert row["attempts"] == 1
 
 
 async def test_who_kills_three_workers_is_set_aside(sending: Sending) -> None:
@@ -140,3 +154,29 @@ async def test_finished_recipients_are_forgotten_with_their_bodies(sending: Send
     assert await mail.database.fetch("SELECT FROM queue_message WHERE id = $1", queue_id) == []
     refs = await mail.database.fetchval("SELECT sum(refs) FROM blob")
     assert refs == 0
+
+
+async def test_two_who_forget_the_last_recipients_of_a_message_forget_it(sending: Sending) -> None:
+    mail = sending.mail
+    await sending.send("a@example.org", "b@example.org")
+    long_ago = mail.now() - timedelta(days=8)
+    await mail.database.execute("UPDATE queue_recipient SET state = 1, finished_at = $1", long_ago)
+    async with mail.database.transaction() as one, mail.database.transaction() as other:
+        first, _ = await queue_work.purge(one, mail.now(), 1)
+        second, _ = await queue_work.purge(other, mail.now(), 1)
+    assert (first, second) == (1, 0)  # one message is in one hand
+    assert await outgoing.purge(mail, 10) == 1
+    assert await mail.database.fetch("SELECT FROM queue_message") == []
+    assert await mail.database.fetchval("SELECT sum(refs) FROM blob") == 0
+
+
+async def test_all_recipients_of_a_message_are_found(sending: Sending) -> None:
+    mail = sending.mail
+    await sending.send("first@example.net")
+    await sending.send(*(f"user{number}@example.org" for number in range(1000)))
+    await sending.send("last@example.net")
+    found = [entry.recipient async for entry in queueing.found(mail, Filter())]
+    assert (found[0], found[-1]) == ("first@example.net", "last@example.net")
+    assert len(set(found)) == len(found) == 1002
+    assert len([entry async for entry in queueing.found(mail, Filter(), 700)]) == 700
+    assert await queueing.act(mail, Action.HOLD, Filter(domain="example.org")) == 1000
