@@ -44,8 +44,9 @@ async def hear(channel: Channel, file: Path, stop: asyncio.Event) -> None:
     while (message := await channel.receive()) is not None:
         if message["do"] == "leave":
             stop.set()
-        file.with_suffix(".new").write_text(json.dumps(message))
-        file.with_suffix(".new").rename(file)
+        new = Path(f"{file}.new")  # of this process alone: its predecessor may write as well
+        new.write_text(json.dumps(message))
+        new.rename(file)
 
 
 if __name__ == "__main__":
