@@ -5,10 +5,10 @@ from collections.abc import Collection
 from datetime import datetime
 from email.headerregistry import Address as HeaderAddress
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, SMTPUTF8
 from email.utils import format_datetime
 
-from mailserver.address import Address, parse_address, quoted
+from mailserver.address import Address, parse_address
 from mailserver.errors import Invalid
 from mailserver.mime import HeaderBlock, as_addresses, as_message_ids, as_text
 from mailserver.mime.text import collapse, html_text
@@ -91,6 +91,11 @@ def addressed(header: HeaderBlock, own: Collection[str], separator: str) -> Addr
     return None
 
 
+def needs_utf8(own: Address, sender: Address) -> bool:
+    """Tell whether a reply has addresses that only SMTPUTF8 can carry (RFC 6531 §3.4)."""
+    return not (own.local_part.isascii() and sender.local_part.isascii())
+
+
 def compose(
     vacation: Vacation,
     header: HeaderBlock,
@@ -102,7 +107,7 @@ def compose(
     message_id: str,
 ) -> bytes:
     """Return the reply to a message (RFC 3834 §3)."""
-    reply = EmailMessage(policy=SMTP)
+    reply = EmailMessage(policy=SMTPUTF8 if needs_utf8(own, sender) else SMTP)
     reply["From"] = _field(name, own)
     reply["To"] = _field("", sender)
     reply["Subject"] = _subject(vacation, header)
@@ -128,8 +133,8 @@ def compose(
 
 def _field(name: str, address: Address) -> HeaderAddress:
     """Return a mailbox for a header field; the domain is in A-labels already."""
-    spec = f"{quoted(address.local_part)}@{address.domain}"
-    return HeaderAddress(display_name=_one_line(name), addr_spec=spec)
+    # in two parts: an `addr_spec` is parsed, and refused when its local part is not ASCII
+    return HeaderAddress(_one_line(name), address.local_part, address.domain)
 
 
 def _subject(vacation: Vacation, header: HeaderBlock) -> str:

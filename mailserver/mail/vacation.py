@@ -98,7 +98,7 @@ async def respond(mail: "Mail", task: NewTask) -> bool:
         "",  # so that nothing answers to it (RFC 3834 §3.3)
         (sending.Recipient(text, sender.domain, where.accounts),),
         reply_id,
-        smtputf8=not text.isascii(),
+        smtputf8=not text.isascii() or autoreply.needs_utf8(own, sender),
     )
     interval = timedelta(seconds=mail.config.smtp.vacation_interval)
     try:

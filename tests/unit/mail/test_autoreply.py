@@ -191,3 +191,26 @@ def test_nothing_forges_a_header(subject: str | None, body: str | None, fields: 
         "auto-submitted", "x-auto-response-suppress", "mime-version", "content-type",
         "content-transfer-encoding",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sender", "shown"),
+    [
+        ("jürgen@example.org", "jürgen@example.org"),
+        ("jürgen@münchen.example", "jürgen@xn--mnchen-3ya.example"),
+        ('"a b"@example.org', '"a b"@example.org'),
+    ],
+)
+def test_every_address_that_mail_comes_from_can_be_answered(sender: str, shown: str) -> None:
+    reply = autoreply.compose(
+        Vacation(enabled=True, text_body="Away"),
+        block("Subject: hello"),
+        name="Älice",
+        own=parse_address(OWN[0]),
+        sender=parse_address(sender),
+        now=NOW,
+        message_id="reply@example.test",
+    )
+    assert f"To: {shown}\r\n".encode() in reply
+    head, _, _ = reply.partition(b"\r\n\r\n")
+    assert head.isascii() == ("jürgen" not in sender)
