@@ -8,6 +8,10 @@ from mailserver.errors import Invalid
 
 MAX_URL = 2048  # characters
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052 §2.1
+_OTHER = (
+    ipaddress.IPv6Network("64:ff9b:1::/48"),  # NAT64 of a network's own
+    ipaddress.IPv6Network("::/96"),  # IPv4-compatible, long given up
+)
 _NUMBER = re.compile(r"(?:\d+|0x[0-9a-f]*)\.?", re.ASCII | re.IGNORECASE)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -22,6 +26,8 @@ def is_public(address: Address) -> bool:
         if hidden is not None:
             return is_public(hidden)
         if address.teredo is not None or address.is_site_local:
+            return False
+        if any(address in network for network in _OTHER):
             return False
     return address.is_global and not address.is_multicast
 

@@ -131,6 +131,7 @@ def test_urls_that_are_asked(url: str) -> None:
         "https://10.1.2.3/", "https://192.168.0.1/", "https://169.254.169.254/latest",
         "https://[::1]/", "https://[fe80::1]/", "https://[fc00::1]/", "https://0.0.0.0/",
         "https://[::ffff:127.0.0.1]/", "https://[64:ff9b::7f00:1]/", "https://[2002:7f00:1::]/",
+        "https://[64:ff9b:1::a00:1]/", "https://[::7f00:1]/",
         "https://127.1/", "https://2130706433/", "https://0x7f000001/", "https://0x7f.1/",
         "https://1.1.1.1.2/", "https://224.0.0.1/", "https://100.64.0.1/",
         "https://push.example.org/" + "x" * 2048,
