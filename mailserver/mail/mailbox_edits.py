@@ -42,9 +42,9 @@ class WrongProperty(Invalid):
 class NameTaken(AlreadyExists):
     """A mailbox of that name is there already, below the same parent."""
 
-    def __init__(self, mailbox: MailboxId) -> None:
+    def __init__(self, mailbox: MailboxId | None) -> None:
         super().__init__("mailbox")
-        self.mailbox = mailbox
+        self.mailbox = mailbox  # None: one that who asks does not see
 
 
 class HasEmail(InUse):
@@ -192,7 +192,7 @@ class Edits:
             if other.id == new.id:
                 continue
             if other.parent_id == new.parent_id and other.name == new.name:
-                raise NameTaken(other.id)
+                raise NameTaken(None if self._rights(other) is None else other.id)
             if new.role is not None and other.role is new.role:
                 raise WrongProperty("role", "is that of another mailbox")
         if new.parent_id is None and new.name == OTHERS:

@@ -122,6 +122,9 @@ async def _view(session: Session, blob_id: str, raw: bytes, found: Digest) -> Pa
     name = parse_blob(blob_id)
     assert name is not None  # it was read
     if name.part is not None and name.part.encoding != "binary":
+        if session.view.share is not None and session.view.share.is_read_only:
+            # who may only read leaves nothing in the account of another
+            return ParsedView(raw, found, name.blob_id, lambda part: blob_id)
         # a stretch of what is encoded has no name of its own: it is kept like an upload
         try:
             reader = session.principal.account_id

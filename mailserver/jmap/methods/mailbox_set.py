@@ -213,6 +213,8 @@ def refusal(error: errors.MailError) -> SetError:
         case WrongProperty():
             return invalid_properties([error.name], str(error))
         case NameTaken():
+            if error.mailbox is None:
+                return SetError("alreadyExists")
             return SetError("alreadyExists", existingId=mailbox_text(error.mailbox))
         case HasEmail():
             return SetError("mailboxHasEmail")
