@@ -45,15 +45,26 @@ class Ledger:
         self._now = now
         self._chance = chance
         self._cursor = ""  # the domain that was looked at last
+        self._beaten: datetime | None = None  # when this worker showed last that it lives
+        self._in_time = True  # the last two times were close enough together
 
     async def beat(self) -> None:
-        """Say that this worker lives, and take over from those that do not any more."""
+        """Say that this worker lives."""
         name = queue_work.LEASE_PREFIX + self._owner
-        if not await leases.take(self._database, name, self._owner, self._now(), LEASE_TIME):
+        now = self._now()
+        if not await leases.take(self._database, name, self._owner, now, LEASE_TIME):
             raise Unavailable("another worker has the same name")
+        self._in_time = self._beaten is None or now - self._beaten < LEASE_TIME
+        self._beaten = now
 
     async def reap(self) -> tuple[int, int]:
-        """Take back what dead workers had; return how many, and how many were set aside."""
+        """Take back what dead workers had; return how many, and how many were set aside.
+
+        Nothing when this one could not say that it lives either: PostgreSQL was away for all, and
+        the others get until the next time to write down what they have sent meanwhile.
+        """
+        if not self._in_time:
+            return 0, 0
         return await queue_work.reap(self._database, self._now(), rules.MAX_CRASHES, SPREAD)
 
     async def claim(self, limit: int, busy: Collection[str]) -> list[Claimed]:

@@ -10,7 +10,7 @@ from mailserver.mail import outgoing, queueing
 from mailserver.mail.queueing import Action, Filter
 from mailserver.model import QueueState
 from mailserver.queue.rules import Outcome, Result, Schedule
-from mailserver.queue.work import LEASE_TIME, Ended, Ledger
+from mailserver.queue.work import BEAT_TIME, LEASE_TIME, Ended, Ledger
 from mailserver.storage import queue_work
 from tests.integration.outbound.conftest import LETTER, Sending
 
@@ -41,6 +41,30 @@ async def test_what_a_dead_worker_had_is_sent_by_another(sending: Sending) -> No
     await sending.work()
     row = await sending.settled("b@example.org", QueueState.DELIVERED)
     assert row["attempts"] == 2
+
+
+async def test_workers_that_all_lost_postgresql_do_not_take_each_other_for_dead(
+    sending: Sending,
+) -> None:
+    clock = [sending.mail.now()]
+    first, second = (
+        Ledger(sending.mail.database, name, lambda: clock[0], lambda: 0.5)
+        for name in ("first", "second")
+    )
+    await sending.send("b@example.org")
+    await sending.send("c@example.org")
+    clock[0] += timedelta(seconds=1)
+    await first.beat()
+    await second.beat()
+    claims = await second.claim(10, ())
+    clock[0] += 2 * LEASE_TIME  # nobody can write: what was sent meanwhile is not noted
+    await first.beat()
+    assert await first.reap() == (0, 0)
+    done = Outcome(Result.RELAYED, "250 2.0.0 ok", "2.0.0")
+    assert len(await second.record([Ended(claims[0], done, Schedule())])) == 1
+    clock[0] += timedelta(seconds=BEAT_TIME)
+    await first.beat()
+    assert await first.reap() == (1, 0)  # of one that is dead it is taken all the same
 
 
 async def test_a_claim_whose_answer_was_lost_is_given_back(sending: Sending) -> None:
