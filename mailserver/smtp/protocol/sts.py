@@ -46,6 +46,8 @@ def record_id(texts: Sequence[str]) -> str | None:
 
 def parse_policy(text: str) -> Policy:
     """Read a policy; Invalid when it breaks a rule (RFC 8461 §3.2)."""
+    if "\0" in text:  # it is no character of any key or value, and cannot be stored
+        raise Invalid("the policy is no text")
     values: dict[str, str] = {}
     hosts: list[str] = []
     for line in text.splitlines():

@@ -35,6 +35,7 @@ def test_the_policy_of_the_rfc() -> None:
         "version: STSv1\nmode: enforce\nmax_age: 1\n",
         "version: STSv1\nmode: enforce\nmx: a\nmax_age: -1\n",
         "version: STSv1\nmode: enforce\nmx: a\nmax_age: 1x\n",
+        "version: STSv1\nmode: enforce\nmx: a\nmax_age: 1\nnote: \0\n",
     ],
 )
 def test_bad_policies(text: str) -> None:
