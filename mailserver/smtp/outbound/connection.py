@@ -36,6 +36,7 @@ class Timeouts:
     block: float = 180  # to take a piece of the message
     final: float = 600  # the reply to the message
     quit: float = 5
+    idle: float = 2  # that we keep a connection for another message
 
 
 class ConnectionFailed(Exception):

@@ -30,6 +30,7 @@ class Destination:
         self._limit = min(START, route.concurrency)
         self._dead: tuple[float, Outcome] | None = None
         self._news = asyncio.Event()
+        self._closed = False
 
     @property
     def waiting(self) -> int:
@@ -83,7 +84,7 @@ class Destination:
         self.idle += 1
         try:
             async with asyncio.timeout(seconds):
-                while not self._jobs:
+                while not self._jobs and not self._closed:
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
@@ -93,7 +94,9 @@ class Destination:
         return self.take()
 
     def drain(self) -> list[Job]:
-        """Take everything out."""
+        """Take everything out, and let nobody wait for more."""
+        self._closed = True
+        self._news.set()
         jobs, self._jobs = list(self._jobs), deque()
         return jobs
 

@@ -39,7 +39,6 @@ BATCH = 50  # recipients in one claim
 HELD = 10  # recipients taken out of the queue for each connection that may be open
 POLL = 5.0  # seconds until a wake-up that was lost is made up for
 SWEEP = 60.0  # seconds between two looks for delays and for history that has had its time
-IDLE = 2.0  # seconds that a connection waits for another message
 DEAD = 10.0  # seconds after which a destination that was down is tried again
 ROUTES = 10.0  # seconds that the route of a domain is remembered
 PAUSE = 1.0  # seconds after a failure of PostgreSQL
@@ -267,7 +266,7 @@ class Worker:
     def _patience(self, courier: Courier) -> float:
         """Return how long a lane waits for a job: not at all when others wait for its place."""
         crowded = self._stopping or self._lanes >= self._settings.concurrency
-        return IDLE if courier.connected and not crowded else 0
+        return self._means.timeouts.idle if courier.connected and not crowded else 0
 
     def _more_lanes(self, last: Destination) -> None:
         """Give the place of a lane that ended to whoever needs it most."""

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.faults
 ROUNDS = 20
 SENDERS = 8
 RECIPIENTS = ("alice@example.test", "bob@example.test")
+# a kill between the copy of a body and its row leaves an object, and fsck is there to tell
+ORPHAN = "every object belongs to a blob"
 # the whole life of a body within a round: copied at once, dropped from PostgreSQL soon after
 ENVIRONMENT = {
     "MAILSERVER_MOVER__INTERVAL": "0.1",
@@ -187,7 +189,8 @@ async def test_nothing_answered_with_250_is_lost_or_doubled(server: RunningServe
             await task
         accepted.update(load.accepted)
         context = f"round {number}, {victim}, seed {seed}"
-        assert await asyncio.to_thread(server.fsck) == [], context
+        found = await asyncio.to_thread(server.fsck)
+        assert [each for each in found if each["rule"] != ORPHAN] == [], context
         for login in RECIPIENTS:
             names, next_uid[login] = await asyncio.to_thread(
                 read_all, server, login, next_uid[login]
