@@ -12,6 +12,7 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 import orjson
 
@@ -41,6 +42,7 @@ LEASE_TIME = timedelta(seconds=30)
 ROUND = 10.0  # seconds between two looks at leases, and at all subscriptions
 GAP = 0.25  # seconds between two messages to one device: what happens meanwhile goes together
 PARALLEL = 32  # messages on their way at once
+PARALLEL_OF_ONE = 4  # of one account: slow push services of one hold up no other
 MAX_ASKED, ASKED_TIME = 60, 3600.0  # verifications of an account in so many seconds
 TTL = 86_400  # seconds that a push service keeps a message (RFC 8030 §5.2)
 FIRST_RETRY, LAST_RETRY = 5.0, 3600.0  # seconds
@@ -61,6 +63,8 @@ class Pusher:
         self._key = key
         self._devices: dict[tuple[AccountId, int], _Device] = {}
         self._gate = asyncio.Semaphore(PARALLEL)
+        # each lives as long as somebody sends or waits
+        self._gates: WeakValueDictionary[AccountId, asyncio.Semaphore] = WeakValueDictionary()
         self._woken = asyncio.Event()
         self.asking = Pace(MAX_ASKED, ASKED_TIME, time.monotonic)
 
@@ -123,7 +127,8 @@ class Pusher:
             headers["Content-Type"] = "application/octet-stream"
             headers["Content-Encoding"] = "aes128gcm"
             body = _encrypted(body, subscription.keys)
-        async with self._gate:
+        own = self._gates.setdefault(subscription.account_id, asyncio.Semaphore(PARALLEL_OF_ONE))
+        async with own, self._gate:
             answer = await self._client.post(subscription.url, body, headers)
         outcome = "sent" if answer.status in TAKEN else "failed"
         self.mail.metrics.pushes.labels(outcome).inc()

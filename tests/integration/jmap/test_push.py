@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,7 +19,7 @@ from mailserver.jmap.protocol.dates import render_utc
 from mailserver.jmap.protocol.ids import account_text
 from mailserver.jmap.protocol.push_keys import write_base64url
 from mailserver.jmap.push import sender, vapid
-from mailserver.jmap.push.client import PushClient
+from mailserver.jmap.push.client import Answer, PushClient
 from mailserver.jmap.push.sender import Pusher
 from mailserver.mail import accounts, delivery, push
 from mailserver.mail.context import Mail
@@ -333,3 +333,35 @@ async def test_names_that_lead_inside_are_not_followed(service: Service, tls: Tl
     assert (await client.post("https://127.0.0.1:1/", b"x", {})).status == 0
     await client.close()
     assert service.came.empty()
+
+
+async def test_slow_push_services_of_one_account_hold_up_no_other(
+    mail: Mail, alice: Account, bob: Account
+) -> None:
+    """However many messages of alice's devices are under way, bob's device gets its own."""
+    asked, gate = 0, asyncio.Event()
+
+    class Slow(PushClient):
+        async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+            nonlocal asked
+            asked += 1
+            if "slow" in url:
+                await gate.wait()
+            return Answer(201, None)
+
+    pusher = Pusher(mail, Shares(mail), Slow(mail.config.push), await vapid.load(mail))
+
+    def device(account: Account, url: str) -> push.PushSubscription:
+        return push.PushSubscription(account.id, 1, "d", url, None, "c", True, NOW, None)
+
+    slow = [
+        asyncio.create_task(pusher.deliver(device(alice, "https://push.test/slow"), {}))
+        for _ in range(2 * sender.PARALLEL)
+    ]
+    async with asyncio.timeout(30):
+        while asked < sender.PARALLEL_OF_ONE:
+            await asyncio.sleep(0)
+        assert (await pusher.deliver(device(bob, "https://push.test/x"), {})).status == 201
+    assert asked == sender.PARALLEL_OF_ONE + 1
+    gate.set()
+    assert {each.status for each in await asyncio.gather(*slow)} == {201}
