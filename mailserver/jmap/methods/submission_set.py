@@ -149,11 +149,14 @@ class SubmissionRecords(Records):
                 results[each] = error
             except Unsendable as error:
                 results[each] = REFUSALS[error.flaw](self.session, error)
-            except errors.MailError as error:
+            except Exception as error:
                 if not any(isinstance(made, dict) for made in results.values()):
                     raise
                 # what was sent must be told, or it is sent again
-                log.warning("a submission failed", extra={"error": type(error).__name__})
+                fault = not isinstance(error, errors.MailError)
+                log.warning(
+                    "a submission failed", exc_info=fault, extra={"error": type(error).__name__}
+                )
                 results[each] = SetError("serverFail")
         return results
 

@@ -6,10 +6,19 @@ from typing import Any
 import orjson
 import pytest
 
-from mailserver.mail import accounts, aftermath, content, delivery, mailboxes, submissions
+from mailserver.mail import (
+    accounts,
+    aftermath,
+    content,
+    delivery,
+    mailboxes,
+    sending,
+    submissions,
+)
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
-from mailserver.model import Account, Flags, QueueId, QueueState, Role
+from mailserver.mail.originals import Original
+from mailserver.model import Account, AccountId, Flags, QueueId, QueueState, Role
 from tests.integration.submissions.conftest import Client
 
 SUBMISSION = "EmailSubmission"
@@ -270,6 +279,28 @@ async def test_what_cannot_be_sent(
     assert answer["newState"] == answer["oldState"]
     assert await inbox(mail, bob) == []
     assert await queue(mail) == []
+
+
+async def test_what_was_sent_is_told_even_when_the_next_one_fails_by_a_fault(
+    mail: Mail, alice: Account, bob: Account, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await draft(mail, alice, letter()), await draft(mail, alice, letter())
+    checked = sending.checked
+    calls: list[bytes] = []
+
+    async def once(mail: Mail, account: AccountId, raw: bytes) -> Original:
+        calls.append(raw)
+        if len(calls) > 1:
+            raise ValueError("a fault")
+        return await checked(mail, account, raw)
+
+    monkeypatch.setattr(sending, "checked", once)
+    number = await identity(client)
+    create = {each: {"identityId": number, "emailId": each} for each in (first, second)}
+    answer = await client.call(f"{SUBMISSION}/set", create=create)
+    assert answer["created"].keys() == {first}
+    assert answer["notCreated"] == {second: {"type": "serverFail"}}
+    assert len(await inbox(mail, bob)) == 1
 
 
 async def test_a_message_that_is_too_large(
