@@ -7,7 +7,7 @@ from typing import Any
 
 from mailserver.jmap.methods.view import View
 from mailserver.jmap.protocol.errors import MethodError, invalid_arguments
-from mailserver.jmap.protocol.headers import PREFIX, parse_header_property
+from mailserver.jmap.protocol.headers import PREFIX, check_count, parse_header_property
 from mailserver.jmap.session import Session
 from mailserver.mail import content
 from mailserver.mime import Env, HeaderBlock, PartRow, all_headers, body_lists, decode_text
@@ -73,7 +73,9 @@ class Bodies:
         self._shown: dict[str, Show] = {}
         self._headers: dict[str, ShowHeader] = {}
         self._sub_parts = False
-        for name in DEFAULT_PROPERTIES if properties is None else properties:
+        chosen = DEFAULT_PROPERTIES if properties is None else tuple(properties)
+        check_count(chosen)
+        for name in chosen:
             self._choose(name)
         self._left = session.limits.max_body_values
 

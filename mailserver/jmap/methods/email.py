@@ -13,7 +13,12 @@ from mailserver.jmap.methods.get import Get, got, too_many_objects, wanted
 from mailserver.jmap.methods.view import NOTHING, View
 from mailserver.jmap.protocol.dates import render_stamp
 from mailserver.jmap.protocol.errors import invalid_arguments
-from mailserver.jmap.protocol.headers import PREFIX, HeaderProperty, parse_header_property
+from mailserver.jmap.protocol.headers import (
+    PREFIX,
+    HeaderProperty,
+    check_count,
+    parse_header_property,
+)
 from mailserver.jmap.protocol.ids import blob_text, email_text, mailbox_text, thread_text
 from mailserver.jmap.protocol.properties import boolean, nullable, optional, texts, unsigned
 from mailserver.jmap.session import Session
@@ -106,6 +111,7 @@ def plan(names: tuple[str, ...]) -> Plan:
 
 
 def _plan(names: tuple[str, ...]) -> Plan:
+    check_count(names)
     result = Plan()
     for name in dict.fromkeys(("id", *names)):
         if name in _CHANGING:

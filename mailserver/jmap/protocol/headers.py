@@ -1,6 +1,6 @@
 """Properties `header:{name}[:as{form}][:all]` and the forms each header has (RFC 8621 §4.1.2)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,6 +35,7 @@ _FORMS: dict[str, tuple[Form, frozenset[str]]] = {
 PREFIX = "header:"
 RAW = "asRaw"  # the form of a property that names none; not a suffix
 MAX_NAME = 255
+MAX_PROPERTIES = 200  # of header fields that one call shows of each email, or of each part
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,12 @@ def split_header_property(name: str) -> HeaderName:
     if form is None or (lower in _KNOWN and lower not in fields):
         raise _unknown(name)
     return HeaderName(field, suffixes[0], every)
+
+
+def check_count(names: Iterable[str]) -> None:
+    """Raise `requestTooLarge` for more header properties than anybody shows."""
+    if sum(name.startswith(PREFIX) for name in names) > MAX_PROPERTIES:
+        raise MethodError("requestTooLarge", f"at most {MAX_PROPERTIES} header properties")
 
 
 def _unknown(name: str) -> MethodError:
