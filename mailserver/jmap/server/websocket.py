@@ -61,6 +61,8 @@ class WebSockets:
             await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
             socket = _Socket(self._mail, self._api, hold.principal, session_id, send)
             await socket.run(receive, self._stopping, self._lost(hold))
+        except OSError:  # also TimeoutError: the peer left, or takes nothing more
+            log.info("peer gone", extra={"session": session_id})
         finally:
             self._open[account] -= 1
             if not self._open[account]:

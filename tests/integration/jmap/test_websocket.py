@@ -14,11 +14,15 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.typing import Subprotocol
 
+from mailserver.auth.credentials import Hold
 from mailserver.jmap.protocol.ids import account_text
+from mailserver.jmap.server.api import Api
+from mailserver.jmap.server.replies import Message
+from mailserver.jmap.server.websocket import WebSockets
 from mailserver.mail import delivery, mailboxes, rights
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
-from mailserver.model import Account, RightsChange
+from mailserver.model import Account, Principal, RightsChange
 from tests.integration.jmap.conftest import CORE, MAIL, PASSWORD, URN, Site
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -252,3 +256,25 @@ async def test_a_stop_tells_the_clients(opened: Open, site: Site) -> None:
                 await socket.recv()
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1001
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, TimeoutError])
+async def test_a_peer_that_leaves_before_its_answer_is_no_fault(
+    mail: Mail, alice: Account, caplog: pytest.LogCaptureFixture, error: type[OSError]
+) -> None:
+    async def lost(_: Hold) -> None:
+        await asyncio.Event().wait()
+
+    async def receive() -> Message:
+        return {"type": "websocket.receive", "text": "{"}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "websocket.send":
+            raise error
+
+    sockets = WebSockets(mail, Api(mail), lost)
+    principal = Principal(alice.id, alice.login)
+    async with asyncio.timeout(20):
+        await sockets.serve(Hold(principal, None), "session", receive, send)
+    assert sockets.has_room(alice.id)
+    assert not [each for each in caplog.records if each.exc_info]
