@@ -178,8 +178,13 @@ class Committer:
             for arrival in arrivals:
                 if not _is_named(arrival, names):
                     continue
-                if arrival.companion is not None and not await arrival.companion.admit(tx):
-                    _fail(arrival, NotFound("what the message is about"))
+                refusal = self._refusal(batch, arrival, locked)
+                # last: what it writes is committed, so its message has to be
+                if refusal is None and arrival.companion is not None:
+                    wanted = await arrival.companion.admit(tx)
+                    refusal = None if wanted else NotFound("what the message is about")
+                if refusal is not None:
+                    _fail(arrival, refusal)
                     continue
                 self._admit(batch, arrival, locked)
             if batch.admitted:
@@ -289,25 +294,33 @@ class Committer:
             found = await mailboxes.inboxes(self._mail.database, sorted(unknown))
             self._inboxes.update(found)
 
+    def _refusal(
+        self, batch: Batch, arrival: Arrival, locked: dict[AccountId, delivery.Room]
+    ) -> MailError | None:
+        """Return why an arrival cannot be taken into the batch; None when it can."""
+        size = len(arrival.raw)
+        owner = arrival.companion.account_id if arrival.companion is not None else None
+        if owner is not None and owner not in locked:
+            return NotFound("account")
+        for target in arrival.targets:
+            room = locked.get(target.account_id)
+            if room is None or self._mailbox(target) is None:
+                return NotFound("account or mailbox")
+            limit = room.quota_limit
+            used = room.quota_used + batch.sizes[target.account_id]
+            if arrival.enforce_quota and limit is not None and used + size > limit:
+                return OverQuota("account")
+        return None
+
     def _admit(
         self, batch: Batch, arrival: Arrival, locked: dict[AccountId, delivery.Room]
     ) -> None:
         """Take an arrival into the batch, or fail it alone."""
+        if (refusal := self._refusal(batch, arrival, locked)) is not None:
+            _fail(arrival, refusal)
+            return
         size = len(arrival.raw)
         owner = arrival.companion.account_id if arrival.companion is not None else None
-        if owner is not None and owner not in locked:
-            _fail(arrival, NotFound("account"))
-            return
-        for target in arrival.targets:
-            room = locked.get(target.account_id)
-            if room is None or self._mailbox(target) is None:
-                _fail(arrival, NotFound("account or mailbox"))
-                return
-            limit = room.quota_limit
-            used = room.quota_used + batch.sizes[target.account_id]
-            if arrival.enforce_quota and limit is not None and used + size > limit:
-                _fail(arrival, OverQuota("account"))
-                return
         for target in arrival.targets:
             batch.sizes[target.account_id] += size
             batch.modseqs[target.account_id] = Modseq(locked[target.account_id].modseq + 1)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,14 @@ from mailserver.errors import Invalid, MailError, Unavailable
 from mailserver.mail import content, delivery, recipients, submissions
 from mailserver.mail.delivery import Target
 from mailserver.model import AccountId, IdKind, QueueId, QueueState, id_text
-from mailserver.queue.rules import Outcome, Result
+from mailserver.queue.rules import Outcome, Result, Schedule
 from mailserver.queue.work import Ended, Ledger
 from mailserver.storage import bodies, queue_work
 from mailserver.storage.queue_work import Claimed, Recorded
 
 if TYPE_CHECKING:
-    from mailserver.mail.context import Mail
+    from mailserver.mail.context import Change, Mail
+    from mailserver.storage.database import Connection
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ _OUTCOMES = {
     QueueState.WAITING: "deferred",
     QueueState.CAUGHT: "caught",
 }
-
+_DONE = Outcome(Result.DELIVERED, "250 2.1.5 Delivered to the mailbox", "2.1.5")
 
 Waiting = tuple[Ended, "asyncio.Future[None]"]
 
@@ -51,7 +53,7 @@ class Recorder:
     def __init__(self, mail: "Mail", ledger: Ledger, reports: Callable[[], None]) -> None:
         """Take what is to be called when something is to be reported to a sender."""
         self._mail = mail
-        self._ledger = ledger
+        self.ledger = ledger
         self._reports = reports
         self._waiting: list[Waiting] = []
         self._single: list[Waiting] = []  # of groups that failed
@@ -81,7 +83,7 @@ class Recorder:
     async def _write(self) -> None:
         while taken := self._take():
             try:
-                written = await self._ledger.record(each for each, _ in taken)
+                written = await self.ledger.record(each for each, _ in taken)
             except Unavailable as error:
                 log.warning("outcomes wait for PostgreSQL", extra={"error": str(error)})
                 self._waiting = taken + self._waiting
@@ -95,7 +97,7 @@ class Recorder:
                     _settle(taken, error)
                 continue
             _settle(taken, None)
-            self._note(written)
+            self.note(written)
 
     def _take(self) -> list[Waiting]:
         """Take what one transaction writes: one outcome alone after a group has failed."""
@@ -104,7 +106,8 @@ class Recorder:
         taken, self._waiting = self._waiting[:MAX_RECORDED], self._waiting[MAX_RECORDED:]
         return taken
 
-    def _note(self, written: Sequence[tuple[Ended, Recorded]]) -> None:
+    def note(self, written: Sequence[tuple[Ended, Recorded]]) -> None:
+        """Count what is committed, and tell senders and submissions of it."""
         metrics = self._mail.metrics
         for ended, row in written:
             outcome = _OUTCOMES[QueueState(row.state)]
@@ -146,8 +149,34 @@ async def is_here(mail: "Mail", address: str) -> bool:
     return parsed is not None and (await recipients.resolve(mail, parsed)).local
 
 
-async def deliver_here(mail: "Mail", claims: Sequence[Claimed], raw: bytes) -> list[Outcome]:
-    """Deliver one message to recipients of this server in one commit; return their outcomes."""
+@dataclass(slots=True)
+class _Handed:
+    """What makes a delivery here the only one: its outcome is noted in the same commit."""
+
+    ledger: Ledger
+    ended: list[Ended]
+    written: list[tuple[Ended, Recorded]] = field(default_factory=list)
+    account_id: None = None  # nobody's change
+
+    async def admit(self, tx: "Connection") -> bool:
+        """Note the outcome; False when another worker has taken the recipients over."""
+        self.written = await self.ledger.record(self.ended, tx)
+        if 0 < len(self.written) < len(self.ended):
+            raise RuntimeError("a part of the recipients is another worker's")
+        return bool(self.written)
+
+    async def write(self, change: "Change", queue_id: QueueId | None) -> None:
+        """Write nothing more."""
+
+
+async def deliver_here(
+    mail: "Mail", recorder: Recorder, claims: Sequence[Claimed], raw: bytes, schedule: Schedule
+) -> list[Outcome]:
+    """Deliver one message to recipients of this server in one commit; return their outcomes.
+
+    The commit also notes the deliveries, so that a crash doubles none. NotFound when the recipients
+    are not this worker's any more.
+    """
     outcomes: dict[str, Outcome] = {}
     targets: list[Target] = []
     for claimed in claims:
@@ -158,11 +187,20 @@ async def deliver_here(mail: "Mail", claims: Sequence[Claimed], raw: bytes) -> l
             targets += found
     if targets:
         top = f"Return-Path: <{claims[0].sender}>\r\n".encode()
-        await delivery.accept(
-            mail, top + raw, targets, received_at=mail.now(), sender=claims[0].sender
+        handed = _Handed(
+            recorder.ledger,
+            [Ended(each, _DONE, schedule) for each in claims if each.recipient not in outcomes],
         )
-    done = Outcome(Result.DELIVERED, "250 2.1.5 Delivered to the mailbox", "2.1.5")
-    return [outcomes.get(claimed.recipient, done) for claimed in claims]
+        await delivery.accept(
+            mail,
+            top + raw,
+            targets,
+            received_at=mail.now(),
+            sender=claims[0].sender,
+            companion=handed,
+        )
+        recorder.note(handed.written)
+    return [outcomes.get(claimed.recipient, _DONE) for claimed in claims]
 
 
 async def _accounts(mail: "Mail", claimed: Claimed, raw: bytes) -> list[Target] | Outcome:

@@ -9,7 +9,7 @@ from mailserver.model import QueueId
 from mailserver.queue import rules
 from mailserver.queue.rules import Attempted, Outcome, Schedule
 from mailserver.storage import leases, queue_work
-from mailserver.storage.database import Database
+from mailserver.storage.database import Connection, Database
 from mailserver.storage.queue_work import Claimed as Claimed
 from mailserver.storage.queue_work import Recorded
 
@@ -87,7 +87,9 @@ class Ledger:
         """Return when the next recipient is due; None when nothing waits."""
         return await queue_work.next_due(self._database)
 
-    async def record(self, ended: Iterable[Ended]) -> list[tuple[Ended, Recorded]]:
+    async def record(
+        self, ended: Iterable[Ended], tx: Connection | None = None
+    ) -> list[tuple[Ended, Recorded]]:
         """Write how attempts ended; return those that still were this worker's."""
         now = self._now()
         rows = {
@@ -95,7 +97,7 @@ class Ledger:
             for each in ended
         }
         written = await queue_work.record(
-            self._database, self._owner, [rows[key][1] for key in sorted(rows)]
+            tx or self._database, self._owner, [rows[key][1] for key in sorted(rows)]
         )
         return [rows[key] for key in sorted(written)]
 

@@ -311,7 +311,10 @@ class Worker:
         try:
             content = await self._message(job)
             if destination.kind is Kind.HERE:
-                return await outgoing.deliver_here(self._mail, job.claims, content)
+                schedule = destination.route.schedule
+                return await outgoing.deliver_here(
+                    self._mail, self._recorder, job.claims, content, schedule
+                )
             return await self._send(destination, courier, job, content)
         finally:
             self._memory.give(min(size, MEMORY))

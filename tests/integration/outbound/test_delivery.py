@@ -1,7 +1,14 @@
 """Mail leaves: routes, hosts, replies, and what is noted of each recipient."""
 
+import pytest
+
+from mailserver.errors import NotFound
+from mailserver.mail import outgoing
 from mailserver.mail.context import Mail
+from mailserver.mail.outgoing import Recorder
 from mailserver.model import Account, QueueState
+from mailserver.queue.rules import Schedule
+from mailserver.queue.work import Ledger
 from tests.integration.outbound.conftest import LETTER, Sending
 from tests.integration.smtp.conftest import inbox
 
@@ -123,6 +130,26 @@ async def test_mail_for_users_here_waits_and_is_delivered(
     await sending.settled("nobody@example.test", QueueState.FAILED)
     (raw,) = await inbox(mail, bob)
     assert raw == b"Return-Path: <alice@example.test>\r\n" + LETTER
+
+
+async def test_mail_for_users_here_is_delivered_once_whatever_dies(
+    sending: Sending, mail: Mail, bob: Account
+) -> None:
+    await sending.send("bob@example.test")
+    dying = Ledger(mail.database, "dying", mail.now, lambda: 0.5)
+    claims = await dying.claim(10, ())
+    recorder = Recorder(mail, dying, lambda: None)
+    await outgoing.deliver_here(mail, recorder, claims, LETTER, Schedule())
+    await recorder.drain()
+    assert await dying.reap() == (0, 0)  # it died before it could record anything
+    (row,) = await sending.rows()
+    assert row["state"] == QueueState.DELIVERED
+    await sending.send("bob@example.test", raw=LETTER + b"again\r\n")
+    claims = await dying.claim(10, ())
+    assert await dying.reap() == (1, 0)  # taken for dead, it goes on all the same
+    with pytest.raises(NotFound):
+        await outgoing.deliver_here(mail, recorder, claims, LETTER, Schedule())
+    assert len(await inbox(mail, bob)) == 1
 
 
 async def test_tls_is_used_where_it_is_offered(sending: Sending) -> None:
