@@ -209,3 +209,18 @@ def test_patterns_are_compared_as_names_are_kept() -> None:
     assert matcher("a\u0308%")("\u00e4b")
     assert matcher("inbox/%")("INBOX/x")
     assert not matcher("\u0131nbox")("INBOX")
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        (b' "" *', True),
+        (b' (REMOTE) "" * RETURN (CHILDREN SUBSCRIBED)', True),
+        (b' (SUBSCRIBED) "" *', False),
+        (b' "" * RETURN (STATUS (UIDNEXT))', False),
+        (b' "" * RETURN (MYRIGHTS)', False),
+        (b' "" * RETURN (METADATA ("/private/comment"))', False),
+    ],
+)
+def test_what_the_mailboxes_alone_answer(text: bytes, plain: bool) -> None:
+    assert parse_list(Cursor((text,))).is_plain is plain
