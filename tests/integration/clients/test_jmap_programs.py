@@ -27,7 +27,7 @@ from tests.conftest import PASSWORD
 from tests.integration.clients.conftest import Served
 from tests.integration.clients.programs import run
 from tests.integration.conftest import Tls
-from tests.integration.submissions.test_submissions import inbox, queue
+from tests.integration.submissions.mailing import inbox, queue
 
 FOLDER = Path(__file__).parent / "jam"
 

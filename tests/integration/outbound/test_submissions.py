@@ -8,7 +8,7 @@ from mailserver.mail.context import Mail
 from mailserver.model import Account
 from tests.integration.outbound.conftest import Sending
 from tests.integration.submissions.conftest import client_of
-from tests.integration.submissions.test_submissions import draft, held, inbox, letter, submit
+from tests.integration.submissions.mailing import draft, held, inbox, letter, submit
 
 HERE, THERE, NOBODY = "bob@example.test", "carol@example.org", "dave@example.org"
 

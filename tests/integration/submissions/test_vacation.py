@@ -15,7 +15,7 @@ from mailserver.model import Account
 from mailserver.storage.database import Database
 from tests.conftest import Bucketed, make_mail
 from tests.integration.submissions.conftest import Client
-from tests.integration.submissions.test_submissions import inbox, queue
+from tests.integration.submissions.mailing import inbox, queue
 
 
 async def away(client: Client, **values: Any) -> None:
