@@ -11,7 +11,7 @@ from enum import Enum
 from mailserver.mime.headers import HeaderBlock
 
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f]+")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 MAX_SUBJECT = 200  # octets of the original subject that are repeated
 WIDTH = 76
 
@@ -162,7 +162,7 @@ def _text(report: Report) -> str:
         if report.action is Action.DELAYED and each.retry_until is not None:
             lines.append(f"    Attempts go on until {format_datetime(each.retry_until)}.")
         lines.append("")
-    return "\r\n".join(lines) + "\r\n"
+    return "".join(_UNSAFE.sub(" ", line) + "\r\n" for line in lines)
 
 
 def _delivery_status(report: Report) -> str:
