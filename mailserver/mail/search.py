@@ -5,6 +5,7 @@ the account by flags, sizes, dates and mailboxes, read ids of the whole result. 
 `scanning`.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -50,6 +51,7 @@ NOWHERE = frozenset[int]()
 NO_KEYWORDS = frozenset[str]()
 NEWEST_FIRST = ((), (Comparator(SortKey.RECEIVED_AT, ascending=False),))
 COLLAPSE_FACTOR = 3  # messages read for each thread that is still wanted
+ATTEMPTS = 3  # of reading on while the account changes; then the result is read as a whole
 
 
 async def query(mail: "Mail", account: AccountId, asked: Query) -> Found:
@@ -226,11 +228,15 @@ async def _newest_of_threads(
     wanted = window.position + window.limit
     first: dict[int, int] = {}  # thread -> its newest email
     modseq, offset = None, 0
+    attempt = 1
     while True:
         size = COLLAPSE_FACTOR * (wanted - len(first)) + 1
+        if attempt > ATTEMPTS:
+            size = sys.maxsize  # one statement is of one state
         page = await search.newest(mail.database, account, narrow, offset, size)
         if modseq is not None and page.modseq != modseq:  # the stretches would not fit together
             first, modseq, offset = {}, None, 0
+            attempt += 1
             continue
         for email, thread in zip(page.email_ids, page.thread_ids, strict=True):
             first.setdefault(thread, email)
