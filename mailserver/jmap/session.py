@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mailserver.config import Config
+from mailserver.errors import TooMany
 from mailserver.jmap.protocol.ids import account_text
 from mailserver.jmap.protocol.references import Budget
 from mailserver.mail import messages, sharing
 from mailserver.mail.context import Mail
 from mailserver.mail.sharing import Share
 from mailserver.mail.thread_counts import ThreadCount
-from mailserver.model import AccountId, Mailbox, MailboxId, Principal, Right
+from mailserver.model import AccountId, BlobId, Mailbox, MailboxId, Principal, Right
 
 NO_MESSAGES = (0, 0, 0, 0)
 
@@ -33,6 +34,10 @@ class Limits:
     max_copied: int = 10_000_000  # octets of JSON that the references of a request may copy
     max_delay: int = 0  # seconds that a message may be held before it is sent
     max_body_values: int = 64 * 1024 * 1024  # octets of text in one Email/get, if more than one
+    max_cut: int = (
+        256 * 1024 * 1024
+    )  # octets of messages read for parts of them; the last may go beyond
+    max_kept: int = 64 * 1024 * 1024  # octets of them that it keeps, for further parts
 
     @classmethod
     def of(cls, config: Config) -> "Limits":
@@ -85,6 +90,38 @@ class AccountView:
         return f"{modseq}{self.mark}"
 
 
+class Sources:
+    """The messages that a request read for parts of them: the last ones, and how much it was."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._kept: dict[tuple[AccountId, BlobId], bytes] = {}  # the one used last is the last
+        self._size = 0
+        self._read = 0
+
+    def find(self, account: AccountId, blob: BlobId) -> bytes | None:
+        """Return a message that is kept."""
+        raw = self._kept.pop((account, blob), None)
+        if raw is not None:
+            self._kept[account, blob] = raw
+        return raw
+
+    def demand_room(self) -> None:
+        """Raise TooMany when so much was read that no other message may be."""
+        if self._read >= self._limits.max_cut:
+            raise TooMany("octets read for parts of messages in one request")
+
+    def add(self, account: AccountId, blob: BlobId, raw: bytes) -> None:
+        """Count a message that was read, and keep it in place of those used longest ago."""
+        self._read += len(raw)
+        if len(raw) > self._limits.max_kept:
+            return
+        self._kept[account, blob] = raw
+        self._size += len(raw)
+        while self._size > self._limits.max_kept:
+            self._size -= len(self._kept.pop(next(iter(self._kept))))
+
+
 @dataclass(slots=True)
 class Session:
     """One API request of one principal; every call of it concerns one account."""
@@ -97,12 +134,14 @@ class Session:
     created_ids: dict[str, str] = field(default_factory=dict)
     following: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # implicit calls
     budget: Budget = field(init=False)
+    sources: Sources = field(init=False)
     view: AccountView = field(init=False)  # of the call that runs; the dispatcher sets it
     _views: dict[str, AccountView] = field(init=False)  # of this request, by account id
     _knows_shares: bool = False
 
     def __post_init__(self) -> None:
         self.budget = Budget(self.limits.max_copied)
+        self.sources = Sources(self.limits)
         self.view = AccountView(self.principal.account_id)
         self._views = {account_text(self.principal.account_id): self.view}
 

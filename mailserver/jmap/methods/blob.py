@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mailserver.errors import NotFound, OverQuota
+from mailserver.errors import NotFound, OverQuota, TooMany
+from mailserver.jmap.methods.set import set_error
 from mailserver.jmap.protocol import properties
 from mailserver.jmap.protocol.errors import (
     MethodError,
@@ -18,6 +19,7 @@ from mailserver.jmap.protocol.errors import (
 )
 from mailserver.jmap.protocol.ids import (
     BlobName,
+    Slice,
     blob_text,
     email_text,
     mailbox_text,
@@ -67,11 +69,19 @@ def capability(limits: Limits) -> Json:
 
 async def octets(mail: Mail, view: AccountView, reader: AccountId, name: BlobName) -> bytes:
     """Return what a blob id names, decoded where it names a part; NotFound when it is not seen."""
+    await _demand_readable(mail, view, reader, name)
+    return await _cut(await content.content(mail, view.id, name.blob_id), name.part)
+
+
+async def _demand_readable(
+    mail: Mail, view: AccountView, reader: AccountId, name: BlobName
+) -> None:
     share = view.share
     if share is not None and not await blobs.readable(mail, share, [name.blob_id], reader):
         raise NotFound("blob")
-    raw = await content.content(mail, view.id, name.blob_id)
-    part = name.part
+
+
+async def _cut(raw: bytes, part: Slice | None) -> bytes:
     if part is None:
         return raw
     end = part.start + part.length
@@ -82,15 +92,46 @@ async def octets(mail: Mail, view: AccountView, reader: AccountId, name: BlobNam
     return decode_body(raw[part.start : end], part.encoding)
 
 
-async def read(session: Session, blob_id: str, view: AccountView | None = None) -> bytes | None:
-    """Return the octets of a blob of the account, None when there is none that may be read."""
+async def read(
+    session: Session, blob_id: str, view: AccountView | None = None, *, stretch: bool = False
+) -> bytes | None:
+    """Return the octets of a blob of the account, None when there is none that may be read.
+
+    Say whether only a `stretch` of it is wanted. Raises TooMany when more was read for stretches
+    and parts in this request than one may.
+    """
     name = parse_blob(session.resolved(blob_id))
     if name is None:
         return None
+    view = view or session.view
     try:
-        return await octets(session.mail, view or session.view, session.principal.account_id, name)
+        await _demand_readable(session.mail, view, session.principal.account_id, name)
+        whole = await _whole(session, view.id, name.blob_id, stretch or name.part is not None)
+        return await _cut(whole, name.part)
     except NotFound:
         return None
+
+
+async def _whole(session: Session, account: AccountId, blob: BlobId, stretch: bool) -> bytes:
+    """Return what a blob is in, from what the request read before if it is there."""
+    sources = session.sources
+    raw = sources.find(account, blob)
+    if raw is not None:
+        return raw
+    if stretch:
+        sources.demand_room()
+    raw = await content.content(session.mail, account, blob)
+    if stretch:
+        sources.add(account, blob, raw)
+    return raw
+
+
+async def read_for_record(session: Session, blob_id: str) -> bytes | None:
+    """Return the octets of a blob that a record is made of; raise SetError."""
+    try:
+        return await read(session, blob_id)
+    except TooMany as error:
+        raise set_error(error) from None
 
 
 class _Budget:
@@ -255,7 +296,7 @@ async def _stretch(session: Session, blob_id: str, offset: object, length: objec
         count = nullable(unsigned)(length)
     except properties.WrongType:
         raise invalid_properties(["data"], "offset and length are unsigned integers") from None
-    raw = await read(session, blob_id)
+    raw = await read(session, blob_id, stretch=bool(start) or count is not None)
     if raw is None:
         raise SetError("blobNotFound", notFound=[blob_id])
     end = len(raw) if count is None else start + count
@@ -292,8 +333,9 @@ async def get(session: Session, asked: Get) -> Json:
     found: list[Json] = []
     missing: list[str] = []
     budget = _Budget()
+    stretch = bool(asked.offset) or asked.length is not None
     for blob_id in properties.unique_ids(asked.ids, session.limits.max_objects_in_get):
-        raw = await read(session, blob_id)
+        raw = await read(session, blob_id, stretch=stretch)
         if raw is None:
             missing.append(blob_id)
             continue

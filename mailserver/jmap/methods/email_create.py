@@ -166,7 +166,7 @@ async def composed(session: Session, draft: Draft, now: datetime) -> bytes:
     missing: list[str] = []
     attached = 0
     for blob_id in dict.fromkeys(draft.contents.blobs):
-        octets = await blob.read(session, blob_id)
+        octets = await blob.read_for_record(session, blob_id)
         if octets is None:
             missing.append(blob_id)
             continue

@@ -84,7 +84,7 @@ async def _arriving(session: Session, given: Mapping[str, Any], places: Places) 
 
     values = records.created(TABLE, given, resolve)
     places.check(values["mailboxIds"], values["keywords"])
-    raw = await blob.read(session, values["blobId"])
+    raw = await blob.read_for_record(session, values["blobId"])
     if raw is None:
         raise invalid_properties(["blobId"], "there is no such blob")
     block = HeaderBlock(raw)

@@ -4,22 +4,42 @@ import asyncio
 import base64
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from mailserver.jmap.protocol.ids import account_text, blob_text, email_text
+from mailserver.jmap import methods
+from mailserver.jmap.protocol.ids import account_text, blob_text, email_text, mailbox_text
+from mailserver.jmap.protocol.request import parse_request
+from mailserver.jmap.session import Limits, Session
 from mailserver.mail import delivery, mailboxes, rights
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
-from mailserver.model import Account, RightsChange
+from mailserver.model import Account, Principal, RightsChange
 from mailserver.storage import accounts
+from mailserver.storage.database import Database
 from tests.integration.jmap.conftest import BLOB, CORE, MAIL, QUOTA, Site
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 RAW = b"From: Carol <carol@example.org>\r\nSubject: Hello\r\n\r\nHow are you?\r\n"
 USING = [CORE, MAIL, BLOB]
+
+
+class Reading:
+    """A database that counts how often bodies are read."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.count = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.database, name)
+
+    async def fetch(self, query: str, *arguments: Any) -> Any:
+        self.count += "FROM blob_hot" in query
+        return await self.database.fetch(query, *arguments)
 
 
 @pytest.fixture
@@ -250,3 +270,60 @@ async def test_quota(site: Site, mail: Mail, alice: Account) -> None:
     )  # fmt: skip
     assert (await call("query", filter={"used": 1}))["type"] == "unsupportedFilter"
     assert (await call("query", sort=[{"property": "id"}]))["type"] == "unsupportedSort"
+
+
+async def test_a_message_is_read_once_for_all_its_parts(mail: Mail, alice: Account) -> None:
+    raws = [RAW + b"%d" % number for number in range(4)]
+    names = []
+    for raw in raws:
+        (one,) = (await delivery.accept(mail, raw, [Target(alice.id)], received_at=NOW)).delivered
+        names.append(blob_text(one.blob_id))
+    reading = Reading(mail.database)
+    mail.database = cast("Database", reading)
+    size = len(raws[0])
+    account = account_text(alice.id)
+
+    async def call(name: str, *, max_cut: int, **arguments: Any) -> Any:
+        reading.count = 0
+        session = Session(
+            mail,
+            Principal(alice.id, alice.login),
+            replace(Limits.of(mail.config), max_cut=max_cut, max_kept=2 * size),
+            "test",
+        )
+        calls = [[name, {"accountId": account, **arguments}, "0"]]
+        body = json.dumps({"using": USING, "methodCalls": calls}).encode()
+        (answer,) = await methods.answer(session, parse_request(body, max_calls=1))
+        return list(answer)[1]
+
+    parts = [f"{name}-n{start}-9" for start in range(9) for name in names[:2]]
+    answer = await call("Blob/get", max_cut=2 * size, ids=parts, properties=["data:asText"])
+    assert [each["data:asText"] for each in answer["list"]] == [
+        raws[0][start : start + 9].decode() for start in range(9) for _ in names[:2]
+    ]
+    assert reading.count == 2
+    answer = await call("Email/parse", max_cut=2 * size, blobIds=parts, properties=["subject"])
+    assert len(answer["parsed"] or ()) + len(answer["notParsable"] or ()) == len(parts)
+    assert reading.count == 2
+    data = [{"blobId": name, "offset": 1, "length": 3} for name in names[:2] * 9]
+    answer = await call("Blob/upload", max_cut=2 * size, create={"a": {"data": data}})
+    assert answer["created"]["a"]["size"] == 54
+    assert reading.count == 2
+    # parts of more messages than may be read, or than are kept
+    for ids, most in ((names[:3], 2 * size), (names[:3] * 2, 4 * size)):
+        create = {"a": {"data": [{"blobId": each, "length": 1} for each in ids]}}
+        answer = await call("Blob/upload", max_cut=most, create=create)
+        assert answer["type"] == "requestTooLarge"
+        assert reading.count == most // size
+    answer = await call("Blob/get", max_cut=2 * size, ids=names, length=2)
+    assert answer["type"] == "requestTooLarge"
+    assert len((await call("Blob/get", max_cut=2 * size, ids=names))["list"]) == 4
+    boxes = {mailbox_text((await mailboxes.by_path(mail, alice.id, "INBOX")).id): True}
+    emails = {
+        str(number): {"blobId": f"{name}-n0-{size}", "mailboxIds": boxes}
+        for number, name in enumerate(names)
+    }
+    answer = await call("Email/import", max_cut=3 * size, emails=emails)
+    assert list(answer["created"]) == ["0", "1", "2"]
+    assert answer["notCreated"] == {"3": {"type": "rateLimit"}}
+    mail.database = reading.database
