@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mailserver.errors import AlreadyExists, Forbidden, InUse, Invalid, NotFound
+from mailserver.errors import AlreadyExists, Forbidden, InUse, Invalid, NotFound, OverQuota
 from mailserver.mail.context import Change
 from mailserver.mail.mailboxes import (
     INBOX,
     MAX_DEPTH,
+    MAX_MAILBOXES,
     MAX_NAME,
     OTHERS,
     SEPARATOR,
@@ -188,6 +189,8 @@ class Edits:
         self.after[new.id] = new
 
     def _check(self, new: Mailbox) -> None:
+        if new.id not in self.after and len(self.after) >= MAX_MAILBOXES:
+            raise OverQuota("mailboxes")
         for other in self.after.values():
             if other.id == new.id:
                 continue
@@ -233,6 +236,8 @@ class Edits:
     def is_valid(self) -> bool:
         """Tell whether this is a state that can be stored."""
         boxes = list(self.after.values())
+        if len(boxes) > max(MAX_MAILBOXES, len(self._before)):
+            return False
         if len({(each.parent_id, each.name) for each in boxes}) < len(boxes):
             return False
         roles = [each.role for each in boxes if each.role is not None]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mailserver.errors import AlreadyExists, Forbidden, InUse, Invalid, NotFound
+from mailserver.errors import AlreadyExists, Forbidden, InUse, Invalid, NotFound, OverQuota
 from mailserver.mail.context import Change
 from mailserver.model import AccountId, ChangeKind, Mailbox, MailboxId, Role
 from mailserver.storage import acl, mailboxes, messages, subscriptions
@@ -19,6 +19,7 @@ INBOX = "INBOX"
 OTHERS = "Other Users"  # where others' mailboxes are seen: nobody has one of that name
 MAX_NAME = 255  # bytes of one part of a path
 MAX_DEPTH = 20
+MAX_MAILBOXES = 10_000  # of an account
 
 
 async def list_all(mail: "Mail", account: AccountId) -> list[Mailbox]:
@@ -137,6 +138,8 @@ async def _make(
     parent: MailboxId | None = None
     parts = path.split(SEPARATOR)
     paths = [SEPARATOR.join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+    if len(known) + sum(each not in known for each in paths) > MAX_MAILBOXES:
+        raise OverQuota("mailboxes")
     names = await subscriptions.take(change.tx, change.account, paths)
     for prefix, name in zip(paths, parts, strict=True):
         if prefix in known:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mailserver.errors import Unavailable
+from mailserver.errors import OverQuota, Unavailable
 from mailserver.jmap.methods.email_create import BATCH_OCTETS, Arriving, Stores
 from mailserver.jmap.protocol.errors import MethodError
 from mailserver.jmap.protocol.ids import account_text, blob_text
@@ -42,6 +42,42 @@ async def test_what_has_no_room_is_over_quota(mail: Mail, alice: Account) -> Non
     assert answers[0][1]["created"].keys() == {"small"}
     assert answers[0][1]["notCreated"] == {"large": {"type": "overQuota"}}
     assert answers[1][1]["notCreated"] == {"i": {"type": "overQuota"}}
+
+
+async def test_an_account_has_a_bounded_number_of_mailboxes(mail: Mail, alice: Account) -> None:
+    account = account_text(alice.id)
+    (spare,) = await mailboxes.create(mail, alice.id, "Spare")
+    count = len(await mailboxes.list_all(mail, alice.id))
+    await mail.database.execute(
+        """
+        INSERT INTO mailbox (account_id, id, name, modseq)
+        SELECT $1, number, 'Box ' || number, 1
+        FROM generate_series(1, $2::int) AS number
+        """,
+        alice.id,
+        mailboxes.MAX_MAILBOXES - count - 1,
+    )
+
+    async def create(names: str, **more: Any) -> Any:
+        wanted = {each: {"name": each} for each in names}
+        arguments = {"accountId": account, "create": wanted, **more}
+        ((_, answer, _),) = await run(new_session(mail, alice), ["Mailbox/set", arguments, "0"])
+        return answer
+
+    with pytest.raises(OverQuota):  # a parent counts
+        await mailboxes.create(mail, alice.id, "a/b")
+    answer = await create("ab")
+    assert list(answer["created"]) == ["a"]
+    assert answer["notCreated"] == {"b": {"type": "overQuota"}}
+    assert (await create("c"))["notCreated"] == {"c": {"type": "overQuota"}}
+    with pytest.raises(OverQuota):
+        await mailboxes.create(mail, alice.id, "c")
+    with pytest.raises(OverQuota):
+        await mailboxes.rename(mail, alice.id, spare.id, "d/Spare")
+    assert (await mailboxes.rename(mail, alice.id, spare.id, "Other")).name == "Other"
+    answer = await create("c", destroy=[id_text(IdKind.MAILBOX, spare.id)])
+    assert list(answer["created"]) == ["c"]
+    assert len(await mailboxes.list_all(mail, alice.id)) == mailboxes.MAX_MAILBOXES
 
 
 async def test_writers_at_the_same_time_know_all_states(mail: Mail, alice: Account) -> None:
