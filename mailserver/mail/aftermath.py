@@ -43,7 +43,10 @@ async def run(mail: "Mail") -> None:
 
 
 async def once(mail: "Mail") -> int:
-    """Do all that is to be done; return how many replies and reports came of it."""
+    """Do all that is to be done; return how many replies and reports came of it.
+
+    What fails is passed over, and tried again by the next round. Unavailable when PostgreSQL is away.
+    """
     done = 0
     failed: set[tuple[int, int]] = set()
     while True:
@@ -54,8 +57,13 @@ async def once(mail: "Mail") -> int:
         for task in tasks:
             try:
                 done += await _do(mail, task)
-            except Unavailable:
-                raise
+            except Unavailable as error:
+                # S3 perhaps: the others may not need it. The next look tells if PostgreSQL is away.
+                failed.add((task.kind, task.email_id))
+                mail.metrics.background_failures.labels("aftermath").inc()
+                extra = {"account": task.account_id, "error": str(error)}
+                log.warning("aftermath: task put off", extra=extra)
+                break
             except Exception:
                 failed.add((task.kind, task.email_id))
                 mail.metrics.background_failures.labels("aftermath").inc()

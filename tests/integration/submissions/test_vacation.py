@@ -1,6 +1,7 @@
 """Vacation responses: set over JMAP, and really sent."""
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime, timedelta
 from email import message_from_bytes
 from email.policy import default
@@ -12,6 +13,7 @@ from mailserver.mail import aftermath, content, delivery
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
 from mailserver.model import Account
+from mailserver.storage.blobs import S3Blobs
 from mailserver.storage.database import Database
 from tests.conftest import Bucketed, make_mail
 from tests.integration.submissions.conftest import Client
@@ -200,3 +202,29 @@ async def test_a_reply_that_cannot_be_stored_is_tried_again(
     await mail.database.execute("ALTER TABLE elsewhere RENAME TO vacation_sent")
     assert await aftermath.once(mail) == 1
     assert len(await inbox(mail, bob)) == 1
+
+
+async def test_a_report_that_cannot_be_read_holds_up_no_reply(
+    mail: Mail, alice: Account, bob: Account, client: Client, bucket: Bucketed
+) -> None:
+    await away(client)
+    report = "Content-Type: multipart/report; report-type=delivery-status; boundary=x"
+    await deliver(mail, alice, "", report)
+    body = await mail.database.fetchval("SELECT data FROM blob_hot")
+    await mail.blobs.put("moved", body)
+    await mail.database.execute(
+        """
+        WITH dropped AS (DELETE FROM blob_hot)
+        UPDATE blob SET hot = false, object = 'moved', "offset" = 0, length = $1
+        """,
+        len(body),
+    )
+    await deliver(mail, alice, "bob@example.test")
+    nowhere = replace(bucket.bucket, endpoint="http://127.0.0.1:9")
+    reachable, mail.blobs = mail.blobs, S3Blobs(lambda: nowhere)
+    assert await aftermath.once(mail) == 1
+    assert len(await inbox(mail, bob)) == 1
+    assert await mail.database.fetchval("SELECT count(*) FROM delivery_task") == 1
+    mail.blobs = reachable
+    await aftermath.once(mail)
+    assert await mail.database.fetchval("SELECT count(*) FROM delivery_task") == 0
