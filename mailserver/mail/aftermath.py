@@ -45,7 +45,8 @@ async def run(mail: "Mail") -> None:
 async def once(mail: "Mail") -> int:
     """Do all that is to be done; return how many replies and reports came of it.
 
-    What fails is passed over, and tried again by the next round. Unavailable when PostgreSQL is away.
+    What fails is passed over, and tried again by the next round. Raises Unavailable while
+    PostgreSQL is away.
     """
     done = 0
     failed: set[tuple[int, int]] = set()

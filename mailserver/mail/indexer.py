@@ -233,7 +233,10 @@ class Indexer:
             made = {each: found for each, found in made.items() if each not in known}
 
     async def _insert(self, account: AccountId, made: dict[EmailId, Made]) -> Collection[int]:
-        """Write all of it and return the same ids; nothing, when some are in the index already."""
+        """Write what still exists and return all ids; or nothing, when some are in the index.
+
+        Those in the index are returned then.
+        """
         mail = self._mail
         texts = [each.texts for each in made.values() if each.texts is not None]
         new = await asyncio.to_thread(_new_frames, texts)
@@ -241,11 +244,14 @@ class Indexer:
             await stored.lock(tx, account)
             if known := await stored.indexed(tx, account, list(made)):
                 return known
+            words = [(email_id, each.words) for email_id, each in made.items()]
+            there = await stored.insert_words(tx, account, words)
+            if len(there) < len(made):  # destroyed since: nothing would count them as dead
+                texts = [each for each in texts if each.email_id in there]
+                new = await asyncio.to_thread(_new_frames, texts)
             for frame in new:
                 await stored.insert_frame(tx, account, frame._replace(id=mail.ids.next()))
-            words = [(email_id, each.words) for email_id, each in made.items()]
-            await stored.insert_words(tx, account, words)
-        mail.metrics.messages_indexed.inc(len(made))
+        mail.metrics.messages_indexed.inc(len(there))
         return made.keys()
 
     async def _made(self, account: AccountId, ids: Sequence[EmailId]) -> dict[EmailId, Made]:
@@ -284,7 +290,8 @@ class Indexer:
         new = await asyncio.to_thread(_rewritten, untidy, data, alive)
         async with mail.database.transaction() as tx:
             await stored.lock(tx, account)
-            if await stored.remove_frames(tx, account, ids) < len(ids):
+            read = [(place.id, place.dead) for place in untidy]
+            if await stored.remove_frames(tx, account, read) < len(read):
                 raise _OvertakenError
             for frame in new:
                 await stored.insert_frame(tx, account, frame._replace(id=mail.ids.next()))

@@ -173,19 +173,24 @@ async def indexed(database: Executor, account: AccountId, ids: Sequence[int]) ->
 
 async def insert_words(
     tx: Executor, account: AccountId, words: Sequence[tuple[EmailId, str]]
-) -> None:
-    """Put emails that still exist into the index; the words of each are joined by blanks."""
-    await tx.execute(
+) -> set[int]:
+    """Put emails that still exist into the index, and return them.
+
+    The words of each are joined by blanks.
+    """
+    rows = await tx.fetch(
         """
         INSERT INTO search_word (account_id, email_id, words)
         SELECT $1, d.id, array_to_tsvector(string_to_array(d.words, ' '))
         FROM unnest($2::bigint[], $3::text[]) AS d(id, words)
         JOIN email ON email.account_id = $1 AND email.id = d.id
+        RETURNING email_id
         """,
         account,
         [each for each, _ in words],
         [each for _, each in words],
     )
+    return {row["email_id"] for row in rows}
 
 
 async def remove_words(tx: Executor, account: AccountId, ids: Sequence[int]) -> list[int]:
@@ -463,17 +468,19 @@ async def count_dead(tx: Executor, account: AccountId, counts: Sequence[tuple[in
     )
 
 
-async def remove_frames(tx: Executor, account: AccountId, frames: Sequence[int]) -> int:
-    """Remove frames; return how many were there."""
+async def remove_frames(tx: Executor, account: AccountId, frames: Sequence[tuple[int, int]]) -> int:
+    """Remove frames that have as many dead as is said; return how many there were."""
     return len(
         await tx.fetch(
             """
             DELETE FROM search_frame
-            WHERE account_id = $1 AND id = ANY($2::bigint[])
-            RETURNING id
+            USING unnest($2::bigint[], $3::int[]) AS d(id, dead)
+            WHERE account_id = $1 AND search_frame.id = d.id AND search_frame.dead = d.dead
+            RETURNING search_frame.id
             """,
             account,
-            frames,
+            [frame for frame, _ in frames],
+            [dead for _, dead in frames],
         )
     )
 

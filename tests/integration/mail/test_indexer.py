@@ -227,16 +227,56 @@ async def test_what_another_process_adds_meanwhile_keeps_nothing_out(
     async with mail.database.transaction() as other:
         await search_text.lock(other, alice.id)
         work = asyncio.create_task(mail.indexer.catch_up(alice.id, 10))
-        async with asyncio.timeout(10):
-            while not await mail.database.fetchval(
-                "SELECT EXISTS (SELECT FROM pg_stat_activity"
-                " WHERE datname = current_database() AND wait_event_type = 'Lock')"
-            ):
-                await asyncio.sleep(0)
+        await _somebody_waits(mail.database)
         await search_text.insert_words(other, alice.id, [(ids[1], "")])
     assert await work
     assert await search_text.indexed(mail.database, alice.id, ids) == set(ids)
     assert await found(mail, alice, Place.BODY, "word4") == {ids[4]}
+
+
+async def test_what_is_destroyed_while_it_is_read_leaves_no_text(
+    mail: Mail, alice: Account
+) -> None:
+    await deliver(mail, alice, raw("zero", "zero"))
+    assert await mail.indexer.catch_up(alice.id, 10)
+    ids = await deliver(mail, alice, *(raw(f"n{each}", f"word{each}") for each in range(5)))
+    box = await inbox(mail, alice)
+    uids = await uids_of(mail, alice, box)
+    async with mail.database.transaction() as other:
+        await search_text.lock(other, alice.id)
+        work = asyncio.create_task(mail.indexer.catch_up(alice.id, 10))
+        await _somebody_waits(mail.database)  # all is read
+        await destroy(mail, alice, box, uids[-2:])
+    assert await work
+    assert await search_text.indexed(mail.database, alice.id, ids) == set(ids[:3])
+    await mail.indexer.catch_up(alice.id, 10)
+    await check(mail.database, alice.id)
+
+
+async def test_what_is_destroyed_while_frames_are_joined_is_counted(
+    mail: Mail, alice: Account
+) -> None:
+    ids = [(await deliver(mail, alice, raw(f"n{n}", f"word{n}")))[0] for n in range(2)]
+    assert await mail.indexer.catch_up(alice.id, 10)
+    places = await search_text.frames_of(mail.database, alice.id, 0, search_text.EVERYTHING)
+    [(frame, dead)] = [(each.id, each.dead) for each in places if ids[0] in each.email_ids]
+    async with mail.database.transaction() as tx:
+        await search_text.count_dead(tx, alice.id, [(frame, 1)])  # by another, after it was read
+        assert await search_text.remove_frames(tx, alice.id, [(frame, dead)]) == 0
+        assert await search_text.remove_frames(tx, alice.id, [(frame, dead + 1)]) == 1
+        await tx.execute("DELETE FROM search_word")
+        await tx.execute("DELETE FROM search_frame")
+        await tx.execute("DELETE FROM search_progress")
+
+
+async def _somebody_waits(database: Database) -> None:
+    """Return when a statement waits for a lock."""
+    async with asyncio.timeout(10):
+        while not await database.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock')"
+        ):
+            await asyncio.sleep(0)
 
 
 async def test_stored_texts_are_searched_without_bodies(
