@@ -25,7 +25,7 @@ STEADY = 10.0  # seconds of work after which an earlier failure is forgotten
 SILENCE = 60.0  # seconds without a word after which a worker is taken for stuck
 LOOK = 5.0  # seconds between two looks for that
 REPORT_TIME = 1.0  # seconds for a worker to tell its metrics; else those that it told last count
-START_TIME = 120.0  # seconds for a worker that replaces another to become ready
+START_TIME = 120.0  # seconds to become ready, for a worker that replaces another or one that ended
 LEAVE_TIME = 15.0  # seconds a worker has beyond what it gives its connections
 
 
@@ -152,6 +152,8 @@ class Supervisor:
         except asyncio.CancelledError:
             worker.asked_to_leave = True
             worker.send(signal.SIGTERM)
+            if not self._stopping:  # stop() ends it itself
+                self._keep(self._see_off(worker, LEAVE_TIME))  # it has no connections yet
             raise
         finally:
             slot.coming = None
@@ -183,11 +185,12 @@ class Supervisor:
         """Let a worker end in its own time."""
         worker.asked_to_leave = True
         worker.tell({"do": "leave"})
-        self._keep(self._see_off(worker))
+        self._keep(self._see_off(worker, self._patience))
 
-    async def _see_off(self, worker: Worker) -> None:
+    async def _see_off(self, worker: Worker, seconds: float) -> None:
+        """Make a worker end that does not within some seconds."""
         try:
-            await asyncio.wait_for(worker.wait(), self._patience)
+            await asyncio.wait_for(worker.wait(), seconds)
         except TimeoutError:
             log.warning("worker does not end", extra={"worker": worker.slot, "pid": worker.pid})
             worker.send(signal.SIGKILL)
@@ -199,9 +202,11 @@ class Supervisor:
             slot.pause = min(2 * slot.pause, LONGEST_PAUSE)
             self._restarts += 1
             try:
-                await self._start(slot)
-            except (WorkerFailed, OSError) as error:
-                extra = {"worker": slot.number, "error": str(error), "pause": slot.pause}
+                async with asyncio.timeout(START_TIME):
+                    await self._start(slot)
+            except (WorkerFailed, OSError) as error:  # TimeoutError is an OSError
+                text = str(error) or "a worker does not become ready"
+                extra = {"worker": slot.number, "error": text, "pause": slot.pause}
                 log.error("worker does not start", extra=extra)
             else:
                 return

@@ -22,6 +22,10 @@ async def main() -> None:
         sys.exit(3)
     if mode == "crashes":
         os.kill(os.getpid(), signal.SIGKILL)
+    if mode == "hangs":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        (place / f"{slot}.{os.getpid()}").write_text(json.dumps({"do": "hang"}))
+        signal.pause()  # SIGTERM does not end this
     channel.send({"is": "alive", "families": []})
     if mode != "never ready":
         channel.send({"is": "ready"})

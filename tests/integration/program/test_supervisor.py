@@ -125,6 +125,37 @@ async def test_a_successor_that_never_gets_ready_is_given_up(
     await scene.until(lambda: scene.duties() == EACH_ITS_OWN)
 
 
+async def test_a_successor_that_hangs_at_its_start_is_killed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await scene.supervisor.start()
+    await scene.until(lambda: scene.duties() == EACH_ITS_OWN)
+    (before,) = scene.pids()[0]
+    scene.modes[0] = "hangs"
+    monkeypatch.setattr(module, "START_TIME", 5.0)
+    monkeypatch.setattr(module, "LEAVE_TIME", 0.5)
+    with pytest.raises(WorkerFailed, match="does not become ready"):
+        await scene.supervisor.replace(scene.plan(patience=3600.0))
+    (hanging,) = set(scene.pids()[0]) - {before}
+    await scene.until(lambda: not Path(f"/proc/{hanging}").exists())
+    assert Path(f"/proc/{before}").exists()
+
+
+async def test_a_restart_that_hangs_is_tried_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await scene.supervisor.start()
+    await scene.until(lambda: scene.duties() == EACH_ITS_OWN)
+    scene.modes[0] = "hangs"
+    monkeypatch.setattr(module, "START_TIME", 5.0)
+    monkeypatch.setattr(module, "LEAVE_TIME", 0.5)
+    (victim,) = scene.pids()[0]
+    os.kill(victim, signal.SIGKILL)
+    await scene.until(lambda: len(scene.pids()[0]) == 2)
+    del scene.modes[0]
+    await scene.until(lambda: scene.duties() == EACH_ITS_OWN)
+
+
 async def test_a_worker_that_is_stuck_is_replaced(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
