@@ -189,8 +189,11 @@ class Edits:
         self.after[new.id] = new
 
     def _check(self, new: Mailbox) -> None:
-        if new.id not in self.after and len(self.after) >= MAX_MAILBOXES:
+        old = self.after.get(new.id)
+        if old is None and len(self.after) >= MAX_MAILBOXES:
             raise OverQuota("mailboxes")
+        if old is not None and _place(old) == _place(new):
+            return
         for other in self.after.values():
             if other.id == new.id:
                 continue
@@ -203,8 +206,7 @@ class Edits:
         chain = self._chain({**self.after, new.id: new}, new.id)
         if chain is None:
             raise WrongProperty("parentId", "is a mailbox below this one")
-        below = max((self._below(each, new.id) for each in self.after), default=0)
-        if len(chain) + below > MAX_DEPTH:
+        if len(chain) + self._levels_below(new.id) > MAX_DEPTH:
             raise WrongProperty("parentId", "is too deep")
 
     def _chain(self, boxes: dict[MailboxId, Mailbox], mailbox: MailboxId) -> list[str] | None:
@@ -218,16 +220,16 @@ class Edits:
             at = boxes[at].parent_id
         return names
 
-    def _below(self, mailbox: MailboxId, top: MailboxId) -> int:
-        """Return how many levels a mailbox is below another one; 0 when it is not."""
-        at: MailboxId | None = mailbox
-        for level in range(MAX_DEPTH + 1):
-            if at is None:
-                return 0
-            if at == top:
-                return level
-            at = self.after[at].parent_id if at in self.after else None
-        return 0
+    def _levels_below(self, mailbox: MailboxId) -> int:
+        """Return how many levels are below a mailbox of a state that can be stored."""
+        children: dict[MailboxId | None, list[MailboxId]] = {}
+        for each in self.after.values():
+            children.setdefault(each.parent_id, []).append(each.id)
+        levels, found = 0, children.get(mailbox)
+        while found:
+            levels += 1
+            found = [child for each in found for child in children.get(each, ())]
+        return levels
 
     def depth(self, mailbox: MailboxId) -> int:
         """Return on which level a mailbox is; 0 for one that is not there."""
@@ -322,6 +324,10 @@ async def editing(
         yield edits
         if edits.changed:
             await edits.write()
+
+
+def _place(mailbox: Mailbox) -> tuple[str, MailboxId | None, Role | None]:
+    return mailbox.name, mailbox.parent_id, mailbox.role
 
 
 def _checked(name: str) -> str:
