@@ -24,7 +24,9 @@ def there(dev: Program) -> tuple[str, ...]:
 
 
 def test_domains(there: tuple[str, ...]) -> None:
-    assert command("domain", "add", "Example.ORG", *there).json == {"domain": "example.org"}
+    added = command("domain", "add", "Example.ORG", *there).json
+    assert added["domain"] == "example.org"
+    assert len(added["selectors"]) == 2  # RSA and Ed25519
     again = command("domain", "add", "example.org", *there)
     assert (again.code, again.json["error"]) == (1, "AlreadyExists")
     assert command("domain", "list", *there).json == [
@@ -205,7 +207,7 @@ async def test_doctor_asks_the_issuer(there: tuple[str, ...]) -> None:
 
 def test_commands_start_the_services_when_nobody_runs(tmp_path: Path) -> None:
     there = ("--data-dir", str(tmp_path), "--json")
-    assert command("domain", "add", "example.test", *there).json == {"domain": "example.test"}
+    assert command("domain", "add", "example.test", *there).json["domain"] == "example.test"
     assert command("domain", "list", *there).json == [{"domain": "example.test"}]
     assert not (tmp_path / "dev.json").exists()
 

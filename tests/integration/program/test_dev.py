@@ -159,8 +159,10 @@ def test_the_accounts_that_are_shown_can_log_in(pasted: tuple[str, dict[str, str
             assert client.login(login, password)[0] == "OK"
 
 
+# a login: also the signal is as usual, which whoever runs the tests may have ignored by nohup
 LOGIN = """\
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.setsid()
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
