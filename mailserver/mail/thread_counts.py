@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from mailserver.errors import CannotCalculateChanges
 from mailserver.mail import changes
 from mailserver.model import EMAIL_KINDS, MAILBOX_KINDS, AccountId, MailboxId
-from mailserver.storage import search
-from mailserver.storage.search import ThreadCount, ThreadPlaces
+from mailserver.storage.thread_counts import ThreadCount, ThreadPlaces, thread_places
 
 __all__ = ["ThreadCount", "ThreadCounts"]
 
@@ -139,13 +138,13 @@ async def _bring_up_to_date(mail: "Mail", account: AccountId, known: _Account) -
         if changed is None:
             break
         modseq, threads = changed
-        found = await search.thread_places(
+        found = await thread_places(
             mail.database, account, within=known.within, threads=list(threads)
         )
         if found.modseq == modseq:
             known.replace(threads, found)
             return
-    found = await search.thread_places(mail.database, account, within=known.within, threads=None)
+    found = await thread_places(mail.database, account, within=known.within, threads=None)
     await asyncio.to_thread(known.load, found)
 
 

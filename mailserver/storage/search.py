@@ -1,4 +1,4 @@
-"""Statements that find messages and count threads.
+"""Statements that find messages.
 
 Messages with \\Deleted do not exist for whoever searches here (RFC 8621 §4.1.1).
 """
@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from mailserver.model import DELETED, DRAFT, SEEN, AccountId, BlobId, MailboxId
+from mailserver.model import DELETED, SEEN, AccountId, BlobId, MailboxId
 from mailserver.storage.database import Executor, Record
 
 _PAST = datetime(1, 1, 2, tzinfo=UTC)
@@ -102,7 +102,7 @@ async def newest(
     )
     if row is None:
         return NOTHING_THERE
-    values = _packed(row)
+    values = numbers(row)
     total: int | None = None
     if row["total"] is None:
         total = 0
@@ -138,11 +138,11 @@ async def matching(
     )
     if row is None:
         return NOTHING_THERE
-    values = _packed(row)
+    values = numbers(row)
     return Page(row["modseq"], None, values[0::2], values[1::2])
 
 
-def _packed(row: Record | None) -> "array[int]":
+def numbers(row: Record | None) -> "array[int]":
     """Read 64-bit integers out of one value: rows cost a hundred times more."""
     values = array("q", row["packed"] if row and row["packed"] else b"")
     values.byteswap()
@@ -195,7 +195,7 @@ async def newest_of_account(
     )
     if row is None:
         return NOTHING_THERE
-    values = _packed(row)
+    values = numbers(row)
     total = len(values) // 2 if limit is None else None
     return Page(row["modseq"], total, values[0::2], values[1::2])
 
@@ -243,7 +243,7 @@ class Candidates(NamedTuple):
 
 
 def _candidates(row: Record | None) -> Candidates:
-    values = _packed(row)
+    values = numbers(row)
     keywords: dict[int, frozenset[str]] = {}
     for line in (row["keywords"] or "").splitlines() if row else ():
         email_id, *words = line.split(" ")
@@ -407,88 +407,8 @@ async def of_threads(
         DELETED,
         None if within is None else list(within),
     )
-    values = _packed(packed)
+    values = numbers(packed)
     return list(zip(values[0::2], values[1::2], strict=True))
-
-
-class ThreadCount(NamedTuple):
-    """What JMAP counts in one mailbox (RFC 8621 §2)."""
-
-    emails: int
-    unread_emails: int
-    threads: int
-    unread_threads: int
-
-
-class ThreadPlaces(NamedTuple):
-    """In which mailboxes threads have emails, and the state of the account that this shows."""
-
-    modseq: int
-    trash: int | None  # the mailbox with that role
-    columns: tuple["array[int]", ...]  # thread, mailbox, emails there, unread ones
-
-
-async def thread_places(
-    database: Executor,
-    account: AccountId,
-    *,
-    within: Collection[MailboxId] | None,
-    threads: Sequence[int] | None,
-) -> ThreadPlaces:
-    """Return the places of some threads, or of all, in some mailboxes or all, as one value."""
-    arguments = (account, None if within is None else list(within), SEEN | DRAFT, DELETED)
-    if threads is None:
-        row = await database.fetchrow(
-            """
-            SELECT account.modseq, found.packed, (
-                       SELECT id FROM mailbox WHERE account_id = $1 AND role = 'trash'
-                   ) AS trash
-            FROM account
-            CROSS JOIN (
-                SELECT string_agg(int8send(thread_id) || int8send(mailbox_id)
-                                  || int8send(emails) || int8send(unread), '') AS packed
-                FROM (
-                    SELECT thread_id, mailbox_id, count(*) AS emails,
-                           count(*) FILTER (WHERE flags & $3 = 0) AS unread
-                    FROM msg
-                    WHERE account_id = $1 AND flags & $4 = 0
-                          AND ($2::bigint[] IS NULL OR mailbox_id = ANY($2::bigint[]))
-                    GROUP BY thread_id, mailbox_id
-                ) AS place
-            ) AS found
-            WHERE account.id = $1
-            """,
-            *arguments,
-        )
-    else:
-        row = await database.fetchrow(
-            """
-            SELECT account.modseq, found.packed, (
-                       SELECT id FROM mailbox WHERE account_id = $1 AND role = 'trash'
-                   ) AS trash
-            FROM account
-            CROSS JOIN (
-                SELECT string_agg(int8send(thread_id) || int8send(mailbox_id)
-                                  || int8send(emails) || int8send(unread), '') AS packed
-                FROM (
-                    SELECT msg.thread_id, msg.mailbox_id, count(*) AS emails,
-                           count(*) FILTER (WHERE flags & $3 = 0) AS unread
-                    FROM email
-                    JOIN msg ON msg.account_id = $1 AND msg.email_id = email.id
-                    WHERE email.account_id = $1 AND email.thread_id = ANY($5::bigint[])
-                          AND flags & $4 = 0
-                          AND ($2::bigint[] IS NULL OR mailbox_id = ANY($2::bigint[]))
-                    GROUP BY msg.thread_id, msg.mailbox_id
-                ) AS place
-            ) AS found
-            WHERE account.id = $1
-            """,
-            *arguments,
-            threads,
-        )
-    values = _packed(row)
-    columns = tuple(values[offset::4] for offset in range(4))
-    return ThreadPlaces(row["modseq"] if row else 0, row["trash"] if row else None, columns)
 
 
 async def mailboxes_of_threads(
