@@ -1,0 +1,1 @@
+"""Whether mail from other servers is what it says it is, and whether anybody wants it."""
