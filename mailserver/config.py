@@ -5,6 +5,7 @@ Sources, the later one wins: defaults, the TOML file, environment variables
 the value. Domains, accounts and aliases are not here: they live in PostgreSQL.
 """
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -182,6 +183,44 @@ class Smtp(Section):
     catch_outbound: bool = Field(
         default=False, description="queue mail to other domains as caught: shown, never sent"
     )
+
+
+def _check_networks(text: str) -> str:
+    for word in text.split():
+        try:
+            ip_network(word, strict=False)
+        except ValueError:
+            raise ValueError(f"{word} is no address and no network") from None
+    return text
+
+
+class Antispam(Section):
+    """The checks of mail from other servers."""
+
+    enabled: bool = Field(default=True, description="false: mail is taken as it comes")
+    junk_score: float = Field(
+        default=5, gt=0, description="from this score on a message goes to Junk"
+    )
+    reject_score: float = Field(
+        default=15, gt=0, description="from this score on a message is refused"
+    )
+    time_limit: float = Field(
+        default=20,
+        gt=0,
+        le=300,
+        description="seconds all checks of one message have; it is delivered without the others",
+    )
+    trusted_networks: str = Field(
+        default="", description="a word for each network whose mail is not checked"
+    )
+
+    _check_networks = field_validator("trusted_networks")(_check_networks)
+
+    @model_validator(mode="after")
+    def _junk_is_not_refused(self) -> Self:
+        if self.reject_score < self.junk_score:
+            raise ValueError("reject_score cannot be smaller than junk_score")
+        return self
 
 
 class Dns(Section):
@@ -405,6 +444,7 @@ class Config(Section):
     listeners: Listeners = Listeners()
     tls: Tls = Tls()
     smtp: Smtp = Smtp()
+    antispam: Antispam = Antispam()
     dns: Dns = Dns()
     outbound: Outbound = Outbound()
     imap: Imap = Imap()

@@ -44,7 +44,7 @@ class Metrics:
             buckets=(0.1, 0.5, 1, 5, 30, 120, 600, 3600, 6 * 3600, 86400),
             registry=registry,
         )
-        self.spam_blocked = counter("spam_blocked", "messages refused or filed as junk")
+        self._watch_incoming(prefix, counter)
         self.queue_size = gauge(
             "queue_size", "recipients in the outgoing queue", "state", shared=True
         )
@@ -98,6 +98,20 @@ class Metrics:
 
         self._counts: dict[tuple[str, str, str], Callable[[], None]] = {}
         self._observations: dict[str, Callable[[float], None]] = {}
+
+    def _watch_incoming(self, prefix: str, counter: Callable[..., Counter]) -> None:
+        """Make the metrics of the checks of incoming mail."""
+        self.spam_blocked = counter("spam_blocked", "messages refused or filed as junk", "stage")
+        for stage in ("connect", "sender", "recipient", "message", "junk"):
+            self.spam_blocked.labels(stage)
+        self.checks = counter("checks", "checks of incoming mail", "check", "result")
+        self.check_seconds = Histogram(
+            f"{prefix}_check_seconds",
+            "time that a check of incoming mail took",
+            ("check",),
+            buckets=_LATENCY,
+            registry=self._registry,
+        )
 
     def note(self, protocol: str, command: str, outcome: str, seconds: float | None) -> None:
         """Count one command, a name of its protocol's table; `seconds` None: its time says nothing.

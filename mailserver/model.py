@@ -71,6 +71,8 @@ FLAGGED = 1 << 2
 DRAFT = 1 << 3
 DELETED = 1 << 4  # belongs to the membership; every other flag belongs to the email
 
+JUNK = 1 << 7
+
 FLAG_NAMES: tuple[tuple[int, str, str | None], ...] = (
     # bit, IMAP name (RFC 9051 §2.3.2), JMAP keyword (RFC 8621 §4.1.1)
     (SEEN, "\\Seen", "$seen"),
@@ -80,7 +82,7 @@ FLAG_NAMES: tuple[tuple[int, str, str | None], ...] = (
     (DELETED, "\\Deleted", None),
     (1 << 5, "$Forwarded", "$forwarded"),
     (1 << 6, "$MDNSent", "$mdnsent"),
-    (1 << 7, "$Junk", "$junk"),
+    (JUNK, "$Junk", "$junk"),
     (1 << 8, "$NotJunk", "$notjunk"),
     (1 << 9, "$Phishing", "$phishing"),
     (1 << 10, "$Important", "$important"),

@@ -1,9 +1,11 @@
 """What becomes of a message: one decision, with its reasons."""
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mailserver.antispam.evidence import Finding
+from mailserver.model import AccountId
 
 
 class Action(enum.StrEnum):
@@ -14,6 +16,11 @@ class Action(enum.StrEnum):
     DEFER = "defer"  # the sender is asked to come again
     REJECT = "reject"
 
+    @property
+    def delivers(self) -> bool:
+        """Whether a recipient gets the message."""
+        return self in (Action.ACCEPT, Action.JUNK)
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -22,8 +29,18 @@ class Verdict:
     action: Action
     reason: str  # in words: which check or rule decided
     findings: tuple[Finding, ...] = ()
+    status: str = ""  # enhanced status code of a refusal, RFC 3463; empty: that of a policy
 
     @property
     def score(self) -> float:
         """Return the sum over all findings."""
         return sum(finding.score for finding in self.findings)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of a message with all its recipients: one reply, and a place for each."""
+
+    verdict: Verdict  # what the sender is told
+    accounts: Mapping[AccountId, Verdict]  # where it goes when it is delivered: ACCEPT or JUNK
+    content: bytes  # with the fields on top that say what was found, and without forged ones

@@ -10,7 +10,8 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
-from mailserver.app import bucket, schema, store
+from mailserver.antispam.pipeline import Pipeline
+from mailserver.app import bucket, filters, schema, store
 from mailserver.app.backends import Backends
 from mailserver.app.background import Background, every
 from mailserver.app.clock import now
@@ -136,7 +137,8 @@ class Server:
         if prepare is not None:
             await prepare(mail)
         notifier = store.tell_others(mail, self._backends, self._background, self._name)
-        self._work(mail)
+        resolver = Resolver(self.config.dns, asyncio.get_running_loop().time)
+        self._work(mail, resolver)
         authenticator = Authenticator(
             self._database,
             passwords=self._passwords,
@@ -151,7 +153,9 @@ class Server:
             exposition=self._exposition,
         )
         self._front.application = self._jmap
-        self._servers |= protocol_servers(mail, authenticator, self._tls)
+        self._servers |= protocol_servers(
+            mail, authenticator, self._tls, filters.pipeline(mail, resolver)
+        )
         # What is loaded now stays for good, and requests make garbage without cycles: looking
         # through it all again and again took an eighth of the time of a JMAP list.
         gc.collect()
@@ -252,7 +256,7 @@ class Server:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_RETRY)
 
-    def _work(self, mail: Mail) -> None:
+    def _work(self, mail: Mail, resolver: Resolver) -> None:
         """Start what goes on beside the sessions."""
         self._background.run("aftermath", lambda: aftermath.run(mail))
         self._background.run("maintenance", lambda: maintenance.run(mail, self._name))
@@ -262,7 +266,6 @@ class Server:
         self._background.run("s3", every(S3_CHECK, self._watch_s3))
         self._background.run("certificate", every(CERTIFICATE_LOOK, self._watch_certificate))
         if self.config.outbound.enabled:
-            resolver = Resolver(self.config.dns, asyncio.get_running_loop().time)
             self._worker = Worker(mail, resolver, self._name)
             self._background.run("queue", self._worker.run)
         if self.config.mover.enabled:
@@ -318,7 +321,10 @@ class Server:
 
 
 def protocol_servers(
-    mail: Mail, authenticator: Authenticator, tls: ssl.SSLContext | None
+    mail: Mail,
+    authenticator: Authenticator,
+    tls: ssl.SSLContext | None,
+    pipeline: Pipeline | None = None,
 ) -> dict[str, Listening]:
     """Return the server of each listener that is wanted, but for HTTP."""
     listeners = mail.config.listeners
@@ -326,7 +332,14 @@ def protocol_servers(
     share = mail.config.server.share
     limits = Limits.of(mail.config.smtp, share)
     servers: dict[str, Listening] = {
-        name: SmtpServer(mail=mail, authenticator=authenticator, tls=tls, kind=kind, limits=limits)
+        name: SmtpServer(
+            mail=mail,
+            authenticator=authenticator,
+            tls=tls,
+            kind=kind,
+            limits=limits,
+            pipeline=pipeline,
+        )
         for name, kind in smtp.items()
         if getattr(listeners, name).enabled
     }

@@ -16,6 +16,7 @@ from mailserver.mail.delivery import (
 )
 from mailserver.mail.reports import is_report
 from mailserver.model import (
+    JUNK,
     AccountId,
     BlobId,
     ChangeEntry,
@@ -91,7 +92,9 @@ class Batch:
             " ".join(target.flags.keywords),
         )
         self.copies.append(row)
-        self.tasks.extend(_tasks(arrival, account, email, responds=account in self.responding))
+        # nobody tells spammers that somebody is on holiday (RFC 3834 §2)
+        responds = account in self.responding and not target.flags.bits & JUNK
+        self.tasks.extend(_tasks(arrival, account, email, responds=responds))
         self._delivered.setdefault(id(arrival), []).append(row)
 
     def add_elsewhere(self, arrival: Arrival, target: Target, mailbox: MailboxId, uid: int) -> None:

@@ -12,12 +12,14 @@ import logging
 import secrets
 import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
 from aiosmtpd.smtp import SMTP, TLSSetupException
 
 from mailserver import config
+from mailserver.antispam.pipeline import Pipeline
 from mailserver.auth.credentials import Authenticator
 from mailserver.mail.context import Mail
 from mailserver.smtp import commands
@@ -66,14 +68,14 @@ _LAST = frozenset({221, 421})  # codes after which the server closes
 class Kind:
     """What a listener is for."""
 
-    policy: Policy
+    policy: Callable[[Pipeline | None], Policy]
     implicit_tls: bool = False
 
 
 KINDS: dict[str, Kind] = {
-    "mx": Kind(MxPolicy()),
-    "submission": Kind(SubmissionPolicy()),
-    "submissions": Kind(SubmissionPolicy(), implicit_tls=True),
+    "mx": Kind(MxPolicy),
+    "submission": Kind(SubmissionPolicy),
+    "submissions": Kind(SubmissionPolicy, implicit_tls=True),
 }
 
 
@@ -88,11 +90,14 @@ class SmtpServer:
         tls: ssl.SSLContext | None,
         kind: str,
         limits: Limits | None = None,
+        pipeline: Pipeline | None = None,
     ) -> None:
+        """Take the checks of what arrives; without them mail is taken as it comes."""
         self.mail = mail
         self.authenticator = authenticator
         self.tls = tls
         self.kind = KINDS[kind]
+        self.policy = self.kind.policy(pipeline)
         self.name = kind
         self.limits = limits or Limits.of(mail.config.smtp)
         self.outcomes = Outcomes(mail.metrics)
@@ -313,7 +318,7 @@ class Connection(SMTP):
         peername = self._writer.get_extra_info("peername") or ("unknown", 0)
         session = Session(
             mail=server.mail,
-            policy=server.kind.policy,
+            policy=server.policy,
             authenticator=server.authenticator,
             wire=self,
             outcomes=server.outcomes,
@@ -353,6 +358,13 @@ class Connection(SMTP):
         if self._server.kind.implicit_tls:
             self._silent = True
             await self.start_tls()
+        try:
+            await session.policy.connected(session)
+        except Refused as refusal:
+            self._ended = "refused"
+            self._send(refusal.reply)
+            await self._flush()
+            return
         self._send(Reply(220, "", f"{session.hostname} ESMTP"))
         while (line := await self._next_line(MAX_LINE)) is not None:
             self._reset_timeout(PROCESSING_TIMEOUT)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from mailserver.antispam.visit import Visit
 from mailserver.auth.credentials import Authenticator
 from mailserver.mail.context import Mail
 from mailserver.model import Account, Principal
@@ -86,6 +87,14 @@ class Policy(Protocol):
         """Tell whether clients must log in before they send."""
         ...
 
+    async def connected(self, session: "Session") -> None:
+        """Look at a client before it is greeted; Refused ends the connection."""
+        ...
+
+    async def greeted(self, session: "Session") -> None:
+        """Take note that the client has said its name."""
+        ...
+
     async def sender(self, session: "Session", envelope: Envelope) -> None:
         """Check the sender; Refused when it may not send."""
         ...
@@ -116,6 +125,7 @@ class Session:
     helo: str = ""
     esmtp: bool = False
     principal: Principal | None = None
+    visit: Visit | None = None  # what the checks know of the client
     envelope: Envelope | None = None
     messages: int = 0  # accepted
     errors: int = 0  # weighed, see the table of commands

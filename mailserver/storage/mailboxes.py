@@ -185,13 +185,21 @@ def _path(known: dict[int, tuple[int | None, str]], mailbox: int) -> str:
 
 async def inboxes(database: Executor, accounts: Sequence[AccountId]) -> dict[AccountId, MailboxId]:
     """Return the INBOX of each account."""
+    return await with_role(database, accounts, Role.INBOX)
+
+
+async def with_role(
+    database: Executor, accounts: Sequence[AccountId], role: Role
+) -> dict[AccountId, MailboxId]:
+    """Return the mailbox of each account that has a role."""
     rows = await database.fetch(
         """
         SELECT account_id, id
         FROM mailbox
-        WHERE account_id = ANY($1::bigint[]) AND role = 'inbox'
+        WHERE account_id = ANY($1::bigint[]) AND role = $2
         """,
         accounts,
+        role.value,
     )
     return {AccountId(row["account_id"]): MailboxId(row["id"]) for row in rows}
 

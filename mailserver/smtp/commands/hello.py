@@ -57,6 +57,7 @@ async def ehlo(session: Session, name: str) -> Reply:
     session.reset()
     session.helo = name
     session.esmtp = True
+    await session.policy.greeted(session)
     offers = (offer(session) for offer in EXTENSIONS)
     return Reply(250, "", session.hostname, tuple(text for text in offers if text))
 
@@ -66,6 +67,7 @@ async def helo(session: Session, name: str) -> Reply:
     session.reset()
     session.helo = name
     session.esmtp = False
+    await session.policy.greeted(session)
     return Reply(250, "", session.hostname)
 
 

@@ -1,6 +1,14 @@
-"""Mail from other servers, port 25: for our users only, and taken as it is."""
+"""Mail from other servers, port 25: for our users only, once the checks have nothing against it."""
 
-from mailserver.mail import delivery
+import re
+
+from mailserver.antispam.evidence import Inquiry
+from mailserver.antispam.pipeline import Pipeline
+from mailserver.antispam.verdict import Action, Decision, Verdict
+from mailserver.antispam.visit import Visit
+from mailserver.errors import NotFound
+from mailserver.mail import delivery, junk
+from mailserver.mail.delivery import Target
 from mailserver.mail.originals import return_path
 from mailserver.model import IdKind, id_text
 from mailserver.smtp.policy import routing
@@ -17,6 +25,8 @@ BARE_LINE_END = Reply(
     "The message has a CR or an LF that is not part of a CR LF (RFC 5321 section 2.3.8)",
     ("Make every line of it end with CR LF and send it again",),
 )
+MAX_REASON = 400  # octets of a reason in a reply; RFC 5321 §4.5.3.1.5 allows 512 for the line
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
 class MxPolicy:
@@ -24,30 +34,133 @@ class MxPolicy:
 
     authentication = False
 
+    def __init__(self, pipeline: Pipeline | None = None) -> None:
+        self._pipeline = pipeline
+
+    async def connected(self, session: Session) -> None:
+        """Refuse clients that nobody wants to hear of."""
+        if self._pipeline is not None:
+            visit = self._visit(self._pipeline, session)
+            _demand(session, "connect", await self._pipeline.connected(visit))
+
+    async def greeted(self, session: Session) -> None:
+        """Begin to ask about the client."""
+        if self._pipeline is not None:
+            self._pipeline.greeted(self._visit(self._pipeline, session))
+
     async def sender(self, session: Session, envelope: Envelope) -> None:
-        """Let anybody send."""
+        """Let anybody send whom no check refuses."""
+        if self._pipeline is not None:
+            visit = self._visit(self._pipeline, session)
+            verdict = await self._pipeline.sender(visit, envelope.sender.address)
+            _demand(session, "sender", verdict)
 
     async def recipient(self, session: Session, path: Path) -> Recipient:
-        """Accept users here that have room."""
+        """Accept users here that have room, from senders that no check refuses or puts off."""
         found = await routing.resolve(session.mail, path)
         if not found.local:
             raise Refused(RELAYING_DENIED)
-        size = session.envelope.size if session.envelope else 0
-        return routing.local_recipient(path, found, size)
+        envelope = session.envelope
+        recipient = routing.local_recipient(path, found, envelope.size if envelope else 0)
+        if self._pipeline is not None and envelope is not None:
+            verdict = await self._pipeline.recipient(
+                self._visit(self._pipeline, session), envelope.sender.address, path.address
+            )
+            _demand(session, "recipient", verdict)
+        return recipient
 
     async def accept(self, session: Session, envelope: Envelope, data: Data) -> Accepted:
-        """Deliver to the INBOX of every recipient."""
+        """Deliver to the INBOX of every recipient, or to Junk where the checks say so."""
         if data.bare:
             raise Refused(BARE_LINE_END)
+        targets = routing.targets(envelope)
+        content = bytes(data.content)
+        decision = await self._judge(session, envelope, content, targets)
+        if decision is not None:
+            _demand(session, "message", decision.verdict)
+            content = decision.content
         raw = b"".join(
-            (return_path(envelope.sender.text), routing.trace(session, envelope), data.content)
+            (return_path(envelope.sender.text), routing.trace(session, envelope), content)
         )
-        done = await delivery.accept(
-            session.mail,
-            raw,
-            routing.targets(envelope),
-            received_at=session.mail.now(),
-            sender=envelope.sender.text,
-        )
+        done = await self._deliver(session, envelope, raw, targets, decision)
         email = id_text(IdKind.EMAIL, done.delivered[0].email_id)
         return Accepted(email, len(done.delivered), 0)
+
+    async def _judge(
+        self, session: Session, envelope: Envelope, content: bytes, targets: list[Target]
+    ) -> Decision | None:
+        if self._pipeline is None:
+            return None
+        visit = self._visit(self._pipeline, session)
+        inquiry = Inquiry(
+            session.id,
+            visit.client(),
+            envelope.sender.address,
+            tuple(each.path.address for each in envelope.recipients if each.path.address),
+            content,
+            session.mail.now(),
+        )
+        return await self._pipeline.message(
+            visit, inquiry, [target.account_id for target in targets]
+        )
+
+    async def _deliver(
+        self,
+        session: Session,
+        envelope: Envelope,
+        raw: bytes,
+        targets: list[Target],
+        decision: Decision | None,
+    ) -> delivery.Accepted:
+        """Store the message; a Junk mailbox that is removed meanwhile is made again."""
+        for last in (False, True):
+            placed = targets if decision is None else await _placed(session, targets, decision)
+            try:
+                return await delivery.accept(
+                    session.mail,
+                    raw,
+                    placed,
+                    received_at=session.mail.now(),
+                    sender=envelope.sender.text,
+                )
+            except NotFound:
+                if last or placed == targets:
+                    raise
+        raise AssertionError
+
+    def _visit(self, pipeline: Pipeline, session: Session) -> Visit:
+        """Return what is known of the client; with another address it is another client."""
+        visit = session.visit
+        if visit is None or visit.ip != session.peer:
+            visit = session.visit = pipeline.arrive(session.id, session.peer)
+        visit.helo, visit.tls = session.helo, session.tls
+        return visit
+
+
+async def _placed(session: Session, targets: list[Target], decision: Decision) -> list[Target]:
+    """Return where the message goes for each account."""
+    placed = []
+    for target in targets:
+        verdict = decision.accounts.get(target.account_id)
+        if verdict is not None and verdict.action is Action.JUNK:
+            session.mail.metrics.spam_blocked.labels("junk").inc()
+            placed.append(await junk.target(session.mail, target.account_id))
+        else:
+            placed.append(target)
+    return placed
+
+
+def _demand(session: Session, stage: str, verdict: Verdict) -> None:
+    """Refuse what a verdict refuses or puts off."""
+    if verdict.action.delivers:
+        return
+    session.mail.metrics.spam_blocked.labels(stage).inc()
+    raise Refused(_reply(verdict))
+
+
+def _reply(verdict: Verdict) -> Reply:
+    """Return the reply to a verdict that is not to deliver."""
+    reason = _UNPRINTABLE.sub("?", verdict.reason)[:MAX_REASON]
+    if verdict.action is Action.DEFER:
+        return Reply(451, verdict.status or "4.7.1", reason)
+    return Reply(550, verdict.status or "5.7.1", reason)

@@ -1,5 +1,6 @@
 """Mail from users' programs, ports 587 and 465 (RFC 6409): to anybody, as oneself."""
 
+from mailserver.antispam.pipeline import Pipeline
 from mailserver.mail import recipients, sending
 from mailserver.mail.originals import Flaw, Unsendable, repair_line_ends
 from mailserver.model import AccountId, IdKind, id_text
@@ -22,6 +23,15 @@ class SubmissionPolicy:
     """A user who logged in sends as one of the own addresses."""
 
     authentication = True
+
+    def __init__(self, pipeline: Pipeline | None = None) -> None:
+        self._pipeline = pipeline
+
+    async def connected(self, session: Session) -> None:
+        """Let anybody come: who it is says the login."""
+
+    async def greeted(self, session: Session) -> None:
+        """Take no note."""
 
     async def sender(self, session: Session, envelope: Envelope) -> None:
         """Check that the reverse-path belongs to the account; the null one belongs to all."""

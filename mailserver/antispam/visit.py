@@ -1,0 +1,23 @@
+"""One SMTP connection as the checks see it."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from mailserver.antispam.evidence import Client, Finding
+
+
+@dataclass(slots=True)
+class Visit:
+    """What is known of a client, and what is being asked about it while it speaks."""
+
+    session: str  # id of the SMTP session
+    ip: str
+    trusted: bool = False  # nothing of it is checked
+    helo: str = ""
+    tls: str = ""
+    findings: list[Finding] = field(default_factory=list)  # about the client, not a message
+    looking: "asyncio.Task[None] | None" = None  # finds out about the client
+
+    def client(self) -> Client:
+        """Return the client as checks of a message are told of it."""
+        return Client(self.ip, self.helo, "", self.tls)

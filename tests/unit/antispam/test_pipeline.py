@@ -1,0 +1,125 @@
+"""One verdict of what all checks say."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pytest
+
+from mailserver.antispam.evidence import Client, Finding, Inquiry, Symbol
+from mailserver.antispam.pipeline import Checks, Pipeline, networks, within
+from mailserver.antispam.verdict import Action, Decision
+from mailserver.config import Antispam
+from mailserver.metrics import Metrics
+from mailserver.model import AccountId
+
+ALICE, BOB = AccountId(1), AccountId(2)
+RAW = b"Subject: hello\r\n\r\nbody\r\n"
+
+
+@dataclass(frozen=True)
+class Says:
+    """A check that gives a score, to everybody or for one account."""
+
+    score: float
+    name: str = "content"
+    account: AccountId | None = None
+
+    async def judge(self, inquiry: Inquiry, findings: Sequence[Finding]) -> Finding:
+        return Finding(self.name, "done", symbols=(Symbol("SAYS", self.score),))
+
+    async def judge_for(
+        self, account: AccountId, inquiry: Inquiry, findings: Sequence[Finding]
+    ) -> Finding:
+        score = self.score if account == self.account else 0
+        return Finding("personal", "done", symbols=(Symbol("FOR_ME", score),))
+
+
+@dataclass(frozen=True)
+class Crashes:
+    name: str = "broken"
+
+    async def judge(self, inquiry: Inquiry, findings: Sequence[Finding]) -> Finding:
+        raise RuntimeError("secret")
+
+
+@dataclass(frozen=True)
+class Hangs:
+    name: str = "slow"
+
+    async def judge(self, inquiry: Inquiry, findings: Sequence[Finding]) -> Finding:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def decide(checks: Checks, settings: Antispam = Antispam()) -> Decision:  # noqa: B008
+    loop = asyncio.get_running_loop()
+    pipeline = Pipeline(settings, checks, Metrics("test"), loop.time)
+    visit = pipeline.arrive("s", "192.0.2.1")
+    inquiry = Inquiry("s", Client("192.0.2.1"), None, (), RAW, datetime.now(UTC))
+    return await pipeline.message(visit, inquiry, [ALICE, BOB])
+
+
+@pytest.mark.parametrize(
+    ("score", "action"),
+    [
+        (-3, Action.ACCEPT),
+        (4.9, Action.ACCEPT),
+        (5, Action.JUNK),
+        (14.9, Action.JUNK),
+        (15, Action.REJECT),
+    ],
+)
+async def test_the_score_decides(score: float, action: Action) -> None:
+    decision = await decide(Checks([Says(score)]))
+    assert decision.verdict.action is (action if action is Action.REJECT else Action.ACCEPT)
+    placed = Action.JUNK if action is Action.REJECT else action
+    assert {each.action for each in decision.accounts.values()} == {placed}
+
+
+async def test_personal_scores_choose_the_folder() -> None:
+    decision = await decide(Checks([Says(3)], {"personal": Says(4, account=BOB)}))
+    assert decision.verdict.action is Action.ACCEPT
+    assert decision.accounts[ALICE].action is Action.ACCEPT
+    assert decision.accounts[BOB].action is Action.JUNK
+
+
+async def test_who_would_refuse_what_others_get_has_it_in_junk() -> None:
+    decision = await decide(Checks([], {"personal": Says(40, account=BOB)}))
+    assert decision.verdict.action is Action.ACCEPT
+    assert decision.accounts[BOB].action is Action.JUNK
+
+
+@pytest.mark.parametrize("broken", [Crashes(), Hangs()])
+async def test_a_check_that_fails_says_nothing_and_is_noticed(
+    broken: Crashes | Hangs, caplog: pytest.LogCaptureFixture
+) -> None:
+    decision = await decide(Checks([broken, Says(5)]), Antispam(time_limit=0.05))
+    assert {each.action for each in decision.accounts.values()} == {Action.JUNK}
+    assert f"failed={broken.name}".encode() in decision.content
+    assert b"secret" not in decision.content
+    assert "check failed: messages are delivered without it" in caplog.messages
+
+
+async def test_trusted_networks_are_not_checked() -> None:
+    pipeline = Pipeline(
+        Antispam(trusted_networks="192.0.2.0/24"),
+        Checks([Says(100)]),
+        Metrics("test"),
+        asyncio.get_running_loop().time,
+    )
+    visit = pipeline.arrive("s", "192.0.2.1")
+    inquiry = Inquiry("s", visit.client(), None, (), RAW, datetime.now(UTC))
+    decision = await pipeline.message(visit, inquiry, [ALICE])
+    assert decision.accounts[ALICE].action is Action.ACCEPT
+    assert decision.content == RAW
+
+
+def test_networks_of_both_families() -> None:
+    ranges = networks("192.0.2.0/24 2001:db8::/32")
+    assert within("192.0.2.77", ranges)
+    assert within("::ffff:192.0.2.77", ranges)
+    assert within("2001:db8::1%eth0", ranges)
+    assert not within("198.51.100.1", ranges)
+    assert not within("unknown", ranges)
