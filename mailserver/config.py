@@ -238,6 +238,20 @@ class Dns(Section):
     )
 
 
+class Authentication(Section):
+    """Whether mail from other servers is from whom it says."""
+
+    suffix_list: bool = Field(
+        default=False,
+        description="DMARC as it was (RFC 7489): domains by the public suffix list, not by DNS",
+    )
+    trusted_sealers: str = Field(
+        default="",
+        description="a word for each domain of a forwarder or mailing list whose ARC seal is "
+        "believed: mail that it found to pass is not held against DMARC policies",
+    )
+
+
 class Outbound(Section):
     """Delivery to other servers, and the queue of what waits for it."""
 
@@ -446,6 +460,7 @@ class Config(Section):
     smtp: Smtp = Smtp()
     antispam: Antispam = Antispam()
     dns: Dns = Dns()
+    authentication: Authentication = Authentication()
     outbound: Outbound = Outbound()
     imap: Imap = Imap()
     oauth: Oauth = Oauth()

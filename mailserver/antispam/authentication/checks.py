@@ -1,0 +1,72 @@
+"""Everything that is checked about where a message comes from, at once."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from mailserver.address import Address, quoted
+from mailserver.antispam.authentication.iprev import check_iprev
+from mailserver.antispam.authentication.lookups import Lookups
+from mailserver.antispam.authentication.results import Authentication, Spf
+from mailserver.antispam.authentication.spf import check_spf
+from mailserver.antispam.evidence import Inquiry
+from mailserver.config import Config
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What this server has decided about authentication."""
+
+    authserv_id: str  # the name of this server in the fields it adds
+    trusted_sealers: frozenset[str] = frozenset()  # domains whose ARC chains are believed
+    suffix_list: bool = False  # DMARC by RFC 7489 and the public suffix list
+
+    @classmethod
+    def of(cls, config: Config) -> "Rules":
+        """Return what the configuration says."""
+        settings = config.authentication
+        sealers = frozenset(settings.trusted_sealers.lower().split())
+        return cls(config.server.hostname.lower(), sealers, settings.suffix_list)
+
+
+async def authenticate(
+    resolver: Lookups, inquiry: Inquiry, rules: Rules, clock: Callable[[], float]
+) -> Authentication:
+    """Check a message as it arrived; `clock` counts seconds.
+
+    Never raises because of what a peer sent or what DNS says: that becomes a result.
+    """
+    seconds: dict[str, float] = {}
+
+    async def timed(check: str, work: Awaitable[T]) -> T:
+        began = clock()
+        done = await work
+        seconds[check] = clock() - began
+        return done
+
+    client = inquiry.client
+    helo, sender = client.helo, _sender(inquiry.sender)
+
+    def spf(identity: str) -> Awaitable[Spf]:
+        return check_spf(
+            resolver,
+            ip=client.ip,
+            sender=identity,
+            helo=helo,
+            receiver=rules.authserv_id,
+            now=inquiry.received_at,
+        )
+
+    iprev, by_helo, by_sender = await asyncio.gather(
+        timed("iprev", check_iprev(resolver, client.ip)),
+        timed("helo", spf("")),
+        timed("spf", spf(sender)),
+    )
+    return Authentication(iprev, by_helo, by_sender, seconds=seconds)
+
+
+def _sender(address: Address | None) -> str:
+    return f"{quoted(address.local_part)}@{address.domain}" if address else ""

@@ -1,0 +1,34 @@
+"""DNS in memory, with the faults that DNS has."""
+
+from collections.abc import Mapping, Sequence
+
+from mailserver.dns import LookupFailed
+
+MAX_CHAIN = 8  # CNAME records that are followed
+
+
+class Zone:
+    """Records by name and type, as a zone file has them; what is not there has no records."""
+
+    def __init__(self, records: Mapping[tuple[str, str], Sequence[str]] = {}) -> None:
+        self.records = {(name.lower(), kind): list(each) for (name, kind), each in records.items()}
+        self.failing: set[tuple[str, str]] = set()  # questions that nobody answers; "*": any type
+        self.asked: list[tuple[str, str]] = []
+
+    def add(self, name: str, kind: str, *texts: str) -> None:
+        self.records.setdefault((name.lower(), kind), []).extend(texts)
+
+    async def texts(self, name: str, kind: str) -> list[str]:
+        self.asked.append((name, kind))
+        name = name.lower().removesuffix(".")
+        for _ in range(MAX_CHAIN):
+            if (name, kind) in self.failing or (name, "*") in self.failing:
+                raise LookupFailed(f"no answer for {kind} of {name}")
+            found = self.records.get((name, kind))
+            if found is not None:
+                return list(found)
+            alias = self.records.get((name, "CNAME"))
+            if alias is None:
+                return []
+            name = alias[0].lower().removesuffix(".")
+        return []
