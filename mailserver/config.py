@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from mailserver.errors import Invalid
+from mailserver.networks import Networks
+
 # With a public key only: who can check a token by a shared secret can make one.
 SIGNATURES = frozenset(
     f"{family}{size}" for family in ("RS", "PS", "ES") for size in (256, 384, 512)
@@ -46,6 +49,15 @@ def is_private_url(url: str) -> bool:
         return False
     on_this_machine = host in ("localhost", "127.0.0.1", "::1")
     return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and on_this_machine))
+
+
+def networks(text: str) -> str:
+    """Check the words of a key that are networks; ValueError names the one that is none."""
+    try:
+        Networks(text)
+    except Invalid as error:
+        raise ValueError(str(error)) from None
+    return text
 
 
 class Section(BaseModel):
@@ -126,6 +138,15 @@ class Listener(Section):
         default="127.0.0.1", min_length=1, description="address; 0.0.0.0 or :: is every one"
     )
     port: int = Field(default=0, ge=0, le=65535, description="TCP port; 0 picks a free one")
+    proxy_networks: str = Field(
+        default="",
+        description="networks, a word each, of proxies that name the client by the PROXY protocol",
+    )
+
+    @field_validator("proxy_networks")
+    @classmethod
+    def _check_networks(cls, text: str) -> str:
+        return networks(text)
 
 
 class Listeners(Section):

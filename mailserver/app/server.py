@@ -36,6 +36,7 @@ from mailserver.mail.memory import Memory
 from mailserver.mail.sharing import Shares
 from mailserver.metrics import Metrics
 from mailserver.model import QueueState
+from mailserver.networks import Networks
 from mailserver.smtp.limits import Limits
 from mailserver.smtp.outbound.worker import Worker
 from mailserver.smtp.server import SmtpServer
@@ -339,6 +340,7 @@ def protocol_servers(
             kind=kind,
             limits=limits,
             pipeline=pipeline,
+            proxies=Networks(getattr(listeners, name).proxy_networks),
         )
         for name, kind in smtp.items()
         if getattr(listeners, name).enabled

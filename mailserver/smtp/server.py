@@ -18,10 +18,11 @@ from typing import cast
 
 from aiosmtpd.smtp import SMTP, TLSSetupException
 
-from mailserver import config
+from mailserver import config, proxy
 from mailserver.antispam.pipeline import Pipeline
 from mailserver.auth.credentials import Authenticator
 from mailserver.mail.context import Mail
+from mailserver.networks import NOWHERE, Networks
 from mailserver.smtp import commands
 from mailserver.smtp.limits import FREE_MEMORY, Limits
 from mailserver.smtp.outcomes import Outcomes
@@ -91,8 +92,12 @@ class SmtpServer:
         kind: str,
         limits: Limits | None = None,
         pipeline: Pipeline | None = None,
+        proxies: Networks = NOWHERE,
     ) -> None:
-        """Take the checks of what arrives; without them mail is taken as it comes."""
+        """Take the checks of what arrives; without them mail is taken as it comes.
+
+        Peers in `proxies` name the client by the PROXY protocol.
+        """
         self.mail = mail
         self.authenticator = authenticator
         self.tls = tls
@@ -103,24 +108,27 @@ class SmtpServer:
         self.outcomes = Outcomes(mail.metrics)
         self.open: set[Connection] = set()
         self.stopping = False
+        self.proxies = proxies
         self.port = 0
         self._server: asyncio.Server | None = None
 
     async def start(self, listener: config.Listener) -> tuple[str, int]:
         """Listen, and return the address and the port."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Connection(self, loop), listener.host, listener.port, backlog=BACKLOG
+        self._server = await asyncio.get_running_loop().create_server(
+            self._factory(), listener.host, listener.port, backlog=BACKLOG
         )
         host, self.port = self._server.sockets[0].getsockname()[:2]
         return host, self.port
 
     async def accept(self, listening: socket.socket) -> asyncio.Server:
         """Also take connections from a socket of somebody else, who closes what is returned."""
-        loop = asyncio.get_running_loop()
-        return await loop.create_server(
-            lambda: Connection(self, loop), sock=listening, backlog=BACKLOG
+        return await asyncio.get_running_loop().create_server(
+            self._factory(), sock=listening, backlog=BACKLOG
         )
+
+    def _factory(self) -> proxy.Factory:
+        loop = asyncio.get_running_loop()
+        return proxy.behind(lambda: Connection(self, loop), self.proxies)
 
     @property
     def busy(self) -> bool:

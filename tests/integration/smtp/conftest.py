@@ -12,6 +12,7 @@ from mailserver.config import Listener
 from mailserver.mail import content, listings, mailboxes, messages
 from mailserver.mail.context import Mail
 from mailserver.model import Account, EmailId
+from mailserver.networks import NOWHERE, Networks
 from mailserver.smtp.server import SmtpServer
 from tests.integration.conftest import Tls
 
@@ -25,12 +26,16 @@ class Servers:
     running: list[SmtpServer]
     tokens: Judge | None = None
 
-    async def start(self, kind: str) -> int:
+    async def start(self, kind: str, proxies: Networks = NOWHERE) -> int:
         authenticator = Authenticator(
             self.mail.database, passwords=self.mail.passwords, tokens=self.tokens
         )
         server = SmtpServer(
-            mail=self.mail, authenticator=authenticator, tls=self.tls.server, kind=kind
+            mail=self.mail,
+            authenticator=authenticator,
+            tls=self.tls.server,
+            kind=kind,
+            proxies=proxies,
         )
         self.running.append(server)
         _, port = await server.start(Listener(host="127.0.0.1", port=0))
