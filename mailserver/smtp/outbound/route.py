@@ -84,11 +84,12 @@ class Router:
         if domain.startswith("["):
             return [self._literal(domain)]
         try:
-            exchangers, answer = await self._resolver.mx(domain)
+            answer = await self._resolver.mx(domain)
         except LookupFailed:
             raise _later("4.4.3", f"DNS gave no answer for the mail servers of {domain}") from None
         if not answer.exists:
             raise _failed("5.1.2", f"The domain {domain} does not exist")
+        exchangers = list(answer.records)
         if [each.host for each in exchangers] == [""]:  # RFC 7505 §3
             raise _failed("5.1.10", f"The domain {domain} takes no mail (null MX)", 556)
         implicit = not exchangers
