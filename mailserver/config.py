@@ -109,6 +109,11 @@ class Database(Section):
     direct_url: Secret = Field(
         default=Secret(""), description="DSN past a transaction pooler, for LISTEN; empty: the same"
     )
+    notices: Literal["auto", "listen", "poll"] = Field(
+        default="auto",
+        description="how processes hear of each other's changes: LISTEN, or a look every second; "
+        "auto: a look when direct_url leads through a pooler too",
+    )
     pool_size: int = Field(
         default=20,
         ge=4,

@@ -56,8 +56,9 @@ async def open_mail(
 
 def tell_others(mail: Mail, backends: Backends, background: Background, name: str) -> Notifier:
     """Tell other processes what this one changes, and hear what they do."""
-    direct = Database(backends.direct_dsn, 2)
-    notifier = Notifier(direct, mail.events, mail.metrics, name)
+    direct = Database(backends.direct_dsn, 1)
+    way = mail.config.database.notices
+    notifier = Notifier(mail.database, mail.events, mail.metrics, name, way, direct)
     mail.events.forward(notifier.tell)
     background.run("notifier", notifier.run)
     return notifier

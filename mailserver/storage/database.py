@@ -1,15 +1,17 @@
 """The connection pool to PostgreSQL, and where its failures get their neutral names."""
 
 import asyncio
+import itertools
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import asyncpg
 
 from mailserver.errors import Unavailable
+from mailserver.storage.connect import Connector
 
 if TYPE_CHECKING:
     Record: TypeAlias = asyncpg.Record
@@ -25,15 +27,6 @@ COMMAND_TIMEOUT = 60.0  # seconds
 ACQUIRE_TIMEOUT = 15.0  # seconds; a client rather hears "later" than waits longer
 IDLE_TIME = 300.0  # seconds after which a connection that nobody needs is let go
 STATEMENTS = 300  # prepared on a connection; every text is written out in this package
-
-# Plans must not depend on who ran a statement first: every statement is keyed by account_id, so
-# the generic plan is the right one, and it is made once a connection.
-SETTINGS = {
-    "application_name": "mailserver",
-    "plan_cache_mode": "force_generic_plan",
-    "jit": "off",
-    "timezone": "UTC",
-}
 
 _TRANSIENT = (
     OSError,
@@ -87,11 +80,13 @@ class Executor(Protocol):
 class Connection:
     """One connection; statements are prepared when they are first used."""
 
-    __slots__ = ("_statements", "pool", "raw", "since")
+    __slots__ = ("_names", "_statements", "pool", "raw", "since")
 
-    def __init__(self, pool: "Pool", raw: "Pooled") -> None:
+    def __init__(self, pool: "Pool", raw: "Pooled", names: Iterator[str] | None) -> None:
+        """Take names for prepared statements; None where the server cannot keep any."""
         self.pool = pool
         self.raw = raw
+        self._names = names
         self.since = 0.0  # loop time at which it was last given back
         self._statements: dict[str, Statement] = {}
 
@@ -108,7 +103,8 @@ class Connection:
         if statement is None:
             if len(self._statements) >= STATEMENTS:
                 self._statements.clear()
-            statement = self._statements[query] = await self.raw.prepare(query)
+            name = None if self._names is None else next(self._names)
+            statement = self._statements[query] = await self.raw.prepare(query, name=name)
         return statement
 
     async def fetch(self, query: str, *args: Any) -> list[Record]:
@@ -148,7 +144,8 @@ class Database:
 
     def __init__(self, dsn: Callable[[], str], size: int) -> None:
         """Take the DSN as a function, asked for every new connection: passwords rotate."""
-        self._dsn = dsn
+        self._connector = Connector(dsn)
+        self._names = map("statement_{}".format, itertools.count())
         self._size = size
         self._pool: Pool | None = None
         self._opening = asyncio.Lock()
@@ -159,12 +156,14 @@ class Database:
     async def connect(self) -> "asyncpg.Connection[Record]":
         """Open a connection outside the pool, for LISTEN; the caller closes it."""
         with translated():
-            return await asyncpg.connect(
-                self._dsn(),
-                timeout=ACQUIRE_TIMEOUT,
-                command_timeout=COMMAND_TIMEOUT,
-                server_settings=SETTINGS,
+            return await self._connector.open(
+                timeout=ACQUIRE_TIMEOUT, command_timeout=COMMAND_TIMEOUT
             )
+
+    @property
+    def pooled(self) -> bool:
+        """Whether a pooler was seen in front of PostgreSQL."""
+        return self._connector.pooled
 
     async def close(self) -> None:
         """Close every connection; running statements have five seconds to end."""
@@ -185,7 +184,7 @@ class Database:
             if self._pool is None:
 
                 async def connect(*args: Any, **options: Any) -> Any:
-                    return await asyncpg.connect(self._dsn(), **options)
+                    return await self._connector.open(**options)
 
                 self._pool = await asyncpg.create_pool(
                     min_size=0,
@@ -195,7 +194,6 @@ class Database:
                     timeout=ACQUIRE_TIMEOUT,
                     connect=connect,
                     reset=_keep_session,
-                    server_settings=SETTINGS,
                 )
             return self._pool
 
@@ -227,7 +225,8 @@ class Database:
             return given
         try:
             pool = self._pool or await self._open()
-            return Connection(pool, await pool.acquire(timeout=ACQUIRE_TIMEOUT))
+            raw = await pool.acquire(timeout=ACQUIRE_TIMEOUT)
+            return Connection(pool, raw, None if self.pooled else self._names)
         except BaseException:
             self._leave()
             raise

@@ -62,7 +62,8 @@ async def _upgrade(dsn: str) -> None:
     from sqlalchemy.ext.asyncio import create_async_engine
 
     async def connect() -> Any:
-        return await asyncpg.connect(dsn)
+        # behind a transaction pooler no statement stays prepared
+        return await asyncpg.connect(dsn, statement_cache_size=0)
 
     def migrate(connection: Connection) -> None:
         from alembic import command

@@ -2,22 +2,24 @@
 
 NOTIFY inside a writing transaction takes a database-wide lock through the commit, measured to be 4
 to 28 times slower. So one connection of each process sends what has been committed, a few
-milliseconds' worth at a time, and the same connection listens. A lost notification is healed by a
-re-check of the accounts that somebody here listens to.
+milliseconds' worth at a time, and the same connection listens; behind a transaction pooler, rows
+take the place of both (`storage/lines.py`). What was lost is healed by a re-check of the accounts
+that somebody here listens to.
 """
 
 import asyncio
 import json
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from mailserver.errors import MailError
 from mailserver.events import Hub
 from mailserver.metrics import Metrics
 from mailserver.model import AccountId, Modseq
 from mailserver.storage import accounts
-from mailserver.storage.database import Database, Executor, translated
+from mailserver.storage.database import Database
+from mailserver.storage.lines import Line, Notifications, Rows
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +40,19 @@ def channel(account: AccountId) -> int:
 class Notifier:
     """Sends this process's changes to the others and hands theirs to the hub."""
 
-    def __init__(self, database: Database, hub: Hub, metrics: Metrics, origin: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        hub: Hub,
+        metrics: Metrics,
+        origin: str,
+        way: Literal["auto", "listen", "poll"] = "auto",
+        direct: Database | None = None,
+    ) -> None:
+        """Take how to reach the others, and if that is another one the database to listen at."""
         self._database = database
+        self._direct = direct or database
+        self._way = way
         self._hub = hub
         self._metrics = metrics
         self._origin = origin  # marks our own notifications, which the hub has had already
@@ -73,28 +86,37 @@ class Notifier:
             await asyncio.sleep(RECONNECT_TIME)
 
     async def _session(self) -> None:
-        connection = await self._database.connect()
+        line = await self._line()
         try:
-            with translated():
-                # a lost connection is noticed now, not at the next change
-                connection.add_termination_listener(lambda _: self._wake.set())
-                await connection.execute("SET synchronous_commit = off")
-                for number in range(CHANNELS):
-                    await connection.add_listener(f"mail_{number}", self._heard)
-                await connection.add_listener(NOTICES, self._noticed)
-                self.listening.set()
-                await self.recheck()
-                recheck = asyncio.get_running_loop().time() + RECHECK_TIME
-                while True:
-                    if await self._woken(recheck):
-                        await self._send(connection)
-                    # also when there is always something to send
-                    if asyncio.get_running_loop().time() >= recheck:
-                        await self.recheck()
-                        recheck = asyncio.get_running_loop().time() + RECHECK_TIME
+            await line.open(self._wake.set)
+            self.listening.set()
+            await self.recheck()
+            now = asyncio.get_running_loop().time
+            look, recheck = now() + line.pause, now() + RECHECK_TIME
+            while True:
+                if await self._woken(min(look, recheck)):
+                    await self._send(line)
+                # also when there is always something to send
+                if now() >= look:
+                    await line.look()
+                    look = now() + line.pause
+                if now() >= recheck:
+                    await line.tidy()
+                    await self.recheck()
+                    recheck = now() + RECHECK_TIME
         finally:
             self.listening.clear()
+            line.close()
+
+    async def _line(self) -> Line:
+        if self._way != "poll":
+            connection = await self._direct.connect()
+            if self._way == "listen" or not self._direct.pooled:
+                names = [*map("mail_{}".format, range(CHANNELS)), NOTICES]
+                return Notifications(connection, names, self._told)
+            log.info("no LISTEN through a pooler: other processes are heard every second")
             connection.terminate()
+        return Rows(self._database, self._told, self._origin)
 
     async def _woken(self, until: float) -> bool:
         try:
@@ -105,7 +127,7 @@ class Notifier:
         await asyncio.sleep(self._next - asyncio.get_running_loop().time())
         return True
 
-    async def _send(self, connection: Executor) -> None:
+    async def _send(self, line: Line) -> None:
         self._next = asyncio.get_running_loop().time() + BATCH_TIME
         self._wake.clear()
         waiting, self._waiting = self._waiting, {}
@@ -121,36 +143,26 @@ class Notifier:
         for text in _chunks(notices):
             names.append(NOTICES)
             texts.append(f"{self._origin} [{text}]")
-        # a closed connection raises even when there is nothing to say
         try:
-            with translated():
-                await connection.execute(
-                    """
-                    SELECT pg_notify(name, text)
-                    FROM unnest($1::text[], $2::text[]) AS n(name, text)
-                    """,
-                    names,
-                    texts,
-                )
+            await line.send(names, texts)
         except MailError:
             # told over the next connection; what came meanwhile is newer
             self._waiting = waiting | self._waiting
             self._wake.set()
             raise
 
-    def _heard(self, connection: object, pid: int, channel: str, payload: object) -> None:
-        origin, _, items = str(payload).partition(" ")
+    def _told(self, channel: str, payload: str) -> None:
+        origin, _, text = payload.partition(" ")
         if origin == self._origin:
             return
-        for item in items.split(","):
+        if channel == NOTICES:
+            if self.hear is not None:
+                for words in json.loads(text):
+                    self.hear(words)
+            return
+        for item in text.split(","):
             account, _, modseq = item.partition(":")
             self._hub.deliver(AccountId(int(account)), Modseq(int(modseq)))
-
-    def _noticed(self, connection: object, pid: int, channel: str, payload: object) -> None:
-        origin, _, text = str(payload).partition(" ")
-        if origin != self._origin and self.hear is not None:
-            for words in json.loads(text):
-                self.hear(words)
 
     async def recheck(self) -> None:
         """Tell the hub the modseq of every account that somebody here listens to."""

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import asyncpg
 import pytest
@@ -14,16 +16,27 @@ from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
 from mailserver.metrics import Metrics
 from mailserver.model import Account, Modseq
+from mailserver.storage import lines
 from mailserver.storage.database import Database
+from mailserver.storage.lines import LATE, Notifications, Rows
 from mailserver.storage.notify import Notifier
+
+Way = Literal["listen", "poll"]
 
 RAW = b"Subject: news\r\n\r\nHello\r\n"
 
 
+@pytest.fixture(params=["listen", "poll"])
+def way(request: pytest.FixtureRequest) -> Way:
+    """How the processes reach each other."""
+    found: Way = request.param
+    return found
+
+
 @pytest_asyncio.fixture
-async def here(mail: Mail, database: Database) -> AsyncIterator[Notifier]:
+async def here(mail: Mail, database: Database, way: Way) -> AsyncIterator[Notifier]:
     """The notifier of the process that delivers."""
-    notifier = Notifier(database, mail.events, Metrics("here"), "here")
+    notifier = Notifier(database, mail.events, Metrics("here"), "here", way)
     mail.events.forward(notifier.tell)
     task = asyncio.create_task(notifier.run())
     await notifier.listening.wait()
@@ -33,10 +46,10 @@ async def here(mail: Mail, database: Database) -> AsyncIterator[Notifier]:
 
 
 @pytest_asyncio.fixture
-async def there(database: Database) -> AsyncIterator[tuple[Notifier, Hub]]:
+async def there(database: Database, way: Way) -> AsyncIterator[tuple[Notifier, Hub]]:
     """The notifier and the hub of another process."""
     hub = Hub()
-    notifier = Notifier(database, hub, Metrics("there"), "there")
+    notifier = Notifier(database, hub, Metrics("there"), "there", way)
     task = asyncio.create_task(notifier.run())
     await notifier.listening.wait()
     yield notifier, hub
@@ -89,15 +102,15 @@ async def test_what_was_lost_while_the_connection_was_down_is_healed(
 
 
 async def test_what_could_not_be_sent_is_sent_over_the_next_connection(
-    mail: Mail, alice: Account, database: Database, there: tuple[Notifier, Hub]
+    mail: Mail, alice: Account, database: Database, there: tuple[Notifier, Hub], way: Way
 ) -> None:
-    notifier = Notifier(database, mail.events, Metrics("here"), "here")
+    notifier = Notifier(database, mail.events, Metrics("here"), "here", way)
     subscription = there[1].subscribe(alice.id)
     notifier.tell(alice.id, Modseq(77))
     lost = await database.connect()
     lost.terminate()
     with pytest.raises(Unavailable):
-        await notifier._send(lost)
+        await notifier._send(Notifications(lost, (), lambda channel, text: None))
     task = asyncio.create_task(notifier.run())
     async with asyncio.timeout(10):
         assert await subscription.wait() == 77
@@ -118,3 +131,29 @@ async def test_notices_reach_the_other_process_and_not_their_maker(
         got = [await heard.get() for _ in logins]
     assert got == [["login", login, "192.0.2.1", False] for login in logins]
     assert own == []
+
+
+async def test_rows_that_are_seen_out_of_their_order_are_heard_once(database: Database) -> None:
+    heard: list[str] = []
+    rows = Rows(database, lambda channel, text: heard.append(text), "there")
+    await rows.open(lambda: None)
+    async with database.transaction() as slow:
+        await lines.put(slow, "here", ["c"], ["began first"])
+        await lines.put(database, "here", ["c", "c"], ["second", "third"])
+        await rows.look()
+        assert heard == ["second", "third"]
+    await rows.look()
+    await rows.look()
+    assert heard == ["second", "third", "began first"]
+
+
+async def test_rows_are_forgotten_when_everybody_has_seen_them(database: Database) -> None:
+    rows = Rows(database, lambda channel, text: None, "here")
+    await rows.send(["c"], ["new"])
+    await database.execute(
+        "INSERT INTO hint (origin, channel, text, told_at) VALUES ('x', 'c', 'old', $1)",
+        datetime.now(UTC) - timedelta(seconds=lines.KEEP + 1),
+    )
+    await rows.tidy()
+    assert await database.fetchval("SELECT array_agg(text) FROM hint") == ["new"]
+    assert lines.KEEP > LATE + lines.POLL_TIME
