@@ -46,7 +46,7 @@ class Connector:
                     self._dsn(), **options | {"server_settings": SETTINGS}
                 )
             except asyncpg.ProtocolViolationError:
-                # QUIRK(PgBouncer): settings that it does not know, and all its own errors
+                # PgBouncer says so of settings that it does not know, and of all its own errors
                 self._found()
             else:
                 # a pooler makes up the number that a client would cancel its statement with
