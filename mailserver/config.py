@@ -5,7 +5,6 @@ Sources, the later one wins: defaults, the TOML file, environment variables
 the value. Domains, accounts and aliases are not here: they live in PostgreSQL.
 """
 
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -211,15 +210,6 @@ class Smtp(Section):
     )
 
 
-def _check_networks(text: str) -> str:
-    for word in text.split():
-        try:
-            ip_network(word, strict=False)
-        except ValueError:
-            raise ValueError(f"{word} is no address and no network") from None
-    return text
-
-
 class Antispam(Section):
     """The checks of mail from other servers."""
 
@@ -239,8 +229,16 @@ class Antispam(Section):
     trusted_networks: str = Field(
         default="", description="a word for each network whose mail is not checked"
     )
+    trace_time: float = Field(
+        default=30 * 86400,
+        ge=0,
+        description="seconds that it is remembered what became of each message",
+    )
 
-    _check_networks = field_validator("trusted_networks")(_check_networks)
+    @field_validator("trusted_networks")
+    @classmethod
+    def _check_networks(cls, text: str) -> str:
+        return networks(text)
 
     @model_validator(mode="after")
     def _junk_is_not_refused(self) -> Self:

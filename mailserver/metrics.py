@@ -104,6 +104,9 @@ class Metrics:
         self.spam_blocked = counter("spam_blocked", "messages refused or filed as junk", "stage")
         for stage in ("connect", "sender", "recipient", "message", "junk"):
             self.spam_blocked.labels(stage)
+        self.traces_lost = counter(
+            "traces_lost", "messages whose trace could not be written while PostgreSQL was away"
+        )
         self.checks = counter("checks", "checks of incoming mail", "check", "result")
         self.check_seconds = Histogram(
             f"{prefix}_check_seconds",

@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from mailserver.address import Address
 from mailserver.antispam import fields
@@ -18,10 +17,10 @@ from mailserver.antispam.visit import Visit
 from mailserver.config import Antispam
 from mailserver.metrics import Metrics
 from mailserver.model import AccountId
+from mailserver.networks import Networks
 
 log = logging.getLogger(__name__)
 
-Networks = Sequence[IPv4Network | IPv6Network]
 WELCOME = Verdict(Action.ACCEPT, "nothing speaks against it")
 TRUSTED = Verdict(Action.ACCEPT, "comes from a trusted network")
 
@@ -49,11 +48,11 @@ class Pipeline:
         self._checks = checks
         self._metrics = metrics
         self._clock = clock
-        self._trusted = networks(settings.trusted_networks)
+        self._trusted = Networks(settings.trusted_networks)
 
     def arrive(self, session: str, ip: str) -> Visit:
         """Begin with a client that connected."""
-        return Visit(session, ip, trusted=within(ip, self._trusted))
+        return Visit(session, ip, trusted=ip in self._trusted)
 
     async def connected(self, visit: Visit) -> Verdict:
         """Say whether a client may speak at all."""
@@ -166,20 +165,3 @@ class Pipeline:
                 extra={"check": name, "reason": finding.reason, "seconds": round(seconds, 3)},
             )
         return Finding(name, finding.result, finding.reason, finding.symbols, seconds)
-
-
-def networks(text: str) -> Networks:
-    """Read networks, a word each: `192.0.2.0/24 2001:db8::/32`."""
-    return [ip_network(word, strict=False) for word in text.split()]
-
-
-def within(ip: str, ranges: Networks) -> bool:
-    """Tell whether an address is in one of the networks; an unreadable one is in none."""
-    if not ranges:
-        return False
-    try:
-        address = ip_address(ip.partition("%")[0])
-    except ValueError:
-        return False
-    address = getattr(address, "ipv4_mapped", None) or address
-    return any(address in each for each in ranges)

@@ -10,7 +10,8 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
-from mailserver.antispam.pipeline import Pipeline
+from mailserver.antispam.gate import OPEN, Gate
+from mailserver.antispam.trace import Journal
 from mailserver.app import bucket, filters, schema, store
 from mailserver.app.backends import Backends
 from mailserver.app.background import Background, every
@@ -116,6 +117,7 @@ class Server:
         self._push: PushClient | None = None
         self._s3_answers: bool | None = None
         self._worker: Worker | None = None
+        self._journal: Journal | None = None
         self._stopping = False
         self.metrics.watch_database(
             lambda: self._database.lent,
@@ -155,7 +157,7 @@ class Server:
         )
         self._front.application = self._jmap
         self._servers |= protocol_servers(
-            mail, authenticator, self._tls, filters.pipeline(mail, resolver)
+            mail, authenticator, self._tls, self._guard(mail, resolver)
         )
         # What is loaded now stays for good, and requests make garbage without cycles: looking
         # through it all again and again took an eighth of the time of a JMAP list.
@@ -209,6 +211,8 @@ class Server:
         if self._mail is not None:
             await shielded(self._mail.committer.drain(), grace + 5, "commits")
         await shielded(self._background.stop(), 5, "background")
+        if self._journal is not None:
+            await shielded(self._journal.flush(), 5, "trace")
         if self._push is not None:
             await shielded(self._push.close(), 5, "push")
         await shielded(leases.give_back(self._database, self._name), 5, "leases")
@@ -256,6 +260,16 @@ class Server:
                 log.warning("waiting for PostgreSQL", extra={"error": str(error), "pause": pause})
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_RETRY)
+
+    def _guard(self, mail: Mail, resolver: Resolver) -> Gate:
+        """Start what the checks of incoming mail need beside the sessions."""
+        gate = filters.gate(mail, resolver)
+        self._journal = gate.journal
+        if gate.journal is not None:
+            self._background.run("trace", gate.journal.run)
+        keeper = filters.maintenance(mail, self._name)
+        self._background.run("antispam", keeper.run)
+        return gate
 
     def _work(self, mail: Mail, resolver: Resolver) -> None:
         """Start what goes on beside the sessions."""
@@ -325,7 +339,7 @@ def protocol_servers(
     mail: Mail,
     authenticator: Authenticator,
     tls: ssl.SSLContext | None,
-    pipeline: Pipeline | None = None,
+    gate: Gate = OPEN,
 ) -> dict[str, Listening]:
     """Return the server of each listener that is wanted, but for HTTP."""
     listeners = mail.config.listeners
@@ -339,7 +353,7 @@ def protocol_servers(
             tls=tls,
             kind=kind,
             limits=limits,
-            pipeline=pipeline,
+            gate=gate,
             proxies=Networks(getattr(listeners, name).proxy_networks),
         )
         for name, kind in smtp.items()

@@ -20,6 +20,7 @@ from mailserver.cli import (
     migrate,
     queue,
     running,
+    trace,
 )
 
 NOUNS: dict[str, typer.Typer] = {
@@ -40,6 +41,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "export": exporting.export_mail,
     "fsck": fsck.fsck,
     "doctor": doctor.doctor,
+    "trace": trace.trace,
 }
 
 

@@ -19,7 +19,7 @@ from typing import cast
 from aiosmtpd.smtp import SMTP, TLSSetupException
 
 from mailserver import config, proxy
-from mailserver.antispam.pipeline import Pipeline
+from mailserver.antispam.gate import OPEN, Gate
 from mailserver.auth.credentials import Authenticator
 from mailserver.mail.context import Mail
 from mailserver.networks import NOWHERE, Networks
@@ -39,7 +39,7 @@ from mailserver.smtp.protocol.framing import (
     Overflow,
 )
 from mailserver.smtp.protocol.replies import Refused, Reply
-from mailserver.smtp.session import Disconnected, Policy, Session
+from mailserver.smtp.session import Disconnected, Judged, Policy, Session
 from mailserver.tls import end_point
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ _LAST = frozenset({221, 421})  # codes after which the server closes
 class Kind:
     """What a listener is for."""
 
-    policy: Callable[[Pipeline | None], Policy]
+    policy: Callable[[Gate], Policy]
     implicit_tls: bool = False
 
 
@@ -91,10 +91,10 @@ class SmtpServer:
         tls: ssl.SSLContext | None,
         kind: str,
         limits: Limits | None = None,
-        pipeline: Pipeline | None = None,
+        gate: Gate = OPEN,
         proxies: Networks = NOWHERE,
     ) -> None:
-        """Take the checks of what arrives; without them mail is taken as it comes.
+        """Take the checks of what arrives; an open gate takes mail as it comes.
 
         Peers in `proxies` name the client by the PROXY protocol.
         """
@@ -102,7 +102,8 @@ class SmtpServer:
         self.authenticator = authenticator
         self.tls = tls
         self.kind = KINDS[kind]
-        self.policy = self.kind.policy(pipeline)
+        self.policy = self.kind.policy(gate)
+        self.gate = gate
         self.name = kind
         self.limits = limits or Limits.of(mail.config.smtp)
         self.outcomes = Outcomes(mail.metrics)
@@ -334,6 +335,7 @@ class Connection(SMTP):
             peer=peername[0],
             clock=self.loop.time,
             token=lambda: secrets.token_hex(16),
+            gate=server.gate,
         )
         self._dialogue = session
         admitted = server.limits.connections.enter(session.peer)
@@ -370,6 +372,8 @@ class Connection(SMTP):
             await session.policy.connected(session)
         except Refused as refusal:
             self._ended = "refused"
+            verdict = refusal.verdict if isinstance(refusal, Judged) else None
+            session.record("connect", refusal.reply, verdict=verdict)
             self._send(refusal.reply)
             await self._flush()
             return

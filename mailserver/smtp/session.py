@@ -1,10 +1,13 @@
 """What one SMTP connection knows: the peer, TLS, the client's name, who it is, the envelope."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from mailserver.antispam.gate import OPEN, Gate
+from mailserver.antispam.trace import Place, Story
+from mailserver.antispam.verdict import Decision, Verdict
 from mailserver.antispam.visit import Visit
 from mailserver.auth.credentials import Authenticator
 from mailserver.mail.context import Mail
@@ -12,7 +15,15 @@ from mailserver.model import Account, Principal
 from mailserver.smtp.outcomes import Outcomes
 from mailserver.smtp.protocol.framing import Data
 from mailserver.smtp.protocol.paths import Path
-from mailserver.smtp.protocol.replies import Reply
+from mailserver.smtp.protocol.replies import Refused, Reply
+
+
+class Judged(Refused):
+    """The checks refuse the command or put it off; `verdict` says why."""
+
+    def __init__(self, reply: Reply, verdict: Verdict) -> None:
+        super().__init__(reply)
+        self.verdict = verdict
 
 
 class Disconnected(Exception):
@@ -77,6 +88,7 @@ class Accepted:
     id: str
     local: int
     outgoing: int
+    decision: Decision | None = None  # of the checks
 
 
 class Policy(Protocol):
@@ -125,6 +137,7 @@ class Session:
     helo: str = ""
     esmtp: bool = False
     principal: Principal | None = None
+    gate: Gate = OPEN
     visit: Visit | None = None  # what the checks know of the client
     envelope: Envelope | None = None
     messages: int = 0  # accepted
@@ -138,6 +151,44 @@ class Session:
     def reset(self) -> None:
         """Forget the transaction: RSET, the end of DATA, a new EHLO (RFC 5321 §4.1.1.5)."""
         self.envelope = None
+
+    def record(
+        self,
+        stage: str,
+        reply: Reply,
+        *,
+        sender: str = "",
+        recipients: Sequence[Path] = (),
+        verdict: Verdict | None = None,
+        places: Sequence[Place] = (),
+        stored: str = "",
+        message_id: str = "",
+        size: int = 0,
+    ) -> None:
+        """Write down for those who ask later what became of a message, or of an attempt."""
+        if self.gate.journal is None:
+            return
+        found = verdict.findings if verdict else tuple(self.visit.findings) if self.visit else ()
+        story = Story(
+            session=self.id,
+            stage=stage,
+            action={4: "deferred", 5: "refused"}.get(reply.code // 100, "accepted"),
+            reply=bytes(reply).decode("utf-8", "replace").rstrip("\r\n"),
+            peer=self.peer,
+            helo=self.helo,
+            tls=self.tls,
+            login=self.principal.login if self.principal else "",
+            sender=sender,
+            recipients=tuple(path.text for path in recipients),
+            size=size,
+            message_id=message_id,
+            stored=stored,
+            reason=verdict.reason if verdict else "",
+            score=verdict.score if verdict else 0.0,
+            findings=found,
+            places=tuple(places),
+        )
+        self.gate.journal.write(story)
 
     def secured(self, tls: str) -> None:
         """Forget everything said in the clear (RFC 3207 §4.2)."""

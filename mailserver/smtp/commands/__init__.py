@@ -5,19 +5,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mailserver.errors import (
-    AuthenticationFailed,
-    Corrupt,
-    Forbidden,
-    Invalid,
-    MailError,
-    NotFound,
-    OverQuota,
-    TooLarge,
-    TooMany,
-    Unavailable,
-)
+from mailserver.errors import Corrupt, MailError, Unavailable
 from mailserver.smtp.commands import auth, data, hello, mail, rcpt, session
+from mailserver.smtp.commands.failures import reply_to
 from mailserver.smtp.protocol import replies
 from mailserver.smtp.protocol.replies import Refused, Reply
 from mailserver.smtp.session import Disconnected, Session
@@ -50,19 +40,6 @@ COMMANDS: dict[str, Spec] = {
     "VRFY": Spec(session.parse_something, session.vrfy, "VRFY string"),
     "HELP": Spec(session.parse_anything, session.help_, "HELP"),
     "QUIT": Spec(session.parse_nothing, session.quit_, "QUIT"),
-}
-
-REPLIES: dict[type[MailError], Reply] = {
-    AuthenticationFailed: Reply(535, "5.7.8", "Authentication credentials invalid"),
-    Corrupt: replies.INTERNAL,
-    Forbidden: Reply(550, "5.7.1", "Not allowed"),
-    Invalid: Reply(550, "5.6.0", "Message not valid"),
-    # an account that went away between RCPT and DATA: the next attempt is told which
-    NotFound: Reply(451, "4.2.1", "A mailbox is not available, try again later"),
-    OverQuota: Reply(452, "4.2.2", "Mailbox full"),
-    TooLarge: Reply(552, "5.3.4", "Message too big"),
-    TooMany: Reply(451, "4.7.0", "Too many attempts, try again later"),
-    Unavailable: replies.UNAVAILABLE,
 }
 
 MAX_ERRORS = 100  # in the weights below, before the connection is closed
@@ -109,9 +86,7 @@ async def _answer(session: Session, name: str, spec: Spec | None, argument: byte
             "command failed",
             extra={"session": session.id, "command": name, "error": repr(error)},
         )
-        return next(
-            (REPLIES[kind] for kind in type(error).__mro__ if kind in REPLIES), replies.INTERNAL
-        )
+        return reply_to(error)
     except Disconnected:
         raise  # nobody is left to answer
     except Exception:

@@ -1,13 +1,21 @@
 """DATA (RFC 5321 §4.1.1.4)."""
 
 import logging
+import re
 
+from mailserver.antispam.trace import Place
+from mailserver.antispam.verdict import Action, Verdict
+from mailserver.smtp.commands.failures import reply_to
 from mailserver.smtp.protocol import replies
 from mailserver.smtp.protocol.replies import Refused, Reply
-from mailserver.smtp.session import Accepted, Envelope, Session
+from mailserver.smtp.session import Accepted, Disconnected, Envelope, Judged, Session
 
 log = logging.getLogger(__name__)
 
+MAX_HEADER = 64 * 1024  # octets in which the Message-ID is looked for
+_MESSAGE_ID = re.compile(
+    rb"^message-id:(?:[ \t]|\r\n[ \t])*<?([^<>\s]{1,300})", re.IGNORECASE | re.MULTILINE
+)
 NO_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients")
 
 
@@ -19,24 +27,76 @@ async def data(session: Session, _: None) -> Reply:
     if not envelope.recipients:
         return NO_RECIPIENTS
     began = session.clock()
-    size = 0
+    content: bytes | bytearray = b""
     try:
-        content = await session.wire.receive(session.mail.config.smtp.max_message_size)
-        size = len(content.content)
-        accepted = await session.policy.accept(session, envelope, content)
-    except Refused as refusal:
-        outcome = f"{refusal.reply.code} {refusal.reply.status}"
-        _log(session, envelope, None, outcome, size, began)
+        received = await session.wire.receive(session.mail.config.smtp.max_message_size)
+        content = received.content
+        accepted = await session.policy.accept(session, envelope, received)
+    except Disconnected:
+        _log(session, envelope, None, "Disconnected", len(content), began)
         raise
     except Exception as error:
-        _log(session, envelope, None, type(error).__name__, size, began)
+        reply = reply_to(error)
+        refused = isinstance(error, Refused)
+        outcome = f"{reply.code} {reply.status}" if refused else type(error).__name__
+        _log(session, envelope, None, outcome, len(content), began)
+        verdict = error.verdict if isinstance(error, Judged) else None
+        _record(session, envelope, reply, content, verdict)
         raise
     finally:
         session.reset()
     session.messages += 1
     session.mail.metrics.messages_received.inc()
-    _log(session, envelope, accepted, "accepted", size, began)
-    return Reply(250, "2.0.0", f"OK {accepted.id}")
+    _log(session, envelope, accepted, "accepted", len(content), began)
+    reply = Reply(250, "2.0.0", f"OK {accepted.id}")
+    verdict = accepted.decision.verdict if accepted.decision else None
+    _record(session, envelope, reply, content, verdict, accepted)
+    return reply
+
+
+def _record(
+    session: Session,
+    envelope: Envelope,
+    reply: Reply,
+    content: bytes | bytearray,
+    verdict: Verdict | None,
+    accepted: Accepted | None = None,
+) -> None:
+    """Write down what became of the message."""
+    session.record(
+        "message",
+        reply,
+        sender=envelope.sender.text,
+        recipients=[each.path for each in envelope.recipients],
+        verdict=verdict,
+        places=_places(envelope, accepted) if accepted else (),
+        stored=accepted.id if accepted else "",
+        message_id=_message_id(content),
+        size=len(content),
+    )
+
+
+def _places(envelope: Envelope, accepted: Accepted) -> list[Place]:
+    """Return where each account here has the message, and why."""
+    decided = accepted.decision.accounts if accepted.decision else {}
+    places = {}
+    for account in (account for each in envelope.recipients for account in each.accounts):
+        verdict = decided.get(account.id)
+        is_junk = verdict is not None and verdict.action is Action.JUNK
+        places[account.id] = Place(
+            account.login,
+            "junk" if is_junk else "inbox",
+            verdict.reason if verdict else "",
+            verdict.score if verdict else 0.0,
+        )
+    return list(places.values())
+
+
+def _message_id(content: bytes | bytearray) -> str:
+    """Return the Message-ID of a message without its brackets; empty when it has none."""
+    end = content.find(b"\r\n\r\n")
+    found = _MESSAGE_ID.search(content, 0, min(end if end >= 0 else len(content), MAX_HEADER))
+    return found[1].decode("utf-8", "replace") if found else ""
 
 
 def _log(

@@ -15,7 +15,7 @@ from mailserver.smtp.protocol.parameters import (
 )
 from mailserver.smtp.protocol.paths import Path, parse_reverse_path
 from mailserver.smtp.protocol.replies import Refused, Reply
-from mailserver.smtp.session import Envelope, Session
+from mailserver.smtp.session import Envelope, Judged, Session
 
 OK = Reply(250, "2.1.0", "Sender OK")
 NEEDS_AUTHENTICATION = Reply(530, "5.7.0", "Authentication required")
@@ -68,7 +68,16 @@ async def mail(session: Session, command: Mail) -> Reply:
         return TOO_BIG
     if not envelope.smtputf8 and not command.path.is_ascii:
         return NEEDS_SMTPUTF8
-    await session.policy.sender(session, envelope)
+    try:
+        await session.policy.sender(session, envelope)
+    except Refused as refusal:
+        session.record(
+            "sender",
+            refusal.reply,
+            sender=command.path.text,
+            verdict=refusal.verdict if isinstance(refusal, Judged) else None,
+        )
+        raise
     session.envelope = envelope
     return OK
 

@@ -14,7 +14,7 @@ from mailserver.smtp.protocol.parameters import (
 )
 from mailserver.smtp.protocol.paths import Path, parse_forward_path
 from mailserver.smtp.protocol.replies import Refused, Reply
-from mailserver.smtp.session import Session
+from mailserver.smtp.session import Judged, Session
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,13 @@ async def rcpt(session: Session, command: Rcpt) -> Reply:
                 "recipient": path.text,
                 "reply": f"{refusal.reply.code} {refusal.reply.status}",
             },
+        )
+        session.record(
+            "recipient",
+            refusal.reply,
+            sender=envelope.sender.text,
+            recipients=[path],
+            verdict=refusal.verdict if isinstance(refusal, Judged) else None,
         )
         raise
     envelope.recipients.append(

@@ -3,6 +3,7 @@
 import re
 
 from mailserver.antispam.evidence import Inquiry
+from mailserver.antispam.gate import OPEN, Gate
 from mailserver.antispam.pipeline import Pipeline
 from mailserver.antispam.verdict import Action, Decision, Verdict
 from mailserver.antispam.visit import Visit
@@ -15,7 +16,7 @@ from mailserver.smtp.policy import routing
 from mailserver.smtp.protocol.framing import Data
 from mailserver.smtp.protocol.paths import Path
 from mailserver.smtp.protocol.replies import Refused, Reply
-from mailserver.smtp.session import Accepted, Envelope, Recipient, Session
+from mailserver.smtp.session import Accepted, Envelope, Judged, Recipient, Session
 
 RELAYING_DENIED = Reply(550, "5.7.1", "Relaying denied")
 # Passed on, a lone CR or LF is what lets one message look like two (RFC 5321 §2.3.8).
@@ -34,8 +35,8 @@ class MxPolicy:
 
     authentication = False
 
-    def __init__(self, pipeline: Pipeline | None = None) -> None:
-        self._pipeline = pipeline
+    def __init__(self, gate: Gate = OPEN) -> None:
+        self._pipeline = gate.pipeline
 
     async def connected(self, session: Session) -> None:
         """Refuse clients that nobody wants to hear of."""
@@ -84,7 +85,7 @@ class MxPolicy:
         )
         done = await self._deliver(session, envelope, raw, targets, decision)
         email = id_text(IdKind.EMAIL, done.delivered[0].email_id)
-        return Accepted(email, len(done.delivered), 0)
+        return Accepted(email, len(done.delivered), 0, decision)
 
     async def _judge(
         self, session: Session, envelope: Envelope, content: bytes, targets: list[Target]
@@ -155,7 +156,7 @@ def _demand(session: Session, stage: str, verdict: Verdict) -> None:
     if verdict.action.delivers:
         return
     session.mail.metrics.spam_blocked.labels(stage).inc()
-    raise Refused(_reply(verdict))
+    raise Judged(_reply(verdict), verdict)
 
 
 def _reply(verdict: Verdict) -> Reply:

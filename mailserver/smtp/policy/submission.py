@@ -1,6 +1,6 @@
 """Mail from users' programs, ports 587 and 465 (RFC 6409): to anybody, as oneself."""
 
-from mailserver.antispam.pipeline import Pipeline
+from mailserver.antispam.gate import OPEN, Gate
 from mailserver.mail import recipients, sending
 from mailserver.mail.originals import Flaw, Unsendable, repair_line_ends
 from mailserver.model import AccountId, IdKind, id_text
@@ -24,8 +24,8 @@ class SubmissionPolicy:
 
     authentication = True
 
-    def __init__(self, pipeline: Pipeline | None = None) -> None:
-        self._pipeline = pipeline
+    def __init__(self, gate: Gate = OPEN) -> None:
+        self._gate = gate
 
     async def connected(self, session: Session) -> None:
         """Let anybody come: who it is says the login."""
