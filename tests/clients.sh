@@ -9,6 +9,7 @@ declare -A packages=(
     [getmail]=getmail6 [mbsync]=isync [mutt]=mutt [neomutt]=neomutt [npm]=npm
     [offlineimap]=offlineimap3 [pgbouncer]=pgbouncer [php]="php-cli php-mbstring" [smtp-sink]=postfix
     [swaks]=swaks
+    [nsd]=nsd [unbound]=unbound [ldns-signzone]=ldnsutils # the DNS of tests/signed_dns.py
 )
 if [ "${1:-}" = heavy ]; then
     packages[thunderbird]=thunderbird

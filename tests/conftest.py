@@ -26,6 +26,7 @@ from mailserver.storage import migrate
 from mailserver.storage.blobs import Bucket, S3Blobs
 from mailserver.storage.database import Database
 from mailserver.storage.ids import Ids
+from tests.signed_dns import SignedDns
 
 PASSWORD = "correct horse"
 
@@ -63,6 +64,17 @@ async def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S
     await server.start()
     yield server
     await server.stop()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def signed_dns(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SignedDns]:
+    """A validating resolver with a signed zone `test.`, whose records are in tests/data/dns."""
+    server = SignedDns(tmp_path_factory.mktemp("dns"))
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.stop()
 
 
 @pytest_asyncio.fixture
