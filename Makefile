@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 JMAPLIB := .clients/jmaplib
 
-.PHONY: run test clients unit coverage conformance check format lock bench image manifest clean
+.PHONY: run test clients chaos unit coverage conformance check format lock bench image manifest clean
 
 run: $(VENV)/.run  ## start the whole server on 127.0.0.1 (ARGS="--data-dir DIR --ports free")
 	@exec $(BIN)/mailserver dev $(ARGS)
@@ -38,6 +38,9 @@ check: $(VENV)/.dev  ## lint, format, types, layers
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+chaos: $(VENV)/.dev  ## two nodes under load for half an hour while everything around them breaks
+	CHAOS_SECONDS=$${CHAOS_SECONDS:-1800} $(BIN)/pytest -s tests/integration/faults/test_chaos.py $(ARGS)
 
 bench: $(VENV)/.dev  ## every benchmark; JSON on standard output
 	$(BIN)/python -m benchmarks $(ARGS)

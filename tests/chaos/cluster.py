@@ -1,0 +1,254 @@
+"""Two nodes on one PostgreSQL and one SeaweedFS, each behind proxies of its own."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from mailserver.runtime.embedded.postgres import Postgres
+from mailserver.runtime.embedded.seaweedfs import SeaweedFS
+from mailserver.tls import make_development_ca
+from tests.chaos.proxy import Proxy
+from tests.name_server import NameServer
+from tests.running import descendants, run_command
+from tests.smtp_peer import Peer
+
+PASSWORD = "correct horse"
+LOGINS = tuple(f"user{number}@example.test" for number in range(4))
+LISTENERS = ("smtp", "submissions", "imaps", "http")
+START_TIMEOUT = 120.0  # seconds; the machine may be busy
+
+
+@dataclass
+class Node:
+    """One `mailserver serve`, and the two wires that it depends on."""
+
+    name: str
+    directory: Path
+    database: Proxy
+    s3: Proxy
+    config: Path
+    listeners: dict[str, tuple[str, int]] = field(default_factory=dict)
+    process: asyncio.subprocess.Process | None = None
+    started: int = 0
+    _log: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Tell whether it has been started and not ended."""
+        return self.process is not None and self.process.returncode is None
+
+    async def start(self) -> None:
+        """Start it and wait until it says where it listens."""
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "mailserver", "serve", "--config", str(self.config),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, limit=2**20,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        serving: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._log = asyncio.create_task(self._read_log(self.process.stdout, serving))
+        self.listeners = await asyncio.wait_for(serving, START_TIMEOUT)
+        self.started += 1
+
+    async def _read_log(
+        self, output: asyncio.StreamReader, serving: "asyncio.Future[dict[str, Any]]"
+    ) -> None:
+        """Keep the log in a file; it must never wait for us."""
+        with (self.directory / f"{self.name}.log").open("ab") as log:
+            while line := await output.readline():
+                log.write(line)
+                if not serving.done() and b'"serving"' in line:
+                    serving.set_result(json.loads(line)["listeners"])
+        if not serving.done():
+            serving.set_exception(RuntimeError(f"{self.name} ended at its start"))
+
+    async def kill(self) -> None:
+        """Kill it and all that it started, at once."""
+        assert self.process is not None
+        for pid in [self.process.pid, *descendants(self.process.pid)]:
+            _signal(pid, signal.SIGKILL)
+        await self._ended()
+
+    async def stop(self) -> int:
+        """Stop it as a platform does, and return its exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        return await self._ended()
+
+    async def _ended(self) -> int:
+        assert self.process is not None
+        assert self._log is not None
+        code = await asyncio.wait_for(self.process.wait(), START_TIMEOUT)
+        await self._log
+        return code
+
+    def workers(self) -> list[int]:
+        """Return the pids of its workers."""
+        assert self.process is not None
+        return [
+            pid
+            for pid in descendants(self.process.pid)
+            if b"mailserver.app.worker" in _command_line(pid)
+        ]
+
+    def usage(self) -> dict[str, int]:
+        """Return what its workers take: memory in KiB, and open files."""
+        memory, files = 0, 0
+        for pid in self.workers():
+            status = Path(f"/proc/{pid}/status").read_text()
+            resident = re.search(r"^VmRSS:\s+(\d+)", status, re.MULTILINE)
+            memory += int(resident[1]) if resident else 0
+            files += len(os.listdir(f"/proc/{pid}/fd"))
+        return {"memory_kib": memory, "files": files}
+
+
+@dataclass
+class Cluster:
+    """The nodes, the services below them, and the server of somebody else."""
+
+    nodes: tuple[Node, ...]
+    postgres: Postgres
+    seaweedfs: SeaweedFS
+    peer: Peer
+    names: NameServer
+    ca: Path
+
+    async def stop(self) -> None:
+        """Stop everything, the nodes first."""
+        for node in self.nodes:
+            if node.running:
+                assert await node.stop() == 0
+            await node.database.stop()
+            await node.s3.stop()
+        await self.peer.stop()
+        self.names.stop()
+        await asyncio.gather(self.postgres.stop(), self.seaweedfs.stop())
+
+    def fsck(self) -> list[Any]:
+        """Recount everything, and compare PostgreSQL with the bucket."""
+        config = str(self.nodes[0].config)
+        report = run_command("fsck", "--json", "--config", config, codes=(0, 1))
+        differences: list[Any] = json.loads(report)["differences"]
+        return differences
+
+
+async def start_cluster(directory: Path) -> Cluster:
+    """Start two nodes with four accounts; mail to remote.test goes to a peer that keeps it."""
+    postgres = Postgres(directory / "postgres")
+    seaweedfs = SeaweedFS(directory / "seaweedfs")
+    peer = Peer()
+    names = NameServer()
+    _, _, peer_port, dns_port = await asyncio.gather(
+        postgres.start(), seaweedfs.start(), peer.start(), names.start()
+    )
+    names.add("remote.test", "MX", "10 mx.remote.test.")
+    names.add("mx.remote.test", "A", "127.0.0.1")
+    tls = make_development_ca(directory / "tls", ["127.0.0.1"], datetime.now(UTC))
+    common = _common(seaweedfs, tls.certificate, tls.key, peer_port, dns_port)
+    nodes = []
+    for name in ("one", "two"):
+        database, s3 = Proxy(_to_postgres(postgres)), Proxy(_to_s3(seaweedfs))
+        await asyncio.gather(database.start(), s3.start())
+        config = directory / f"{name}.toml"
+        config.write_text(
+            f"{common}\n[database]\nurl = {json.dumps(_dsn(postgres, database))}\n"
+            f'[s3]\nendpoint = "http://127.0.0.1:{s3.port}"\nbucket = "mail"\n'
+            f'access_key = "{seaweedfs.access_key}"\nsecret_key = "{seaweedfs.secret_key}"\n'
+        )
+        nodes.append(Node(name, directory, database, s3, config))
+    await asyncio.to_thread(_prepare, directory, nodes[0].config)
+    await asyncio.gather(*(node.start() for node in nodes))
+    return Cluster(tuple(nodes), postgres, seaweedfs, peer, names, tls.ca)
+
+
+def _common(
+    seaweedfs: SeaweedFS, certificate: Path, key: Path, peer_port: int, dns_port: int
+) -> str:
+    """Return the part of the configuration that all nodes share.
+
+    The whole life of a body happens within seconds: copied at once, dropped from PostgreSQL soon.
+    """
+    listeners = "\n".join(f"[listeners.{name}]\nport = 0" for name in LISTENERS)
+    unused = "\n".join(
+        f"[listeners.{name}]\nenabled = false" for name in ("submission", "imap", "https")
+    )
+    return f"""
+[server]
+hostname = "mail.example.test"
+workers = 1
+grace = 5
+secret_key = "{os.urandom(32).hex()}"
+[tls]
+certificate = {json.dumps(str(certificate))}
+key = {json.dumps(str(key))}
+[log]
+format = "json"
+[mover]
+interval = 0.2
+copy_after = 0
+drop_after = 2
+barrier_age = 0
+[dns]
+servers = "127.0.0.1:{dns_port}"
+[outbound]
+port = {peer_port}
+retry_first = 1
+retry_longest = 2
+{listeners}
+{unused}
+"""
+
+
+def _prepare(directory: Path, config: Path) -> None:
+    at = ("--config", str(config))
+    run_command("migrate", *at)
+    run_command("domain", "add", "example.test", *at)
+    accounts = directory / "accounts.csv"
+    rows = "".join(f"{login},,{PASSWORD},,\n" for login in LOGINS)
+    accounts.write_text(f"login,name,password,quota,aliases\n{rows}")
+    run_command("account", "import", str(accounts), *at)
+
+
+def _dsn(postgres: Postgres, proxy: Proxy) -> str:
+    parts = urlsplit(postgres.dsn())
+    return (
+        f"postgresql://{parts.username}:{parts.password}@127.0.0.1:{proxy.port}{parts.path}"
+        "?sslmode=disable"
+    )
+
+
+def _to_postgres(postgres: Postgres) -> Any:
+    async def dial() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        query = parse_qs(urlsplit(postgres.dsn()).query)
+        path = f"{query['host'][0]}/.s.PGSQL.{query['port'][0]}"
+        return await asyncio.open_unix_connection(path)
+
+    return dial
+
+
+def _to_s3(seaweedfs: SeaweedFS) -> Any:
+    async def dial() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", seaweedfs.ports.s3)
+
+    return dial
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
