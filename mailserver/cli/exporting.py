@@ -25,7 +25,8 @@ from mailserver.errors import AlreadyExists
 from mailserver.mail import accounts, content, listings, mailboxes, messages
 from mailserver.mail.context import Mail
 from mailserver.mail.listings import Listing
-from mailserver.model import Flags, Mailbox
+from mailserver.mime.headers import header_fields, unfold
+from mailserver.model import Email, Flags
 
 BATCH = 50  # messages read at once
 BATCH_BYTES = 32 * 1024 * 1024
@@ -127,6 +128,9 @@ def export_mail(
     account: AccountOption,
     form: Annotated[Format, typer.Option("--format", help="maildir, mbox or eml.")],
     mailbox: MailboxOption = None,
+    message_id: Annotated[
+        str, typer.Option("--message-id", metavar="ID", help="Only messages with this Message-ID.")
+    ] = "",
     data_dir: DataDir = None,
     config: ConfigFile = None,
     json: Json = False,
@@ -147,7 +151,7 @@ def export_mail(
             for box in chosen:
                 listing = await listings.open_listing(mail, owner, box.id)
                 writer = WRITERS[form](destination, box.path.split("/"))
-                count += await _export(mail, box, listing, writer, progress)
+                count += await _export(mail, listing, writer, progress, message_id)
         return count, len(chosen)
 
     count, boxes = run(work, data_dir=data_dir, config=config, json=json)
@@ -161,14 +165,16 @@ def export_mail(
 
 
 async def _export(
-    mail: Mail, box: Mailbox, listing: Listing, writer: Writer, progress: Progress
+    mail: Mail, listing: Listing, writer: Writer, progress: Progress, message_id: str
 ) -> int:
     """Write one mailbox; messages that leave meanwhile are left out."""
     count = 0
     try:
         for indices in _batches(listing):
             ids = [listing.email_ids[index] for index in indices]
-            found = await messages.emails(mail, listing.account, ids)
+            found = await messages.emails(mail, listing.account, ids, header=bool(message_id))
+            if message_id:
+                found = {id: email for id, email in found.items() if _is(email, message_id)}
             blobs = [email.blob_id for email in found.values()]
             bodies = await content.contents(mail, listing.account, blobs)
             for index in indices:
@@ -183,6 +189,12 @@ async def _export(
     finally:
         writer.close()
     return count
+
+
+def _is(email: Email, message_id: str) -> bool:
+    """Tell whether an email has a Message-ID, given with or without its angles."""
+    field = unfold(header_fields(email.header, ["Message-ID"])).partition(b":")[2]
+    return field.strip().strip(b"<>") == message_id.strip().strip("<>").encode()
 
 
 def _batches(listing: Listing) -> Iterator[list[int]]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mailserver.mail.context import Mail
 
 PAGE = 500
+OBJECT_MISSING = "every object that a blob names is there"
+OBJECT_UNKNOWN = "every object belongs to a blob"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,8 @@ async def check(
     if objects:
         async for difference in _rows_to_objects(mail, contents=contents):
             yield difference
-        async for difference in _objects_to_rows(mail, settled):
-            yield difference
+        async for name, size in objects_without_rows(mail, settled):
+            yield Difference(OBJECT_UNKNOWN, f"{name}, {size} bytes")
 
 
 async def _rows_to_objects(mail: "Mail", *, contents: bool) -> AsyncIterator[Difference]:
@@ -53,14 +55,13 @@ async def _rows_to_objects(mail: "Mail", *, contents: bool) -> AsyncIterator[Dif
     after = (-(2**63), b"")
     while rows := await bodies.page(mail.database, after, PAGE):
         for location, _, here in rows:
-            detail = f"blob {location.id.hex()} of account {location.account_id}"
             if location.object is not None:
                 size = await mail.blobs.size(location.object)
                 if size is None or size < location.offset + location.length:
-                    yield Difference("every object that a blob names is there", detail)
+                    yield Difference(OBJECT_MISSING, named(location))
                     continue
             if contents and not await _intact(mail, location, here):
-                yield Difference("every body has the hash it was stored under", detail)
+                yield Difference("every body has the hash it was stored under", named(location))
         after = (rows[-1][0].account_id, rows[-1][0].id)
 
 
@@ -86,11 +87,16 @@ async def _intact(mail: "Mail", location: Location, here: bool) -> bool:
     return True
 
 
-async def _objects_to_rows(mail: "Mail", settled: timedelta) -> AsyncIterator[Difference]:
-    """Look for objects that no blob names."""
+async def objects_without_rows(mail: "Mail", settled: timedelta) -> AsyncIterator[tuple[str, int]]:
+    """Give the objects that no blob names, with their bytes."""
     young = mail.ids.first_at(mail.now() - settled)
     async for names in mail.blobs.names():
         known = await bodies.objects_known(mail.database, [name for name, _ in names])
         for name, size in names:
             if name not in known and (not settled or (object_made(name) or 0) < young):
-                yield Difference("every object belongs to a blob", f"{name}, {size} bytes")
+                yield name, size
+
+
+def named(location: Location) -> str:
+    """Return how a body is called in a difference."""
+    return f"blob {location.id.hex()} of account {location.account_id}"
