@@ -147,10 +147,7 @@ class Listener(Section):
         description="networks, a word each, of proxies that name the client by the PROXY protocol",
     )
 
-    @field_validator("proxy_networks")
-    @classmethod
-    def _check_networks(cls, text: str) -> str:
-        return networks(text)
+    _check_networks = field_validator("proxy_networks")(networks)
 
 
 class Listeners(Section):
@@ -205,6 +202,22 @@ class Smtp(Section):
         ge=86400,
         description="seconds until a sender gets a second vacation response, RFC 5230 §4.1",
     )
+    greeting_pause: float = Field(
+        default=1,
+        ge=0,
+        le=30,
+        description="seconds strangers wait to be greeted on port 25; who speaks first is refused",
+    )
+    error_pause: float = Field(
+        default=2, ge=0, le=30, description="seconds strangers wait for each of many refusals"
+    )
+    xclient_networks: str = Field(
+        default="",
+        description="networks, a word each, of relays that may say for whom they speak (XCLIENT)",
+    )
+
+    _check_networks = field_validator("xclient_networks")(networks)
+
     catch_outbound: bool = Field(
         default=False, description="queue mail to other domains as caught: shown, never sent"
     )
@@ -235,10 +248,7 @@ class Antispam(Section):
         description="seconds that it is remembered what became of each message",
     )
 
-    @field_validator("trusted_networks")
-    @classmethod
-    def _check_networks(cls, text: str) -> str:
-        return networks(text)
+    _check_networks = field_validator("trusted_networks")(networks)
 
     @model_validator(mode="after")
     def _junk_is_not_refused(self) -> Self:

@@ -17,7 +17,7 @@ class Networks:
         found = []
         for word in text.split():
             try:
-                found.append(ipaddress.ip_network(word))
+                found.append(ipaddress.ip_network(word, strict=False))
             except ValueError:
                 raise Invalid(f"{word} is no IP address or network") from None
         self._networks = tuple(found)

@@ -128,6 +128,14 @@ class Authenticator:
         self._remember(tag, principal)
         return principal
 
+    async def named(self, login: str) -> Principal:
+        """Return whom somebody trusted says that has logged in; AuthenticationFailed."""
+        name = _normal(login)
+        found = await accounts.credentials(self._database, name)
+        if found is None or not found[2]:
+            raise AuthenticationFailed("no such account, or a disabled one")
+        return Principal(found[0], name)
+
     async def _holder(self, name: str, token: str) -> Principal:
         """Return the account of a token, which must be that of `name` if there is one."""
         if self._tokens is None:

@@ -1,14 +1,16 @@
-"""What all connections of a process share: room for connections, and memory for messages."""
+"""What all connections of a process share: room for them and their messages, and who is known."""
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from mailserver import config
 from mailserver.auth.throttle import network_of
 from mailserver.mail.memory import Memory
 
 MEMORY = 256 * 1024 * 1024  # octets of messages that are received at the same time
+MAX_KNOWN = 20_000  # networks that are no strangers
 FREE_MEMORY = 64 * 1024  # octets of each message that are not counted: small mail never waits
 
 
@@ -39,12 +41,37 @@ class Connections:
             del self._by_network[network]
 
 
+class Strangers:
+    """Knows which clients have sent mail that was accepted lately; all others are strangers."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, None] = OrderedDict()  # networks, the latest last
+
+    def includes(self, peer: str) -> bool:
+        """Tell whether a client is a stranger; nobody on a private network is."""
+        try:
+            if ip_address(peer).is_private:
+                return False
+        except ValueError:
+            return False  # a Unix socket
+        return network_of(peer) not in self._known
+
+    def met(self, peer: str) -> None:
+        """Note that mail of a client was accepted."""
+        network = network_of(peer)
+        self._known[network] = None
+        self._known.move_to_end(network)
+        if len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Both, for the listeners of one process."""
+    """All of them, for the listeners of one process."""
 
     connections: Connections
     memory: Memory
+    strangers: Strangers = field(default_factory=Strangers)
 
     @classmethod
     def of(cls, smtp: config.Smtp, share: Callable[[int], int] = int) -> "Limits":

@@ -55,6 +55,7 @@ PROCESSING_TIMEOUT = 600.0  # seconds; as long as a client waits, RFC 5321 §4.5
 SESSION_TIME = 4 * 3600.0  # seconds; then a client has to connect again
 MINIMUM_RATE = 1000.0  # octets a second of DATA, once RATE_GRACE is over
 RATE_GRACE = 120.0  # seconds
+TRIES = 20  # errors, in the weights of the table of commands, after which refusals take time
 LINGER = 5.0  # seconds to send the last reply before the connection is cut
 OUT_OF_MEMORY = Reply(452, "4.3.1", "Insufficient memory, try again later")
 TOO_BIG = Reply(552, "5.3.4", "Message too big")
@@ -71,10 +72,11 @@ class Kind:
 
     policy: Callable[[Gate], Policy]
     implicit_tls: bool = False
+    pauses: bool = False  # strangers wait for the greeting
 
 
 KINDS: dict[str, Kind] = {
-    "mx": Kind(MxPolicy),
+    "mx": Kind(MxPolicy, pauses=True),
     "submission": Kind(SubmissionPolicy),
     "submissions": Kind(SubmissionPolicy, implicit_tls=True),
 }
@@ -106,6 +108,7 @@ class SmtpServer:
         self.gate = gate
         self.name = kind
         self.limits = limits or Limits.of(mail.config.smtp)
+        self.relays = Networks(mail.config.smtp.xclient_networks)
         self.outcomes = Outcomes(mail.metrics)
         self.open: set[Connection] = set()
         self.stopping = False
@@ -180,6 +183,8 @@ class Connection(SMTP):
         self._server = server
         self._lines = LineBuffer()
         self._out: list[bytes] = []
+        self._greeted = False
+        self._early = False  # the client spoke before it was greeted
         self._idle = False  # waits for a command
         self._silent = False  # TLS begins without being asked for
         self._ended = ""  # why the server ended the connection
@@ -203,6 +208,12 @@ class Connection(SMTP):
             self._linger.cancel()
         super(SMTP, self).connection_lost(error)
         self.transport = None
+
+    def data_received(self, data: bytes) -> None:
+        """Take octets, and notice a client that does not wait for the greeting."""
+        if not self._greeted:
+            self._early = True
+        super().data_received(data)
 
     def eof_received(self) -> bool:
         """Answer what has arrived; in TLS there is no half-closed connection to do that on."""
@@ -333,12 +344,14 @@ class Connection(SMTP):
             outcomes=server.outcomes,
             id=secrets.token_hex(8),
             peer=peername[0],
+            relay=peername[0],
+            relays=server.relays,
             clock=self.loop.time,
             token=lambda: secrets.token_hex(16),
             gate=server.gate,
         )
         self._dialogue = session
-        admitted = server.limits.connections.enter(session.peer)
+        admitted = server.limits.connections.enter(session.relay)
         server.open.add(self)
         connections = server.mail.metrics.connections.labels("smtp")
         connections.inc()
@@ -358,7 +371,9 @@ class Connection(SMTP):
             connections.dec()
             server.open.discard(self)
             if admitted:
-                server.limits.connections.leave(session.peer)
+                server.limits.connections.leave(session.relay)
+            if session.messages:
+                server.limits.strangers.met(session.peer)
             self._give_memory()
             self._close()
             self._log_end(session)
@@ -369,6 +384,8 @@ class Connection(SMTP):
             self._silent = True
             await self.start_tls()
         try:
+            if self._server.kind.pauses:
+                await self._wait_for_early_talkers(session)
             await session.policy.connected(session)
         except Refused as refusal:
             self._ended = "refused"
@@ -377,7 +394,8 @@ class Connection(SMTP):
             self._send(refusal.reply)
             await self._flush()
             return
-        self._send(Reply(220, "", f"{session.hostname} ESMTP"))
+        self._send(replies.greeting(session.hostname))
+        self._greeted = True
         while (line := await self._next_line(MAX_LINE)) is not None:
             self._reset_timeout(PROCESSING_TIMEOUT)
             if isinstance(line, Fault):
@@ -386,11 +404,27 @@ class Connection(SMTP):
                 reply = await commands.run(session, line)
             self._give_memory()
             if reply is not None:
+                await self._slow_down(session, reply)
                 self._send(reply)
                 if reply.code in _LAST:
                     self._ended = "quit" if reply.code == 221 else reply.text
                     break
         await self._flush()
+
+    async def _wait_for_early_talkers(self, session: Session) -> None:
+        """Let a stranger wait for the greeting; Refused when it speaks first (RFC 5321 §3.1)."""
+        pause = self._server.mail.config.smtp.greeting_pause
+        if pause and self._server.limits.strangers.includes(session.peer):
+            await asyncio.sleep(pause)
+        if self._early:
+            raise Refused(replies.TOO_EARLY)
+
+    async def _slow_down(self, session: Session, reply: Reply) -> None:
+        """Let a stranger that only tries wait for each further refusal; a timer is all it costs."""
+        if reply.code < 500 or session.errors < TRIES or session.principal is not None:
+            return
+        if not session.messages and self._server.limits.strangers.includes(session.peer):
+            await asyncio.sleep(self._server.mail.config.smtp.error_pause)
 
     async def _next_line(self, limit: int) -> bytes | Fault | None:
         """Wait for a line; replies are held back while a whole line is here (RFC 2920 §3.2)."""

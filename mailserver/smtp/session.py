@@ -12,6 +12,7 @@ from mailserver.antispam.visit import Visit
 from mailserver.auth.credentials import Authenticator
 from mailserver.mail.context import Mail
 from mailserver.model import Account, Principal
+from mailserver.networks import Networks
 from mailserver.smtp.outcomes import Outcomes
 from mailserver.smtp.protocol.framing import Data
 from mailserver.smtp.protocol.paths import Path
@@ -131,6 +132,8 @@ class Session:
     outcomes: Outcomes
     id: str
     peer: str  # IP address
+    relay: str  # of whom the connection is: the peer, unless that is one that a relay named
+    relays: Networks  # who may speak for others (XCLIENT)
     clock: Callable[[], float]  # monotonic seconds
     token: Callable[[], str]  # random text for a Message-ID
     tls: str = ""  # version and cipher; empty without TLS
@@ -147,6 +150,11 @@ class Session:
     def hostname(self) -> str:
         """Return the name by which this server goes."""
         return self.mail.config.server.hostname
+
+    @property
+    def relay_is_trusted(self) -> bool:
+        """Tell whether the connection is of a relay that may speak for others."""
+        return self.relay in self.relays
 
     def reset(self) -> None:
         """Forget the transaction: RSET, the end of DATA, a new EHLO (RFC 5321 §4.1.1.5)."""
@@ -193,6 +201,10 @@ class Session:
     def secured(self, tls: str) -> None:
         """Forget everything said in the clear (RFC 3207 §4.2)."""
         self.tls = tls
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget what the client said: it is as if it had just connected."""
         self.helo = ""
         self.esmtp = False
         self.principal = None

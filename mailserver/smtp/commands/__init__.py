@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mailserver.errors import Corrupt, MailError, Unavailable
-from mailserver.smtp.commands import auth, data, hello, mail, rcpt, session
+from mailserver.smtp.commands import auth, data, hello, mail, rcpt, session, xclient
 from mailserver.smtp.commands.failures import reply_to
 from mailserver.smtp.protocol import replies
 from mailserver.smtp.protocol.replies import Refused, Reply
@@ -39,6 +39,7 @@ COMMANDS: dict[str, Spec] = {
     "NOOP": Spec(session.parse_anything, session.noop, "NOOP [string]"),
     "VRFY": Spec(session.parse_something, session.vrfy, "VRFY string"),
     "HELP": Spec(session.parse_anything, session.help_, "HELP"),
+    "XCLIENT": Spec(xclient.parse, xclient.xclient, "XCLIENT attribute=value..."),
     "QUIT": Spec(session.parse_nothing, session.quit_, "QUIT"),
 }
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from mailserver.auth import sasl
 from mailserver.smtp.protocol import replies
 from mailserver.smtp.protocol.replies import Refused, Reply
+from mailserver.smtp.protocol.xclient import ATTRIBUTES
 from mailserver.smtp.session import Session
 
 MAX_NAME = 255  # octets, RFC 5321 §4.5.3.1.2
@@ -32,6 +33,7 @@ EXTENSIONS: tuple[Callable[[Session], str | None], ...] = (
         if session.policy.authentication and session.tls
         else None
     ),  # RFC 4954 §4; not in the clear, where passwords could be read
+    lambda session: f"XCLIENT {' '.join(ATTRIBUTES)}" if session.relay_is_trusted else None,
 )
 
 
