@@ -5,11 +5,21 @@ Sources, the later one wins: defaults, the TOML file, environment variables
 the value. Domains, accounts and aliases are not here: they live in PostgreSQL.
 """
 
+import json
+import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 from mailserver.errors import Invalid
 from mailserver.networks import Networks
@@ -223,6 +233,49 @@ class Smtp(Section):
     )
 
 
+ADDRESS = re.compile(r"unix:/\S+|(https?://)?([\w.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
+
+
+class Engine(Section):
+    """A program beside this server that looks at mail which arrives."""
+
+    kind: Literal["spamd", "rspamd", "clamd", "milter", "icap"]
+    address: str  # a word for each; the next is asked when one fails
+    name: str = ""  # in traces, headers and metrics
+    timeout: float = Field(default=15, gt=0, le=300)  # seconds for a message, at all addresses
+    on_failure: Literal["accept", "defer"] = "accept"
+    on_virus: Literal["reject", "junk"] = "reject"
+    max_size: int = Field(default=20 * 1024 * 1024, ge=1024)  # octets; it is not shown larger ones
+    weight: float = 1  # its scores count times this
+    obey: bool = False  # what it wants done is done, beside its score
+    service: str = ""  # of ICAP: the path of its URI
+    user: str = ""  # of spamd: whose preferences count
+
+    @property
+    def label(self) -> str:
+        """Return the name by which it goes."""
+        return self.name or self.kind
+
+    @field_validator("address")
+    @classmethod
+    def _check_address(cls, words: str) -> str:
+        if not words.split() or not all(map(ADDRESS.fullmatch, words.split())):
+            raise ValueError("should be host:port or unix:/path, a word for each")
+        return words
+
+    @field_validator("name", "service", "user")
+    @classmethod
+    def _check_words(cls, text: str) -> str:
+        if not re.fullmatch(r"[\w./?=&@+-]*", text, re.ASCII):
+            raise ValueError("should be one word of letters, digits and ./?=&@+-_")
+        return text
+
+
+def _from_json(value: object) -> object:
+    """Read a list that an environment variable has as JSON."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
 class Antispam(Section):
     """The checks of mail from other servers."""
 
@@ -247,6 +300,9 @@ class Antispam(Section):
         ge=0,
         description="seconds that it is remembered what became of each message",
     )
+    engines: Annotated[list[Engine], BeforeValidator(_from_json)] = Field(
+        default=[], description="programs that look at mail: see Engines"
+    )
 
     _check_networks = field_validator("trusted_networks")(networks)
 
@@ -254,6 +310,20 @@ class Antispam(Section):
     def _junk_is_not_refused(self) -> Self:
         if self.reject_score < self.junk_score:
             raise ValueError("reject_score cannot be smaller than junk_score")
+        return self
+
+    @field_validator("engines")
+    @classmethod
+    def _check_engines(cls, engines: list[Engine]) -> list[Engine]:
+        if len({engine.label for engine in engines}) < len(engines):
+            raise ValueError("should have a `name` each")
+        return engines
+
+    @model_validator(mode="after")
+    def _engines_have_time(self) -> Self:
+        slow = [each.label for each in self.engines if each.timeout >= self.time_limit]
+        if slow:  # what follows from a failure would never come about
+            raise ValueError(f"time_limit should be larger than the timeout of {slow[0]}")
         return self
 
 

@@ -237,7 +237,8 @@ def _build(
         for detail in error.errors(include_url=False, include_input=True):
             name = ".".join(str(part) for part in detail["loc"])
             setting = known.get(name)
-            source = given[name][1] if name in given else DEFAULT
+            whole = ".".join(str(part) for part in detail["loc"][:2])  # the list of an entry
+            source = given.get(name, given.get(whole, ("", DEFAULT)))[1]
             shown = "" if setting is None or setting.secret else f", not {detail['input']!r}"
             expected = detail["msg"].removeprefix("Input ").removeprefix("Value error, ")
             problems.append(f"{source}: {name}: {expected}{shown}")

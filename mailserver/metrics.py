@@ -94,6 +94,12 @@ class Metrics:
             "name",
             shared=True,
         )
+        self.engines_available = gauge(
+            "engines_available",
+            "addresses of an engine that answer as they should",
+            "engine",
+            shared=True,
+        )
         self.background_failures = counter("background_failures", "failed rounds of work", "task")
 
         self._counts: dict[tuple[str, str, str], Callable[[], None]] = {}

@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mailserver.address import Address
+from mailserver.antispam.edits import Edit
 from mailserver.model import AccountId
+
+if TYPE_CHECKING:
+    from mailserver.antispam.verdict import Action
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class Finding:
     reason: str = ""  # in words, for people
     symbols: tuple[Symbol, ...] = ()
     seconds: float = 0.0
+    demand: "Action | None" = None  # what has to happen at least, whatever the score: a virus
+    edits: tuple[Edit, ...] = ()  # changes of the message, if it is delivered
 
     @property
     def score(self) -> float:

@@ -7,10 +7,11 @@ and an alarm is logged. So a filter that is broken never loses mail and never ma
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mailserver.address import Address
 from mailserver.antispam import fields
+from mailserver.antispam.edits import apply
 from mailserver.antispam.evidence import Finding, Inquiry, Judge, PersonalJudge
 from mailserver.antispam.verdict import Action, Decision, Verdict
 from mailserver.antispam.visit import Visit
@@ -22,6 +23,7 @@ from mailserver.networks import Networks
 log = logging.getLogger(__name__)
 
 WELCOME = Verdict(Action.ACCEPT, "nothing speaks against it")
+_SEVERITY = {action: place for place, action in enumerate(Action)}  # the mildest first
 TRUSTED = Verdict(Action.ACCEPT, "comes from a trusted network")
 
 
@@ -103,15 +105,20 @@ class Pipeline:
         return self._weigh([*findings, *more])
 
     def _weigh(self, findings: Sequence[Finding]) -> Verdict:
-        """Turn scores into an action."""
+        """Turn scores into an action; what a check demands is the least that happens."""
         score = sum(finding.score for finding in findings)
+        reason = f"score {score:.1f}"
         if score >= self._settings.reject_score:
             action = Action.REJECT
         elif score >= self._settings.junk_score:
             action = Action.JUNK
         else:
             action = Action.ACCEPT
-        return Verdict(action, f"score {score:.1f}", tuple(findings))
+        for finding in findings:
+            if finding.demand is not None and _SEVERITY[finding.demand] > _SEVERITY[action]:
+                action = finding.demand
+                reason = f"{finding.check}: {finding.reason}"
+        return Verdict(action, reason, tuple(findings))
 
     def _decide(
         self, inquiry: Inquiry, verdict: Verdict, personal: Mapping[AccountId, Verdict]
@@ -122,7 +129,7 @@ class Pipeline:
         """
         wanted = any(each.action.delivers for each in personal.values()) or not personal
         if not wanted:
-            worst = max(personal.values(), key=lambda each: list(Action).index(each.action))
+            worst = max(personal.values(), key=lambda each: _SEVERITY[each.action])
             reply = Verdict(worst.action, worst.reason, verdict.findings, worst.status)
         else:
             reply = Verdict(Action.ACCEPT, verdict.reason, verdict.findings)
@@ -133,7 +140,8 @@ class Pipeline:
             for account, each in personal.items()
         }
         top = fields.scores(verdict, self._settings.junk_score)
-        return Decision(reply, placed, top + fields.without_forged(inquiry.raw))
+        edits = [edit for finding in verdict.findings for edit in finding.edits]
+        return Decision(reply, placed, top + fields.without_forged(apply(inquiry.raw, edits)))
 
     async def _ask(
         self, checks: Mapping[str, Awaitable[Finding]], deadline: float
@@ -164,4 +172,4 @@ class Pipeline:
                 "check failed: messages are delivered without it",
                 extra={"check": name, "reason": finding.reason, "seconds": round(seconds, 3)},
             )
-        return Finding(name, finding.result, finding.reason, finding.symbols, seconds)
+        return replace(finding, check=name, seconds=seconds)

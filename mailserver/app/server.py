@@ -10,6 +10,8 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
+from mailserver.antispam.engines.engine import Engine
+from mailserver.antispam.engines.watch import LOOK, EngineWatch
 from mailserver.antispam.gate import OPEN, Gate
 from mailserver.antispam.trace import Journal
 from mailserver.app import bucket, filters, schema, store
@@ -118,6 +120,7 @@ class Server:
         self._s3_answers: bool | None = None
         self._worker: Worker | None = None
         self._journal: Journal | None = None
+        self._engines: list[Engine] = []
         self._stopping = False
         self.metrics.watch_database(
             lambda: self._database.lent,
@@ -213,6 +216,8 @@ class Server:
         await shielded(self._background.stop(), 5, "background")
         if self._journal is not None:
             await shielded(self._journal.flush(), 5, "trace")
+        for engine in self._engines:
+            await shielded(engine.close(), 5, "engine")
         if self._push is not None:
             await shielded(self._push.close(), 5, "push")
         await shielded(leases.give_back(self._database, self._name), 5, "leases")
@@ -263,7 +268,11 @@ class Server:
 
     def _guard(self, mail: Mail, resolver: Resolver) -> Gate:
         """Start what the checks of incoming mail need beside the sessions."""
-        gate = filters.gate(mail, resolver)
+        self._engines = filters.engines(self.config)
+        if self._engines:
+            watch = EngineWatch(self._engines, self.metrics)
+            self._background.run("engines", every(LOOK, watch.look))
+        gate = filters.gate(mail, resolver, self._engines)
         self._journal = gate.journal
         if gate.journal is not None:
             self._background.run("trace", gate.journal.run)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from mailserver.app import presence
+from mailserver.app import filters, presence
 from mailserver.app.access import Access
 from mailserver.app.exits import Exit, reason
 from mailserver.cli.target import ConfigFile, DataDir, Json, run, show_rows
@@ -158,6 +158,23 @@ async def _issuer(store: Access) -> list[Finding]:
     return [Finding("issuer", OK, f"{oauth.issuer}: {len(keys)} keys")]
 
 
+async def _engines(store: Access) -> list[Finding]:
+    """Ask what looks at mail whether it is what the configuration says."""
+    found = []
+    for engine in filters.engines(store.config):
+        try:
+            answers = await engine.check()
+        finally:
+            await engine.close()
+        for address, problem in answers:
+            check = f"engine {engine.name}"
+            if problem:
+                found.append(Finding(check, FAIL, problem, "check kind and address of the engine"))
+            else:
+                found.append(Finding(check, OK, f"{address} answers"))
+    return found
+
+
 async def _directory(store: Access) -> list[Finding]:
     accounts_known = len(await accounts.list_all(store.mail))
     domains = await accounts.list_domains(store.mail)
@@ -200,6 +217,7 @@ CHECKS: tuple[Callable[[Access], Awaitable[list[Finding]]], ...] = (
     _s3,
     _certificate,
     _issuer,
+    _engines,
     _directory,
     _disk,
 )

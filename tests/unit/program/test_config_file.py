@@ -63,6 +63,33 @@ def test_every_setting_can_be_set_from_the_environment() -> None:
         assert sources == {setting.name: setting.variable}
 
 
+def test_engines_come_from_the_file_or_as_json_from_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[[antispam.engines]]\nkind = "spamd"\naddress = "127.0.0.1:783"\n')
+    [engine] = load(file).config.antispam.engines
+    assert (engine.label, engine.address) == ("spamd", "127.0.0.1:783")
+    text = '[{"kind": "rspamd", "address": "[::1]:11333 rspamd:11333", "name": "second"}]'
+    [engine] = load(environment={"MAILSERVER_ANTISPAM__ENGINES": text}).config.antispam.engines
+    assert (engine.label, engine.kind) == ("second", "rspamd")
+
+
+@pytest.mark.parametrize(
+    ("engine", "problem"),
+    [
+        ('{"kind": "spam", "address": "a:1"}', "antispam.engines.0.kind: "),
+        ('{"kind": "spamd", "address": "127.0.0.1"}', "antispam.engines.0.address: "),
+        ('{"kind": "spamd", "address": "a:1", "timeout": 20}', "antispam: time_limit should"),
+        ('{"kind": "spamd", "address": "a:1"}, {"kind": "spamd", "address": "b:1"}', "a `name`"),
+        ("nonsense", "antispam.engines: "),
+    ],
+)
+def test_wrong_engines_are_told_with_their_source(engine: str, problem: str) -> None:
+    with pytest.raises(ConfigurationError) as told:
+        load(environment={"MAILSERVER_ANTISPAM__ENGINES": f"[{engine}]"})
+    assert problem in str(told.value)
+    assert "\n" not in str(told.value)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
