@@ -309,7 +309,7 @@ class Antispam(Section):
     @model_validator(mode="after")
     def _junk_is_not_refused(self) -> Self:
         if self.reject_score < self.junk_score:
-            raise ValueError("reject_score cannot be smaller than junk_score")
+            raise ValueError("antispam.reject_score cannot be smaller than antispam.junk_score")
         return self
 
     @field_validator("engines")
@@ -323,7 +323,7 @@ class Antispam(Section):
     def _engines_have_time(self) -> Self:
         slow = [each.label for each in self.engines if each.timeout >= self.time_limit]
         if slow:  # what follows from a failure would never come about
-            raise ValueError(f"time_limit should be larger than the timeout of {slow[0]}")
+            raise ValueError(f"antispam.time_limit should be larger than the timeout of {slow[0]}")
         return self
 
 

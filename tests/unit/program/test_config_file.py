@@ -78,7 +78,7 @@ def test_engines_come_from_the_file_or_as_json_from_the_environment(tmp_path: Pa
     [
         ('{"kind": "spam", "address": "a:1"}', "antispam.engines.0.kind: "),
         ('{"kind": "spamd", "address": "127.0.0.1"}', "antispam.engines.0.address: "),
-        ('{"kind": "spamd", "address": "a:1", "timeout": 20}', "antispam: time_limit should"),
+        ('{"kind": "spamd", "address": "a:1", "timeout": 20}', "antispam.time_limit should"),
         ('{"kind": "spamd", "address": "a:1"}, {"kind": "spamd", "address": "b:1"}', "a `name`"),
         ("nonsense", "antispam.engines: "),
     ],
