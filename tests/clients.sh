@@ -7,8 +7,8 @@ cd "$(dirname "$0")/.."
 declare -A packages=(
     [alpine]=alpine [curl]=curl [dovecot]=dovecot-imapd [fetchmail]=fetchmail
     [getmail]=getmail6 [mbsync]=isync [mutt]=mutt [neomutt]=neomutt [npm]=npm
-    [offlineimap]=offlineimap3 [pgbouncer]=pgbouncer [php]="php-cli php-mbstring" [rspamd]=rspamd
-    [smtp-sink]=postfix [spamd]=spamd [swaks]=swaks
+    [offlineimap]=offlineimap3 [opendkim]=opendkim [pgbouncer]=pgbouncer
+    [php]="php-cli php-mbstring" [rspamd]=rspamd [smtp-sink]=postfix [spamd]=spamd [swaks]=swaks
     [nsd]=nsd [unbound]=unbound [ldns-signzone]=ldnsutils # the DNS of tests/signed_dns.py
 )
 if [ "${1:-}" = heavy ]; then

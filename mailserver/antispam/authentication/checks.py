@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mailserver.address import Address, quoted
+from mailserver.antispam.authentication.arc import check_arc
+from mailserver.antispam.authentication.content import Content
+from mailserver.antispam.authentication.dkim import check_dkim
 from mailserver.antispam.authentication.iprev import check_iprev
-from mailserver.antispam.authentication.lookups import Lookups
+from mailserver.antispam.authentication.lookups import Limited, Lookups
 from mailserver.antispam.authentication.results import Authentication, Spf
 from mailserver.antispam.authentication.spf import check_spf
 from mailserver.antispam.evidence import Inquiry
@@ -23,6 +26,8 @@ class Rules:
     authserv_id: str  # the name of this server in the fields it adds
     trusted_sealers: frozenset[str] = frozenset()  # domains whose ARC chains are believed
     suffix_list: bool = False  # DMARC by RFC 7489 and the public suffix list
+    seconds: float = 15.0  # that DNS has for all of a message
+    questions: int = 300  # to DNS about one message
 
     @classmethod
     def of(cls, config: Config) -> "Rules":
@@ -40,6 +45,8 @@ async def authenticate(
     Never raises because of what a peer sent or what DNS says: that becomes a result.
     """
     seconds: dict[str, float] = {}
+    resolver = Limited(resolver, clock, rules.seconds, rules.questions)
+    content = Content(inquiry.raw)
 
     async def timed(check: str, work: Awaitable[T]) -> T:
         began = clock()
@@ -60,12 +67,14 @@ async def authenticate(
             now=inquiry.received_at,
         )
 
-    iprev, by_helo, by_sender = await asyncio.gather(
+    iprev, by_helo, by_sender, signatures, arc = await asyncio.gather(
         timed("iprev", check_iprev(resolver, client.ip)),
         timed("helo", spf("")),
         timed("spf", spf(sender)),
+        timed("dkim", check_dkim(resolver, content, inquiry.received_at)),
+        timed("arc", check_arc(resolver, content)),
     )
-    return Authentication(iprev, by_helo, by_sender, seconds=seconds)
+    return Authentication(iprev, by_helo, by_sender, signatures, arc, seconds=seconds)
 
 
 def _sender(address: Address | None) -> str:

@@ -37,6 +37,7 @@ class Signature:
     algorithm: str = ""
     reason: str = ""  # why it is no "pass", or what is weak about one
     testing: bool = False  # `t=y`: the domain only tries out signing
+    partial: bool = False  # something was put behind the part of the body that is signed (`l=`)
 
 
 @dataclass(frozen=True, slots=True)

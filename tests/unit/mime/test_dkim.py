@@ -1,8 +1,11 @@
 """What is signed, by the examples of RFC 6376 and by another's verifier."""
 
 import pytest
+from dkim.canonicalization import Relaxed, Simple
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mailserver.mime.dkim import draft, record, relaxed_body, relaxed_field
+from mailserver.mime.dkim import draft, record, relaxed_body, relaxed_field, simple_body
 
 
 def test_the_example_of_the_rfc() -> None:
@@ -30,6 +33,13 @@ def test_bodies(body: bytes, expected: bytes) -> None:
 def test_blanks_without_end_cost_no_more_than_their_length() -> None:
     assert relaxed_body(b" " * 1_000_000 + b"x") == b" x\r\n"
     assert relaxed_body(b"\r\n" * 500_000) == b""
+
+
+@given(st.lists(st.sampled_from([b" ", b"\t", b"\r\n", b"a", b".", b"  "]), max_size=20))
+def test_bodies_are_as_in_another_implementation(parts: list[bytes]) -> None:
+    body = b"".join(parts) + b"\r\n"
+    assert relaxed_body(body) == Relaxed.canonicalize_body(body)
+    assert simple_body(body) == Simple.canonicalize_body(body)
 
 
 def test_fields_are_signed_once_more_than_they_are_there() -> None:
