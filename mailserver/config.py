@@ -475,11 +475,24 @@ class Http(Section):
     )
     max_upload_size: int = Field(default=50_000_000, ge=1024, description="bytes of one upload")
     max_connections: int = Field(default=2000, ge=1, description="of one listener")
+    forwarded_networks: str = Field(
+        default="",
+        description="networks, a word each, of proxies that say for whom they ask",
+    )
+    forwarded_field: Literal["x-forwarded-for", "forwarded"] = Field(
+        default="x-forwarded-for",
+        description="the header field in which they do, each by adding to it",
+    )
     lenient_using: bool = Field(
         default=False,
         description="take `mail` in `using` for all that goes with mail, "
         "for clients that say too little",
     )
+
+    @field_validator("forwarded_networks")
+    @classmethod
+    def _check_networks(cls, text: str) -> str:
+        return networks(text)
 
 
 class Push(Section):

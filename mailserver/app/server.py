@@ -18,6 +18,7 @@ from mailserver.app import bucket, filters, schema, store
 from mailserver.app.backends import Backends
 from mailserver.app.background import Background, every
 from mailserver.app.clock import now
+from mailserver.app.forwarded import Forwarding
 from mailserver.app.front import Front
 from mailserver.app.shield import shielded
 from mailserver.app.web import WebServer
@@ -247,9 +248,15 @@ class Server:
         return [] if writable else ["database: read-only"]
 
     def _web(self, name: str) -> WebServer:
-        most = self.config.server.share(self.config.http.max_connections)
-        limits = self.config.http.model_copy(update={"max_connections": most})
-        return WebServer(self._front, limits, self._tls if name == "https" else None)
+        http = self.config.http
+        most = self.config.server.share(http.max_connections)
+        trusted = Networks(http.forwarded_networks)
+        return WebServer(
+            Forwarding(self._front, trusted, http.forwarded_field) if trusted else self._front,
+            http.model_copy(update={"max_connections": most}),
+            self._tls if name == "https" else None,
+            proxies=Networks(getattr(self.config.listeners, name).proxy_networks),
+        )
 
     async def _wait_for_database(self, *, migrate: bool) -> None:
         pause = FIRST_RETRY
@@ -381,6 +388,7 @@ def protocol_servers(
             implicit_tls=name == "imaps",
             memory=memory,
             disk=disk,
+            proxies=Networks(getattr(listeners, name).proxy_networks),
         )
     return servers
 

@@ -11,8 +11,10 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from mailserver import proxy
 from mailserver.app.web_sockets import PING_INTERVAL, PING_TIMEOUT, BoundedWebSocket
 from mailserver.config import Http, Listener
+from mailserver.networks import NOWHERE, Networks
 
 log = logging.getLogger(__name__)
 
@@ -176,15 +178,10 @@ class _Uvicorn(uvicorn.Server):
         self.should_exit = True
         self.ends.set()
 
-    async def accept(self, listening: socket.socket) -> asyncio.Server:
-        """Also take connections from another socket."""
-        return await asyncio.get_running_loop().create_server(
-            lambda: self.config.http_protocol_class(  # type: ignore[call-arg]
-                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-            ),
-            sock=listening,
-            ssl=self.config.ssl,
-            backlog=BACKLOG,
+    def protocol(self) -> asyncio.Protocol:
+        """Make the protocol of one connection."""
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
 
 
@@ -197,8 +194,11 @@ class WebServer:
         limits: Http,
         tls: ssl.SSLContext | None,
         protocol: type[BoundedProtocol] = BoundedProtocol,
+        proxies: Networks = NOWHERE,
     ) -> None:
+        """Take the application; peers in `proxies` name the client by the PROXY protocol."""
         self._tls = tls
+        self._proxies = proxies
         self._config = uvicorn.Config(
             application,
             loop="none",
@@ -220,43 +220,49 @@ class WebServer:
         )
         self._server = _Uvicorn(self._config)
         self._task: asyncio.Task[None] | None = None
+        self._listening: asyncio.Server | None = None
 
     async def start(self, listener: Listener) -> tuple[str, int]:
         """Listen and return the address and the port."""
         family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
-        server_socket = socket.create_server(
+        listening = socket.create_server(
             (listener.host, listener.port), family=family, backlog=BACKLOG
         )
-        server_socket.setblocking(False)
+        listening.setblocking(False)
         # accepted sockets inherit it; asyncio itself sets it only where the protocol is spelled out
-        server_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        host, port = server_socket.getsockname()[:2]
-        await self._run([server_socket])
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._listening = await self.accept(listening)
+        host, port = listening.getsockname()[:2]
         return host, port
 
     async def accept(self, listening: socket.socket) -> asyncio.Server:
         """Also take connections from a socket of somebody else, who closes what is returned."""
         if self._task is None:
-            await self._run([])
-        return await self._server.accept(listening)
+            await self._run()
+        return await asyncio.get_running_loop().create_server(
+            proxy.behind(self._server.protocol, self._proxies, tls=self._tls),
+            sock=listening,
+            ssl=None if self._proxies else self._tls,
+            backlog=BACKLOG,
+        )
 
     @property
     def busy(self) -> bool:
         """Whether anybody is connected."""
         return bool(self._server.server_state.connections)
 
-    async def _run(self, sockets: list[socket.socket]) -> None:
-        self._task = asyncio.create_task(self._server.serve(sockets=sockets))
+    async def _run(self) -> None:
+        self._task = asyncio.create_task(self._server.serve(sockets=[]))
         accepts = asyncio.create_task(self._server.accepts.wait())
         await asyncio.wait({self._task, accepts}, return_when=asyncio.FIRST_COMPLETED)
         accepts.cancel()
         if self._task.done():
-            for each in sockets:
-                each.close()
             await self._task
 
     async def stop(self, grace: float) -> None:
         """Let running requests end within `grace` seconds, then close every connection."""
+        if self._listening is not None:
+            self._listening.close()
         if self._task is None:
             return
         self._config.timeout_graceful_shutdown = max(1, round(grace))

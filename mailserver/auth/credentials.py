@@ -188,13 +188,18 @@ class Authenticator:
         if wait:
             await asyncio.sleep(wait)
 
+    def _failed(self, name: str, peer: str) -> None:
+        """Take note of a guess, also in the log: whoever blocks peers in front reads it there."""
+        log.info("login failed", extra={"account": name, "peer": peer})
+        self._throttle.failed(name, peer, self._now())
+
     async def _verify(self, login: str, password: str, peer: str) -> Principal:
         name = _normal(login)
         await self._wait(name, peer)
         found = await accounts.credentials(self._database, name)
         account, stored, enabled = found or (None, None, False)
         if not await self._matches(name, stored, password) or account is None or not enabled:
-            self._throttle.failed(name, peer, self._now())
+            self._failed(name, peer)
             raise AuthenticationFailed("wrong login or password, or a disabled account")
         self._throttle.succeeded(name, peer, self._now())
         if stored is not None and self._passwords.needs_rehash(stored):
@@ -227,7 +232,7 @@ class Authenticator:
             outcome = mechanism.step(response)
         except AuthenticationFailed:
             if isinstance(mechanism, Scram):
-                self._throttle.failed(_normal(mechanism.exchange.login), peer, self._now())
+                self._failed(_normal(mechanism.exchange.login), peer)
             raise
         if isinstance(outcome, Challenge | Credentials):
             return outcome
@@ -258,7 +263,7 @@ class Authenticator:
         found = await accounts.scram_keys(self._database, name)
         # a client may have begun long ago: the password has to be that of now
         if found is None or found[1] != keys.text() or not found[2]:
-            self._throttle.failed(name, peer, self._now())
+            self._failed(name, peer)
             raise AuthenticationFailed("a changed password, or a disabled account")
         self._throttle.succeeded(name, peer, self._now())
         return Principal(found[0], name)

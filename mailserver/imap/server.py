@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Callable
 from typing import cast
 
+from mailserver import proxy
 from mailserver.auth.credentials import Authenticator
 from mailserver.config import Listener
 from mailserver.imap.channel import Channel, Disconnected, ShuttingDown, TimedOut
@@ -21,6 +22,7 @@ from mailserver.imap.session import Session
 from mailserver.imap.tls import RECORD, Tls
 from mailserver.mail.context import Mail
 from mailserver.mail.memory import Memory
+from mailserver.networks import NOWHERE, Networks
 from mailserver.tls import end_point
 
 log = logging.getLogger(__name__)
@@ -395,8 +397,12 @@ class ImapServer:
         write_timeout: float = WRITE_TIMEOUT,
         memory: Memory | None = None,
         disk: Memory | None = None,
+        proxies: Networks = NOWHERE,
     ) -> None:
-        """Listeners of a process share `memory` and `disk` for what clients send."""
+        """Listeners of a process share `memory` and `disk` for what clients send.
+
+        Peers in `proxies` name the client by the PROXY protocol.
+        """
         if implicit_tls and tls is None:
             raise ValueError("implicit TLS needs a certificate")
         self.mail = mail
@@ -405,6 +411,7 @@ class ImapServer:
         self.write_timeout = write_timeout
         self.memory = memory or Memory(MEMORY)
         self.disk = disk or Memory(DISK)
+        self.proxies = proxies
         self.deflaters = Deflaters(COMPRESSORS)
         self.buffer = memoryview(bytearray(READ_BUFFER))  # what a socket gave
         self.plain = memoryview(bytearray(RECORD))  # what it means, under TLS
@@ -417,10 +424,7 @@ class ImapServer:
         """Listen; return the address and the port, which the system chose when it was 0."""
         loop = asyncio.get_running_loop()
         self._listening = await loop.create_server(
-            lambda: Connection(self),
-            listener.host,
-            listener.port,
-            backlog=BACKLOG,
+            self._factory(), listener.host, listener.port, backlog=BACKLOG
         )
         host, port = self._listening.sockets[0].getsockname()[:2]
         return host, port
@@ -428,7 +432,10 @@ class ImapServer:
     async def accept(self, listening: socket.socket) -> asyncio.Server:
         """Also take connections from a socket of somebody else, who closes what is returned."""
         loop = asyncio.get_running_loop()
-        return await loop.create_server(lambda: Connection(self), sock=listening, backlog=BACKLOG)
+        return await loop.create_server(self._factory(), sock=listening, backlog=BACKLOG)
+
+    def _factory(self) -> proxy.Factory:
+        return proxy.behind(lambda: Connection(self), self.proxies)
 
     @property
     def busy(self) -> bool:

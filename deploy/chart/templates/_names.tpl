@@ -70,6 +70,9 @@ are read again without a restart. */}}
 {{- if .Values.database.directExistingSecret }}
 - { name: MAILSERVER_DATABASE__DIRECT_URL_FILE, value: /run/secrets/mailserver/database-direct }
 {{- end }}
+{{- if ne .Values.database.notices "auto" }}
+- { name: MAILSERVER_DATABASE__NOTICES, value: {{ .Values.database.notices | quote }} }
+{{- end }}
 - { name: MAILSERVER_DATABASE__POOL_SIZE, value: {{ .Values.database.poolSize | quote }} }
 - { name: MAILSERVER_S3__ENDPOINT, value: {{ .Values.s3.endpoint | quote }} }
 - { name: MAILSERVER_S3__REGION, value: {{ .Values.s3.region | quote }} }
@@ -93,6 +96,10 @@ are read again without a restart. */}}
 - { name: MAILSERVER_TLS__CERTIFICATE, value: /run/tls/tls.crt }
 - { name: MAILSERVER_TLS__KEY, value: /run/tls/tls.key }
 - { name: MAILSERVER_HTTP__PUBLIC_URL, value: {{ .Values.publicUrl | quote }} }
+{{- with .Values.proxies.forwarded }}
+- { name: MAILSERVER_HTTP__FORWARDED_NETWORKS, value: {{ join " " . | quote }} }
+- { name: MAILSERVER_HTTP__FORWARDED_FIELD, value: {{ $.Values.proxies.field | quote }} }
+{{- end }}
 - { name: MAILSERVER_METRICS__PREFIX, value: {{ .Values.metrics.prefix | quote }} }
 {{- with .Values.extraEnv }}
 {{ toYaml . }}

@@ -130,5 +130,6 @@ def _welcome(session: Session, principal: Principal) -> bytes:
     session.mail.metrics.authentications.labels("imap", "ok").inc()
     session.log_in(principal)
     session.recheck_at = asyncio.get_running_loop().time() + RECHECK
-    log.info("login", extra={"session": session.id, "account": principal.login})
+    about = {"session": session.id, "account": principal.login, "peer": session.channel.peer}
+    log.info("login", extra=about)
     return b"CAPABILITY " + capability_list(session)

@@ -39,7 +39,8 @@ EVERYTHING = {
     "gateway": {"enabled": True, "tcp": True, "parentRefs": [{"name": "mail"}]},
     "oidc": {"issuer": "https://login.example.org/realms/mail", "existingSecret": "oidc"},
     "sealing": {"existingSecret": "sealing"},
-    "database": {"directExistingSecret": "direct"},
+    "database": {"directExistingSecret": "direct", "notices": "listen"},
+    "proxies": {"networks": ["10.0.0.0/8", "fd00::/8"], "forwarded": ["10.0.0.0/8"]},
     "image": {"digest": "sha256:" + 64 * "0", "pullSecrets": [{"name": "harbor"}]},
     "podAnnotations": {"a": "b"},
     "nodeSelector": {"disk": "fast"},
@@ -177,6 +178,24 @@ def test_each_role_listens_for_its_own_and_one_does_the_background_work() -> Non
     assert [role for role, config in found.items() if config.outbound.enabled] == ["worker"]
 
 
+def test_proxies_are_believed_where_they_speak() -> None:
+    proxies = {"networks": ["10.1.0.0/16", "fd00::/8"], "forwarded": ["10.2.0.0/16"]}
+    clients: list[Document] = [{"namespaceSelector": {}}]
+    found = documents({"proxies": proxies, "networkPolicy": {"enabled": True, "clients": clients}})
+    (deployment,) = (each for each in found if each["kind"] == "Deployment")
+    config = configuration(deployment["spec"]["template"]["spec"])
+    for name in ("smtp", "submission", "submissions", "imaps"):
+        assert getattr(config.listeners, name).proxy_networks == "10.1.0.0/16 fd00::/8"
+    # the kubelet asks there, and speaks no PROXY protocol
+    assert config.listeners.http.proxy_networks == ""
+    assert config.http.forwarded_networks == "10.2.0.0/16"
+    (policy,) = (each for each in found if each["kind"] == "NetworkPolicy")
+    peers = policy["spec"]["ingress"][0]["from"]
+    assert peers == clients + [
+        {"ipBlock": {"cidr": cidr}} for cidr in ("10.1.0.0/16", "fd00::/8", "10.2.0.0/16")
+    ]
+
+
 def test_a_pod_has_time_to_drain() -> None:
     (deployment,) = (each for each in documents({}) if each["kind"] == "Deployment")
     pod = deployment["spec"]["template"]["spec"]
@@ -193,6 +212,7 @@ def test_a_pod_has_time_to_drain() -> None:
         ({"replicas": 0}, "replicas"),
         ({"roles": {"pop": {}}}, "pop"),
         ({"s3": {"endpoint": "seaweedfs:8333"}}, "endpoint"),
+        ({"proxies": {"networks": ["10.0.0.1"]}}, "networks"),
         ({"keda": {"enabled": True}, "autoscaling": {"enabled": True}}, "enable one of them"),
     ],
 )
