@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 from mailserver.runtime.embedded.postgres import Postgres
 from mailserver.runtime.embedded.seaweedfs import SeaweedFS
 from mailserver.tls import make_development_ca
-from tests.chaos.proxy import Proxy
+from tests.chaos.proxy import Dial, Proxy
 from tests.name_server import NameServer
 from tests.running import descendants, run_command
 from tests.smtp_peer import Peer
@@ -141,9 +142,16 @@ class Cluster:
         return differences
 
 
-async def start_cluster(directory: Path) -> Cluster:
-    """Start two nodes with four accounts; mail to remote.test goes to a peer that keeps it."""
-    postgres = Postgres(directory / "postgres")
+async def start_cluster(
+    directory: Path,
+    names_of_nodes: tuple[str, ...] = ("one", "two"),
+    settings: Mapping[str, str] | None = None,
+) -> Cluster:
+    """Start nodes with four accounts; mail to remote.test goes to a peer that keeps it.
+
+    `settings` are of PostgreSQL. Credentials are in files, as a platform mounts them.
+    """
+    postgres = Postgres(directory / "postgres", settings=settings)
     seaweedfs = SeaweedFS(directory / "seaweedfs")
     peer = Peer()
     names = NameServer()
@@ -155,14 +163,23 @@ async def start_cluster(directory: Path) -> Cluster:
     tls = make_development_ca(directory / "tls", ["127.0.0.1"], datetime.now(UTC))
     common = _common(seaweedfs, tls.certificate, tls.key, peer_port, dns_port)
     nodes = []
-    for name in ("one", "two"):
-        database, s3 = Proxy(_to_postgres(postgres)), Proxy(_to_s3(seaweedfs))
+    for name in names_of_nodes:
+        database, s3 = Proxy(to_postgres(postgres)), Proxy(_to_s3(seaweedfs))
         await asyncio.gather(database.start(), s3.start())
         config = directory / f"{name}.toml"
+        secrets = {
+            "url": dsn_through(postgres, database),
+            "access_key": seaweedfs.access_key,
+            "secret_key": seaweedfs.secret_key,
+        }
+        files = {key: directory / f"{name}.{key}" for key in secrets}
+        for key, file in files.items():
+            file.write_text(secrets[key])
         config.write_text(
-            f"{common}\n[database]\nurl = {json.dumps(_dsn(postgres, database))}\n"
+            f"{common}\n[database]\nurl_file = {json.dumps(str(files['url']))}\n"
             f'[s3]\nendpoint = "http://127.0.0.1:{s3.port}"\nbucket = "mail"\n'
-            f'access_key = "{seaweedfs.access_key}"\nsecret_key = "{seaweedfs.secret_key}"\n'
+            f"access_key_file = {json.dumps(str(files['access_key']))}\n"
+            f"secret_key_file = {json.dumps(str(files['secret_key']))}\n"
         )
         nodes.append(Node(name, directory, database, s3, config))
     await asyncio.to_thread(_prepare, directory, nodes[0].config)
@@ -218,7 +235,8 @@ def _prepare(directory: Path, config: Path) -> None:
     run_command("account", "import", str(accounts), *at)
 
 
-def _dsn(postgres: Postgres, proxy: Proxy) -> str:
+def dsn_through(postgres: Postgres, proxy: Proxy) -> str:
+    """Return the DSN of a database behind a proxy."""
     parts = urlsplit(postgres.dsn())
     return (
         f"postgresql://{parts.username}:{parts.password}@127.0.0.1:{proxy.port}{parts.path}"
@@ -226,7 +244,9 @@ def _dsn(postgres: Postgres, proxy: Proxy) -> str:
     )
 
 
-def _to_postgres(postgres: Postgres) -> Any:
+def to_postgres(postgres: Postgres) -> Dial:
+    """Return what connects with PostgreSQL, wherever its socket is by then."""
+
     async def dial() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         query = parse_qs(urlsplit(postgres.dsn()).query)
         path = f"{query['host'][0]}/.s.PGSQL.{query['port'][0]}"
@@ -235,7 +255,7 @@ def _to_postgres(postgres: Postgres) -> Any:
     return dial
 
 
-def _to_s3(seaweedfs: SeaweedFS) -> Any:
+def _to_s3(seaweedfs: SeaweedFS) -> Dial:
     async def dial() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", seaweedfs.ports.s3)
 

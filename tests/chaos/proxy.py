@@ -19,7 +19,7 @@ class Proxy:
     """Connects clients of one address with one service, for better or worse."""
 
     def __init__(self, dial: Dial) -> None:
-        self._dial = dial
+        self.dial = dial  # may be changed: the service has moved
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -70,7 +70,7 @@ class Proxy:
             writer.write(self.answer)
             await writer.drain()
             return
-        there, back = await self._dial()
+        there, back = await self.dial()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pump(reader, back))
