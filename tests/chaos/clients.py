@@ -97,11 +97,11 @@ class Imap:
         self._line = line
         self._count = 0
 
-    async def open(self, login: str) -> None:
-        """Log in and select the INBOX."""
+    async def open(self, login: str, how: str = "SELECT") -> None:
+        """Log in and open the INBOX."""
         await self._line.hear()
         await self.command(f'LOGIN {login} "{PASSWORD}"'.encode())
-        await self.command(b"SELECT INBOX")
+        await self.command(f"{how} INBOX".encode())
 
     async def command(self, text: bytes) -> list[bytes]:
         """Return the untagged responses, literals within; TemporaryRefusal when it says NO."""

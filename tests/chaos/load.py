@@ -161,13 +161,13 @@ class Load:
         await asyncio.sleep(self._pace)
 
 
-async def read_account(cluster: Cluster, node: Node, login: str) -> Found:
+async def read_account(cluster: Cluster, node: Node, login: str, how: str = "SELECT") -> Found:
     """Read every message of an account from one node, and check that each is whole."""
     found = Found()
     tls = ssl.create_default_context(cafile=str(cluster.ca))
     async with connected(node, "imaps", tls) as line:
         imap = Imap(line)
-        await imap.open(login)
+        await imap.open(login, how)
         listed = await imap.command(b"UID SEARCH ALL")
         uids = [int(uid) for each in listed if b"SEARCH" in each for uid in each.split()[2:]]
         for start in range(0, len(uids), READ_AT_ONCE):
