@@ -154,7 +154,7 @@ async def test_a_read_only_postgresql_defers_mail_and_still_shows_it(
             await deliver(node, "during")
 
     await refused()
-    # SELECT takes \\Recent from others, which is a change
+    # SELECT takes \Recent from others, which is a change
     assert set((await read_account(cluster, node, ALICE, "EXAMINE")).names) == {"before"}
     await connection.execute("SET default_transaction_read_only = off")
     await connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
