@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from mailserver.dns import LookupFailed
+from mailserver.dns import Answer, LookupFailed
 
 MAX_CHAIN = 8  # CNAME records that are followed
 
@@ -18,7 +18,7 @@ class Zone:
     def add(self, name: str, kind: str, *texts: str) -> None:
         self.records.setdefault((name.lower(), kind), []).extend(texts)
 
-    async def texts(self, name: str, kind: str) -> list[str]:
+    async def texts(self, name: str, kind: str, deadline: float | None = None) -> list[str]:
         self.asked.append((name, kind))
         name = name.lower().removesuffix(".")
         for _ in range(MAX_CHAIN):
@@ -32,3 +32,9 @@ class Zone:
                 return []
             name = alias[0].lower().removesuffix(".")
         return []
+
+    async def a(self, name: str, deadline: float | None = None) -> Answer[str]:
+        addresses = await self.texts(name, "A")
+        owner = name.lower().removesuffix(".")
+        exists = any(each == owner or each.endswith("." + owner) for each, _ in self.records)
+        return Answer(tuple(addresses), exists)

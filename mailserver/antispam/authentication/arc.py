@@ -54,7 +54,8 @@ async def check_arc(resolver: Lookups, content: Content) -> Arc:
     except Malformed as error:
         return Arc("fail", reason=str(error))
     sealers = tuple(each.sealed.domain for each in sets)
-    found = Arc("fail", len(sets), sealers[-1], sealers, results=sets[-1].results.value)
+    results = tuple(each.results.value for each in sets)
+    found = Arc("fail", len(sets), sealers[-1], sealers, results=results)
     try:
         oldest_pass = await _verify(resolver, content, sets)
     except Malformed as error:

@@ -9,6 +9,7 @@ from mailserver.address import Address, quoted
 from mailserver.antispam.authentication.arc import check_arc
 from mailserver.antispam.authentication.content import Content
 from mailserver.antispam.authentication.dkim import check_dkim
+from mailserver.antispam.authentication.dmarc import Evidence, check_dmarc
 from mailserver.antispam.authentication.iprev import check_iprev
 from mailserver.antispam.authentication.lookups import Limited, Lookups
 from mailserver.antispam.authentication.results import Authentication, Spf
@@ -45,7 +46,7 @@ async def authenticate(
     Never raises because of what a peer sent or what DNS says: that becomes a result.
     """
     seconds: dict[str, float] = {}
-    resolver = Limited(resolver, clock, rules.seconds, rules.questions)
+    resolver = Limited(resolver, rules.seconds, rules.questions)
     content = Content(inquiry.raw)
 
     async def timed(check: str, work: Awaitable[T]) -> T:
@@ -74,7 +75,17 @@ async def authenticate(
         timed("dkim", check_dkim(resolver, content, inquiry.received_at)),
         timed("arc", check_arc(resolver, content)),
     )
-    return Authentication(iprev, by_helo, by_sender, signatures, arc, seconds=seconds)
+    dmarc = await timed(
+        "dmarc",
+        check_dmarc(
+            resolver,
+            content,
+            Evidence(by_sender, signatures, arc),
+            trusted_sealers=rules.trusted_sealers,
+            suffix_list=rules.suffix_list,
+        ),
+    )
+    return Authentication(iprev, by_helo, by_sender, signatures, arc, dmarc, seconds)
 
 
 def _sender(address: Address | None) -> str:

@@ -49,7 +49,7 @@ class Arc:
     sealer: str = ""  # domain of the newest seal
     sealers: tuple[str, ...] = ()  # of all seals, the oldest first
     oldest_pass: int = 0  # 0: every signature of the chain still holds
-    results: bytes = b""  # of the newest ARC-Authentication-Results
+    results: tuple[bytes, ...] = ()  # the values of ARC-Authentication-Results, likewise
     reason: str = ""
 
 
@@ -63,7 +63,9 @@ class Dmarc:
     policy: str = ""  # asked for mail that fails: "none", "quarantine", "reject"
     aligned: tuple[str, ...] = ()  # "spf", "dkim": what made it pass
     disposition: str = "none"  # what is done: as the policy, or milder with an override
-    override: str = ""  # "trusted_forwarder", "local_policy", "policy_test_mode" (RFC 9990)
+    override: str = (
+        ""  # "trusted_forwarder", "policy_test_mode" (RFC 9990), "sampled_out" (RFC 7489)
+    )
     reason: str = ""
     testing: bool = False  # `t=y`
 

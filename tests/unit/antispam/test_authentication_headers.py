@@ -1,5 +1,6 @@
 """The fields that say what was checked, and those that only claim to."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import authres
@@ -24,6 +25,7 @@ from mailserver.antispam.authentication.results import (
     Spf,
 )
 from mailserver.antispam.evidence import Client, Inquiry
+from mailserver.antispam.verdict import Action
 from tests.zone import Zone
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -163,3 +165,33 @@ async def test_the_checks_of_a_message_are_made_together() -> None:
     assert results["spf"] == "pass"
     assert results["helo"] == "none"
     assert results["dkim"] == "none"
+
+
+async def test_a_message_in_the_name_of_another_domain_is_refused() -> None:
+    zone = Zone(
+        {
+            ("a.test", "TXT"): ["v=spf1 ip4:192.0.2.1 -all"],
+            ("_dmarc.b.test", "TXT"): ["v=DMARC1; p=reject"],
+        }
+    )
+    inquiry = replace(INQUIRY, raw=b"From: boss@b.test\r\nSubject: x\r\n\r\npay\r\n")
+    done = await authenticate(zone, inquiry, Rules("mx.example.test"), lambda: 1.0)
+    assert (done.mail_from.result, done.dmarc.result) == ("pass", "fail")
+    assert done.dmarc.action is Action.REJECT
+    field = authentication_results(done, "mx.example.test")
+    assert b"dmarc=fail (p=reject dis=reject) header.from=b.test\r\n" in field
+
+
+async def test_a_message_asks_dns_so_many_questions_and_no_more() -> None:
+    zone = Zone({("a.test", "TXT"): ["v=spf1 include:b.test -all"]})
+    done = await authenticate(zone, INQUIRY, Rules("mx.example.test", questions=3), lambda: 1.0)
+    assert len(zone.asked) == 3
+    assert done.mail_from.result == "temperror"
+
+
+@given(st.binary(max_size=300), st.text(max_size=20))
+async def test_any_message_has_results(raw: bytes, helo: str) -> None:
+    inquiry = replace(INQUIRY, raw=raw, client=Client("192.0.2.1", helo))
+    done = await authenticate(Zone(), inquiry, Rules("mx.example.test"), lambda: 1.0)
+    assert authentication_results(done, "mx.example.test").endswith(b"\r\n")
+    assert len(done.findings) == 6

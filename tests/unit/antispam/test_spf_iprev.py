@@ -46,7 +46,7 @@ async def test_a_resolver_that_fails_is_a_temporary_error() -> None:
 
 async def test_a_resolver_that_hangs_is_a_temporary_error() -> None:
     class Hanging(Zone):
-        async def texts(self, name: str, kind: str) -> list[str]:
+        async def texts(self, name: str, kind: str, deadline: float | None = None) -> list[str]:
             await asyncio.get_running_loop().create_future()
             return []
 
