@@ -9,6 +9,7 @@ declare -A packages=(
     [getmail]=getmail6 [mbsync]=isync [mutt]=mutt [neomutt]=neomutt [npm]=npm
     [offlineimap]=offlineimap3 [opendkim]=opendkim [pgbouncer]=pgbouncer
     [php]="php-cli php-mbstring" [rspamd]=rspamd [smtp-sink]=postfix [spamd]=spamd [swaks]=swaks
+    [clamd]=clamav-daemon [c-icap]="c-icap libc-icap-mod-virus-scan"
     [nsd]=nsd [unbound]=unbound [ldns-signzone]=ldnsutils # the DNS of tests/signed_dns.py
 )
 if [ "${1:-}" = heavy ]; then

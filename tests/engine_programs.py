@@ -121,3 +121,100 @@ class RspamdProgram(Program):
             "rspamd", "-f", "-i", "-c", f"{here}/rspamd.conf",
             *(f"--var={name}={here}/{folder}" for name, folder in variables.items()),
         ]  # fmt: skip
+
+
+# ClamAV needs some database: these two are made here, nothing is downloaded.
+SIGNATURES = {
+    "db/tests.ndb": "Tests.Letter:0:*:" + b"this letter is a virus".hex() + "\n",
+    "db/tests.hdb": "d41d8cd98f00b204e9800998ecf8427f:1:Tests.Nothing\n",
+}
+VIRUS = b"Hello,\r\nthis letter is a virus.\r\n"
+
+
+class ClamdProgram(Program):
+    """clamd with a signature of the tests, and room for messages of a megabyte."""
+
+    def __init__(self, directory: Path, *, socket: bool = False) -> None:
+        super().__init__(directory)
+        if socket:
+            self.address = f"unix:{directory}/socket"
+
+    def command(self) -> list[str]:
+        listen = f"TCPSocket {self.port}\nTCPAddr 127.0.0.1"
+        if self.address.startswith("unix:"):
+            listen = f"LocalSocket {self.address[5:]}"
+        self.write(
+            {
+                **SIGNATURES,
+                "clamd.conf": f"""{listen}
+Foreground yes
+DatabaseDirectory {self.directory}/db
+TemporaryDirectory {self.directory}
+StreamMaxLength 1M
+MaxThreads 2
+""",
+            }
+        )
+        return ["clamd", "-c", f"{self.directory}/clamd.conf"]
+
+
+class IcapProgram(Program):
+    """c-icap with its virus scanner, which asks a clamd, and its service that echoes."""
+
+    def __init__(self, directory: Path, clamd: str) -> None:
+        super().__init__(directory)
+        self._clamd = clamd.removeprefix("unix:")
+
+    def command(self) -> list[str]:
+        modules = next(Path("/usr/lib").glob("*/c_icap"), Path("/usr/lib/c_icap"))
+        here = self.directory
+        self.write(
+            {
+                "c-icap.conf": f"""PidFile {here}/pid
+CommandsSocket {here}/control
+Port {self.address}
+StartServers 1
+MaxServers 2
+ThreadsPerChild 10
+ServerName tests
+TmpDir {here}
+ModulesDir {modules}
+ServicesDir {modules}
+TemplateDir /usr/share/c_icap/templates/
+LoadMagicFile /etc/c-icap/c-icap.magic
+ServerLog {here}/server.log
+AccessLog {here}/access.log
+Service echo srv_echo.so
+Service antivirus_module virus_scan.so
+ServiceAlias avscan virus_scan?allow204=on&sizelimit=off&mode=simple
+virus_scan.ScanFileTypes TEXT DATA EXECUTABLE ARCHIVE GIF JPEG MSOFFICE
+virus_scan.MaxObjectSize 5M
+Module common clamd_mod.so
+clamd_mod.ClamdSocket {self._clamd}
+"""
+            }
+        )
+        return ["c-icap", "-N", "-D", "-f", f"{here}/c-icap.conf"]
+
+
+class OpendkimProgram(Program):
+    """opendkim as a verifying milter that asks a file for keys; it refuses broken signatures."""
+
+    def command(self) -> list[str]:
+        self.write(
+            {
+                "opendkim.conf": f"""Mode v
+Socket inet:{self.port}@127.0.0.1
+Background no
+Syslog yes
+PidFile {self.directory}/pid
+AuthservID filter.example.test
+AlwaysAddARHeader yes
+TestDNSData {self.directory}/keys
+On-BadSignature reject
+"""
+            }
+        )
+        if not (self.directory / "keys").exists():
+            self.write({"keys": ""})
+        return ["opendkim", "-f", "-x", f"{self.directory}/opendkim.conf"]

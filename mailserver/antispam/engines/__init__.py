@@ -8,6 +8,9 @@ from mailserver.config import Engine as Settings
 
 # By name: a program that nobody uses costs no memory.
 ENGINES = {
+    "clamd": ("mailserver.antispam.engines.clamd", "Clamd"),
+    "icap": ("mailserver.antispam.engines.icap", "Icap"),
+    "milter": ("mailserver.antispam.engines.milter", "Milter"),
     "rspamd": ("mailserver.antispam.engines.rspamd", "Rspamd"),
     "spamd": ("mailserver.antispam.engines.spamd", "Spamd"),
 }

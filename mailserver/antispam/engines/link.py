@@ -23,7 +23,6 @@ class Link:
         self.writer = writer
         self.fresh = True  # nothing was asked over it yet
         self.idle_since = 0.0
-        self.state: object = None  # what the engine agreed on with the other side
 
     async def send(self, *parts: bytes) -> None:
         """Write, and wait until there is room for more."""

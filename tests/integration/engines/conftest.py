@@ -15,7 +15,7 @@ from mailserver.antispam.engines import build
 from mailserver.antispam.engines.engine import Engine
 from mailserver.antispam.evidence import Client, Inquiry
 from mailserver.config import Engine as Settings
-from tests.engine_programs import Program, RspamdProgram, SpamdProgram
+from tests.engine_programs import ClamdProgram, IcapProgram, Program, RspamdProgram, SpamdProgram
 
 GTUBE = b"XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X\r\n"
 HEADER = (
@@ -75,10 +75,14 @@ class Impostor:
         assert task is not None
         self._tasks.add(task)
         try:
-            with contextlib.suppress(OSError, asyncio.CancelledError):
+            with contextlib.suppress(OSError, EOFError, asyncio.CancelledError):
                 await self.behave(reader, writer)
         finally:
             writer.transport.abort()
+
+    async def all_gone(self) -> None:
+        """Wait until every client has ended its connection."""
+        await asyncio.gather(*self._tasks)
 
     async def stop(self) -> None:
         assert self._server is not None
@@ -104,8 +108,9 @@ async def pretend() -> AsyncIterator[Pretend]:
             await reader.read(65536)
             writer.write(behaviour)
             await writer.drain()
-            writer.close()
-            await writer.wait_closed()
+            writer.write_eof()
+            while await reader.read(65536):
+                continue
 
         impostors.append(Impostor(say if isinstance(behaviour, bytes) else behaviour))
         await impostors[-1].start()
@@ -153,3 +158,17 @@ async def spamd(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Progr
 async def rspamd(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Program]:
     async for each in _running(RspamdProgram(tmp_path_factory.mktemp("rspamd"))):
         yield each
+
+
+@pytest_asyncio.fixture(scope="session")
+async def clamd(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Program]:
+    async for each in _running(ClamdProgram(tmp_path_factory.mktemp("clamd"))):
+        yield each
+
+
+@pytest_asyncio.fixture(scope="session")
+async def icap(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Program]:
+    async for scanner in _running(ClamdProgram(tmp_path_factory.mktemp("scanner"), socket=True)):
+        program = IcapProgram(tmp_path_factory.mktemp("icap"), scanner.address)
+        async for each in _running(program):
+            yield each

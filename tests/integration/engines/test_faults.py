@@ -9,11 +9,23 @@ from mailserver.antispam.verdict import Action
 from tests.integration.engines.conftest import Make, Pretend, close, flood, inquiry, stall
 from tests.running import free_port
 
-KINDS = ("spamd", "rspamd")
+KINDS = ("spamd", "rspamd", "clamd", "icap", "milter")
 
 HALF = {
     "spamd": b"SPAMD/1.1 0 EX_OK\r\nContent-length: 500\r\nSpam: True ; 9.0 / 5.0\r\n\r\n 9.0 A b",
     "rspamd": b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"score": 9.0, "action": "reje',
+    "clamd": b"1: stream: ",
+    "icap": b"ICAP/1.0 200 OK\r\nEncapsulated: res-hdr=0, res-body=19\r\n\r\nHTTP/1.0 200 OK\r\n",
+    "milter": b"\0\0\0\x0dO\0\0\0\x06\0\0\0\0\0\0\0\0" + b"\0\0\0\x02",
+}
+GOOD = {
+    "spamd": b"SPAMD/1.1 0 EX_OK\r\nContent-length: 0\r\nSpam: False ; 1.0 / 5.0\r\n\r\n",
+    "rspamd": b"HTTP/1.1 200 OK\r\nContent-Length: 36\r\nConnection: close\r\n\r\n"
+    b'{"score": 1.0, "action":"no action"}',
+    "clamd": b"1: stream: OK\0",
+    "icap": b"ICAP/1.0 204 Nothing\r\n\r\n",
+    # it wants to know nothing but the end
+    "milter": b"\0\0\0\x0dO\0\0\0\x06\0\0\0\0\0\0\x02\x7f" + b"\0\0\0\x01c",
 }
 
 
@@ -43,6 +55,13 @@ async def test_stall_ends_in_time(kind: str, make: Make, pretend: Pretend) -> No
         b"SPAMD/1.1 76 Bad header line: (hello)\r\n\r\n",
         b"SPAMD/1.1 0 EX_OK\r\n\r\n",
         b"SPAMD/1.1 0 EX_OK\r\nContent-length: 0\r\nSpam: True ; nan / 5\r\n\r\n",
+        b"ICAP/1.0 200 OK\r\n\r\n", b"ICAP/1.0 500 Sorry\r\n\r\n",
+        b"ICAP/1.0 204 OK\r\n" + b"a: b\r\n" * 9999,
+        b"ICAP/1.0 200 OK\r\nEncapsulated: res-hdr=0, res-body=1\r\n\r\n"
+        b"HTTP/1.0 200 OK\r\n\r\nffffffff\r\nxx",
+        b"\0\0\0\x01O", b"\xff\xff\xff\xffO", b"\0\0\0\0",
+        b"\0\0\0\x0dO\0\0\0\x09\0\0\0\0\0\0\0\0", b"\0\0\0\x0dO\0\0\0\x06\0\0\1\0\0\0\0\0",
+        b"1: stream: \0", b"1: stream: OKAY\0", b"1: nothing FOUND\0", b"INSTREAM: no. ERROR\0",
         b"SPAMD/1.1 0 EX_OK\r\nSpam: True ; 9 / 5\r\n\r\n" + b"x" * 9000000,
     ],
 )  # fmt: skip
@@ -88,14 +107,9 @@ async def test_large_message_is_not_shown(kind: str, make: Make, pretend: Preten
 async def test_next_address_is_asked_and_asked_first_then(
     kind: str, make: Make, pretend: Pretend
 ) -> None:
-    good = {
-        "spamd": b"SPAMD/1.1 0 EX_OK\r\nContent-length: 0\r\nSpam: False ; 1.0 / 5.0\r\n\r\n",
-        "rspamd": b"HTTP/1.1 200 OK\r\nContent-Length: 36\r\nConnection: close\r\n\r\n"
-        b'{"score": 1.0, "action":"no action"}',
-    }
-    bad, well = await pretend(stall), await pretend(good[kind])
+    bad, well = await pretend(stall), await pretend(GOOD[kind])
     engine = make(kind, f"{bad.address} {well.address}", timeout=1)
     for _ in range(3):
         found = await engine.judge(inquiry(), ())
-        assert (found.result, found.score) == ("ham", 1)
+        assert found.result in ("ham", "clean", "pass")
     assert (bad.connections, well.connections) == (1, 3)
