@@ -12,6 +12,9 @@ from mailserver.model import AccountId, MailboxId, Right
 # one of these makes a mailbox more than readable, as flags are shared (RFC 4314 §5.2)
 CHANGING = Right.INSERT | Right.EXPUNGE | Right.SEEN | Right.WRITE | Right.DELETE
 
+EXPUNGE_ISSUED = b"EXPUNGEISSUED"  # the client may want to say NOOP (RFC 5530 §3)
+SOME_DELETED = "Some of the messages have been deleted"
+
 
 class Refused(Exception):
     """A command that is answered with NO and a response code (RFC 5530)."""

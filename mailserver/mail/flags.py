@@ -34,6 +34,23 @@ class Restamp(NamedTuple):
     group: Group
     new: Flags
 
+    @property
+    def unseen(self) -> int:
+        """How many more messages are without \\Seen now."""
+        seen = (not self.new.bits & SEEN) - (not self.group.flags.bits & SEEN)
+        return seen * len(self.group.uids)
+
+    @property
+    def deleted(self) -> int:
+        """How many more messages have \\Deleted now."""
+        marked = bool(self.new.bits & DELETED) - bool(self.group.flags.bits & DELETED)
+        return marked * len(self.group.uids)
+
+    @property
+    def visibility(self) -> str:
+        """What the change log says of it: whether JMAP shows the messages, if that changed."""
+        return HIDDEN if self.deleted > 0 else SHOWN if self.deleted < 0 else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -77,25 +94,42 @@ async def store(
     """
     stored = Stored()
     async with mail.change(account) as change:
-        here: list[Restamp] = []
-        refused: list[int] = []
         groups = await flag_table.grouped(change.tx, account, mailbox, uids)
-        for group in groups:
-            if group.mailbox_id != mailbox:
-                continue
-            if unchanged_since is not None:
-                group, late = _divided(group, unchanged_since)
-                refused += late
-            new = limited(group.flags, combined(group.flags, mode, flags), rights)
-            if new != group.flags and group.uids:
-                here.append(Restamp(group, new))
+        here, refused = restamped(
+            [group for group in groups if group.mailbox_id == mailbox],
+            mode,
+            flags,
+            rights=rights,
+            unchanged_since=unchanged_since,
+        )
         if here:
             await write(change, mailbox, here)
             elsewhere = [group for group in groups if group.mailbox_id != mailbox]
             for other, restamps in sorted(_followed(here, elsewhere).items()):
                 await write(change, other, restamps)
-        stored = Stored(change.modseq if here else 0, here, sorted(refused))
+        stored = Stored(change.modseq if here else 0, here, refused)
     return stored
+
+
+def restamped(
+    groups: Sequence[Group],
+    mode: FlagChange,
+    flags: Flags,
+    *,
+    rights: Right,
+    unchanged_since: int | None,
+) -> tuple[list[Restamp], list[int]]:
+    """Return what STORE changes, and the UIDs that `unchanged_since` keeps from being changed."""
+    found: list[Restamp] = []
+    refused: list[int] = []
+    for group in groups:
+        if unchanged_since is not None:
+            group, late = _divided(group, unchanged_since)
+            refused += late
+        new = limited(group.flags, combined(group.flags, mode, flags), rights)
+        if new != group.flags and group.uids:
+            found.append(Restamp(group, new))
+    return found, sorted(refused)
 
 
 def _divided(group: Group, modseq: int) -> tuple[Group, list[int]]:
@@ -130,16 +164,13 @@ def _followed(
 
 async def write(change: Change, mailbox: MailboxId, restamps: Sequence[Restamp]) -> None:
     """Write new flags of one mailbox, keep its counters, and report it."""
-    unseen = deleted = 0
+    unseen = sum(each.unseen for each in restamps)
+    deleted = sum(each.deleted for each in restamps)
     by_old: dict[Flags, list[Restamp]] = {}
     by_visibility: dict[str, list[Group]] = {}
     for each in restamps:
-        group, new, old = each.group, each.new.bits, each.group.flags.bits
-        unseen += len(group.uids) * ((not new & SEEN) - (not old & SEEN))
-        shown = bool(old & DELETED) - bool(new & DELETED)
-        deleted -= len(group.uids) * shown
-        by_visibility.setdefault({1: SHOWN, -1: HIDDEN}.get(shown, ""), []).append(group)
-        by_old.setdefault(group.flags, []).append(each)
+        by_visibility.setdefault(each.visibility, []).append(each.group)
+        by_old.setdefault(each.group.flags, []).append(each)
     # messages that had the same flags may get different ones, if elsewhere they were different
     while by_old:
         alike = [same.pop() for same in by_old.values()]

@@ -16,8 +16,9 @@ from mailserver.mail.flags import Restamp, Stored
 from mailserver.model import EMAIL_KINDS, GONE_KINDS, SEEN, AccountId, Flags, MailboxId
 from mailserver.storage import accounts, changes, messages
 from mailserver.storage.changes import News
+from mailserver.storage.flags import Group
 from mailserver.storage.listings import catch_up
-from mailserver.storage.messages import Packed
+from mailserver.storage.messages import Packed, Spans
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
@@ -88,6 +89,48 @@ class Listing:
         """Return where a UID is in the arrays."""
         index = bisect_left(self.uids, uid)
         return index if index < len(self.uids) and self.uids[index] == uid else None
+
+    def groups(self, uids: Sequence[int]) -> list[Group] | None:
+        """Return messages, given by ascending UIDs, by their flags; None when one is not there."""
+        places = self.places(uids)
+        if places is None:
+            return None
+        alike: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+        known, keywords, flags = self.uids, self.keywords, self.flags
+        for place in places:
+            words = keywords.get(known[place], ()) if keywords else ()
+            alike.setdefault((flags[place], words), []).append(place)
+        return [
+            Group(
+                self.mailbox_id,
+                Flags(bits, words),
+                *(
+                    _picked(column, some)
+                    for column in (self.uids, self.email_ids, self.thread_ids, self.modseqs)
+                ),
+            )
+            for (bits, words), some in alike.items()
+        ]
+
+    def spans(self, places: Sequence[int]) -> Spans:
+        """Return ascending places as UIDs between which the mailbox has no other messages."""
+        if isinstance(places, range):
+            return Spans([self.uids[places[0]]], [self.uids[places[-1]]])
+        ends = [at for at, place in enumerate(places[1:]) if places[at] + 1 != place]
+        first = [self.uids[places[at]] for at in (0, *(end + 1 for end in ends))]
+        last = [self.uids[places[at]] for at in (*ends, -1)]
+        return Spans(first, last)
+
+    def places(self, uids: Sequence[int]) -> Sequence[int] | None:
+        """Return where ascending UIDs are in the arrays; None when one is not there."""
+        first = self.index(uids[0]) if uids else None
+        if first is None:
+            return None
+        together = slice(first, first + len(uids))
+        if self.uids[together] == (uids if isinstance(uids, array) else array("q", uids)):
+            return range(together.start, together.stop)
+        places = [at for uid in uids if (at := self.index(uid)) is not None]
+        return places if len(places) == len(uids) else None
 
     def flags_of(self, index: int) -> Flags:
         """Return the flags of a message."""
@@ -164,25 +207,31 @@ class Listing:
 
     def restamp(self, restamps: Iterable[Restamp], modseq: int) -> None:
         """Take over new flags of known messages."""
-        fresh = []
+        fresh: list[int] = []
         for group, new in restamps:
-            index: int | None = -1
-            for uid in group.uids:
-                index = -1 if index is None else index + 1  # most often they are neighbours
-                if index >= len(self.uids) or self.uids[index] != uid:
-                    index = self.index(uid)
-                    if index is None:
-                        continue
-                self.flags[index] = new.bits
-                self.modseqs[index] = modseq
-                fresh.append((modseq, False, uid))
+            self._stamp(group.uids, new.bits, modseq)
+            fresh += group.uids
             if new.keywords:
                 self.keywords.update(dict.fromkeys(group.uids, new.keywords))
             elif group.flags.keywords:
                 for uid in group.uids:
                     self.keywords.pop(uid, None)
-        self._remember(fresh)
+        if len(fresh) > LOG_LENGTH:
+            self._log.clear()
+            self._log_start = modseq
+        else:
+            self._remember([(modseq, False, uid) for uid in fresh])
         self.modseq = modseq
+
+    def _stamp(self, uids: "array[int]", bits: int, modseq: int) -> None:
+        places = self.places(uids)
+        if isinstance(places, range):
+            self.flags[places.start : places.stop] = array("q", [bits]) * len(places)
+            self.modseqs[places.start : places.stop] = array("q", [modseq]) * len(places)
+            return
+        for place in places or [at for uid in uids if (at := self.index(uid)) is not None]:
+            self.flags[place] = bits
+            self.modseqs[place] = modseq
 
     def _remember(self, entries: list[tuple[int, bool, int]]) -> None:
         self._log.extend(sorted(entries))
@@ -226,6 +275,13 @@ class Listing:
             )
         )
         self.generation += 1
+
+
+def _picked(column: "array[int]", places: Sequence[int]) -> "array[int]":
+    """Return what is at ascending places of a column."""
+    if places[-1] - places[0] == len(places) - 1:
+        return column[places[0] : places[-1] + 1]
+    return array("q", [column[place] for place in places])
 
 
 class Listings:

@@ -6,36 +6,24 @@ nothing to be read, and no transaction around it: a STORE of one flag makes one 
 of six. When the account has changed, nothing is written, and the change is made the ordinary way.
 """
 
-from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mailserver.mail import flags as ordinary
-from mailserver.mail import listings, messages
+from mailserver.mail import listings, messages, transfers
 from mailserver.mail.flags import Restamp, Stored
 from mailserver.mail.listings import Listing
-from mailserver.mail.rights import limited
-from mailserver.model import (
-    ALL_RIGHTS,
-    DELETED,
-    HIDDEN,
-    SEEN,
-    SHOWN,
-    FlagChange,
-    Flags,
-    Modseq,
-    Right,
-)
+from mailserver.mail.messages import Copied
+from mailserver.model import ALL_RIGHTS, DELETED, SEEN, FlagChange, Flags, Modseq, Place, Right
 from mailserver.storage import accounts
 from mailserver.storage import flags as flag_table
-from mailserver.storage.expunge import Leaving, expunge_known
-from mailserver.storage.flags import Group, Restamped
-from mailserver.storage.messages import Packed, combined
+from mailserver.storage.expunge import expunge_known
+from mailserver.storage.flags import Restamping
+from mailserver.storage.messages import Packed
+from mailserver.storage.moves import Total, move_known
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
-
-FEW = 64  # messages; of more, one argument for each costs more than the round trips
 
 
 async def store(
@@ -53,12 +41,11 @@ async def store(
 
     `heard` is the newest modseq that the account is known to have.
     """
-    if len(uids) <= FEW:
-        if heard > listing.modseq:
-            await listings.refresh(mail, listing)
-        stored = await _store(mail, listing, uids, mode, flags, rights, unchanged_since)
-        if stored is not None:
-            return stored
+    if heard > listing.modseq:
+        await listings.refresh(mail, listing)
+    stored = await _store(mail, listing, uids, mode, flags, rights, unchanged_since)
+    if stored is not None:
+        return stored
     stored = await ordinary.store(
         mail,
         listing.account,
@@ -85,39 +72,43 @@ async def _store(
 ) -> Stored | None:
     """Change flags if the account is as the listing says; None when it is not."""
     async with listing.lock:
-        restamps, refused = [], []
-        for uid in uids:
-            index = listing.index(uid)
-            if index is None:
-                return None
-            if unchanged_since is not None and listing.modseqs[index] > unchanged_since:
-                refused.append(uid)
-                continue
-            old = listing.flags_of(index)
-            new = limited(old, combined(old, mode, flags), rights)
-            if new != old:
-                restamps.append(Restamp(_alone(listing, index, old), new))
+        groups = listing.groups(uids)
+        if groups is None:
+            return None
+        restamps, refused = ordinary.restamped(
+            groups, mode, flags, rights=rights, unchanged_since=unchanged_since
+        )
         if not restamps:
             now = await accounts.modseq(mail.database, listing.account)
-            return Stored(refused=sorted(refused)) if now == listing.modseq else None
+            return Stored(refused=refused) if now == listing.modseq else None
         modseq = Modseq(listing.modseq + 1)
+        if refused:  # they may have the flags of others that are changed
+            uids = sorted(uid for each in restamps for uid in each.group.uids)
+        places = listing.places(uids)
+        assert places is not None
         written = await flag_table.write_known(
             mail.database,
             listing.account,
             listing.mailbox_id,
             modseq,
-            [_row(each) for each in restamps],
-            unseen=sum((not each.new.bits & SEEN) - (not _old(each) & SEEN) for each in restamps),
-            deleted=sum(
-                bool(each.new.bits & DELETED) - bool(_old(each) & DELETED) for each in restamps
-            ),
+            listing.spans(places),
+            [_restamping(each) for each in restamps],
+            unseen=sum(each.unseen for each in restamps),
+            deleted=sum(each.deleted for each in restamps),
             now=mail.now(),
         )
         if not written:
             return None
         listing.restamp(restamps, modseq)
     mail.events.publish(listing.account, modseq)
-    return Stored(modseq, restamps, sorted(refused))
+    return Stored(modseq, restamps, refused)
+
+
+def _restamping(restamp: Restamp) -> Restamping:
+    old, new = restamp.group.flags, restamp.new
+    return Restamping(
+        old.bits, " ".join(old.keywords), new.bits, " ".join(new.keywords), restamp.visibility
+    )
 
 
 async def expunge(
@@ -135,55 +126,72 @@ async def expunge(
 async def _expunge(mail: "Mail", listing: Listing, uids: Sequence[int] | None) -> list[int] | None:
     """Remove messages if the account is as the listing says; None when it is not."""
     async with listing.lock:
-        places = range(len(listing)) if uids is None else map(listing.index, uids)
-        marked = [at for at in places if at is not None and listing.flags[at] & DELETED]
-        if not 0 < len(marked) <= FEW:
+        found = range(len(listing)) if uids is None else map(listing.index, sorted(set(uids)))
+        places = [at for at in found if at is not None]
+        marked = [at for at in places if listing.flags[at] & DELETED]
+        if not marked:
             return None
         modseq = Modseq(listing.modseq + 1)
-        rows = [
-            Leaving(listing.uids[at], listing.email_ids[at], listing.thread_ids[at])
-            for at in marked
-        ]
         written = await expunge_known(
             mail.database,
             listing.account,
             listing.mailbox_id,
             modseq,
-            rows,
+            listing.spans(marked),
+            count=len(marked),
             unseen=sum(not listing.flags[at] & SEEN for at in marked),
             size=sum(listing.sizes[at] for at in marked),
             now=mail.now(),
         )
         if not written:
             return None
-        listing.merge(Packed.empty(), [(modseq, row.uid) for row in rows], modseq)
+        gone = [listing.uids[at] for at in marked]
+        listing.merge(Packed.empty(), [(modseq, uid) for uid in gone], modseq)
     mail.events.publish(listing.account, modseq)
-    return [row.uid for row in rows]
+    return gone
 
 
-def _alone(listing: Listing, index: int, flags: Flags) -> Group:
-    return Group(
-        listing.mailbox_id,
-        flags,
-        array("q", (listing.uids[index],)),
-        array("q", (listing.email_ids[index],)),
-        array("q", (listing.thread_ids[index],)),
-        array("q", (listing.modseqs[index],)),
-    )
+async def move(
+    mail: "Mail", listing: Listing, uids: Sequence[int], target: Place, *, heard: int
+) -> Copied:
+    """Take messages to a mailbox as `transfers.move` does, and bring the listing up to date."""
+    if target.account_id == listing.account and target.rights == ALL_RIGHTS:
+        if heard > listing.modseq:
+            await listings.refresh(mail, listing)
+        moved = await _move(mail, listing, uids, target)
+        if moved is not None:
+            return moved
+    source = transfers.Source(listing.account, listing.mailbox_id)
+    return await transfers.move(mail, source, uids, target)
 
 
-def _old(restamp: Restamp) -> int:
-    return restamp.group.flags.bits
-
-
-def _row(restamp: Restamp) -> Restamped:
-    group, new = restamp
-    shown = bool(_old(restamp) & DELETED) - bool(new.bits & DELETED)
-    return Restamped(
-        group.uids[0],
-        group.email_ids[0],
-        group.thread_ids[0],
-        new.bits,
-        " ".join(new.keywords),
-        {1: SHOWN, -1: HIDDEN}.get(shown, ""),
-    )
+async def _move(
+    mail: "Mail", listing: Listing, uids: Sequence[int], target: Place
+) -> Copied | None:
+    """Move messages if the account is as the listing says; None when it is not."""
+    async with listing.lock:
+        places = listing.places(uids)
+        if places is None or target.mailbox.id == listing.mailbox_id:
+            return None
+        modseq = Modseq(listing.modseq + 1)
+        place = await move_known(
+            mail.database,
+            listing.account,
+            listing.mailbox_id,
+            target.mailbox.id,
+            modseq,
+            listing.spans(places),
+            Total(
+                messages=len(places),
+                unseen=sum(not listing.flags[at] & SEEN for at in places),
+                deleted=sum(bool(listing.flags[at] & DELETED) for at in places),
+                size=sum(listing.sizes[at] for at in places),
+            ),
+            mail.now(),
+        )
+        if place is None:
+            return None
+        listing.merge(Packed.empty(), [(modseq, uid) for uid in uids], modseq)
+    mail.events.publish(listing.account, modseq)
+    targets = range(place.first_uid, place.first_uid + len(uids))
+    return Copied(place.uidvalidity, list(uids), list(targets))

@@ -1,19 +1,10 @@
 """The statement that takes messages out of a mailbox whose state is known."""
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
 
 from mailserver.model import HIDDEN, AccountId, ChangeKind, MailboxId, Modseq
 from mailserver.storage.database import Executor
-
-
-class Leaving(NamedTuple):
-    """A message that is to leave its mailbox."""
-
-    uid: int
-    email_id: int
-    thread_id: int
+from mailserver.storage.messages import Spans
 
 
 async def expunge_known(
@@ -21,8 +12,9 @@ async def expunge_known(
     account: AccountId,
     mailbox: MailboxId,
     modseq: Modseq,
-    rows: Sequence[Leaving],
+    spans: Spans,
     *,
+    count: int,
     unseen: int,
     size: int,
     now: datetime,
@@ -30,21 +22,23 @@ async def expunge_known(
     """Remove messages with \\Deleted, destroy emails that are in no other mailbox, and log both.
 
     It is the change after `modseq` - 1: False, and nothing is written, when the account has another
-    modseq. `unseen` and `size` are what the mailbox loses. Why no lock comes before it:
+    modseq. `count`, `unseen` and `size` are what the mailbox loses. Why no lock comes before it:
     `flags.write_known`.
     """
     written = await database.fetchval(
         """
         WITH leaving AS MATERIALIZED (
-            SELECT d.uid, d.email_id, d.thread_id, email.blob_id, email.size,
+            SELECT here.uid, here.email_id, here.thread_id, email.blob_id, email.size,
                    NOT EXISTS (
                        SELECT
                        FROM msg
-                       WHERE msg.account_id = $1 AND msg.email_id = d.email_id
+                       WHERE msg.account_id = $1 AND msg.email_id = here.email_id
                              AND msg.mailbox_id <> $2
                    ) AS homeless
-            FROM unnest($4::bigint[], $5::bigint[], $6::bigint[]) AS d(uid, email_id, thread_id)
-            JOIN email ON email.account_id = $1 AND email.id = d.email_id
+            FROM unnest($4::bigint[], $5::bigint[]) AS span(first, last)
+            JOIN msg here ON here.uid BETWEEN span.first AND span.last
+            JOIN email ON email.account_id = $1 AND email.id = here.email_id
+            WHERE here.account_id = $1 AND here.mailbox_id = $2
         ), locked AS (
             UPDATE account
             SET modseq = $3,
@@ -54,17 +48,17 @@ async def expunge_known(
             RETURNING modseq
         ), counted AS (
             UPDATE mailbox
-            SET total = total - cardinality($4::bigint[]),
+            SET total = total - $6,
                 unseen = unseen - $7,
-                deleted = deleted - cardinality($4::bigint[]),
+                deleted = deleted - $6,
                 size = size - $8,
                 modseq = $3
             FROM locked
             WHERE mailbox.account_id = $1 AND mailbox.id = $2
         ), removed AS (
             DELETE FROM msg
-            USING locked
-            WHERE msg.account_id = $1 AND msg.mailbox_id = $2 AND msg.uid = ANY($4::bigint[])
+            USING locked, leaving
+            WHERE msg.account_id = $1 AND msg.mailbox_id = $2 AND msg.uid = leaving.uid
         ), destroyed AS (
             DELETE FROM email
             USING locked, leaving
@@ -81,8 +75,7 @@ async def expunge_known(
         INSERT INTO change (account_id, modseq, kind, mailbox_id, uids, email_ids, thread_ids,
                             names, created_at)
         SELECT $1, $3, CASE WHEN homeless THEN $10::smallint ELSE $11::smallint END, $2,
-               array_agg(uid ORDER BY uid), array_agg(email_id ORDER BY uid),
-               array_agg(thread_id ORDER BY uid), $12::text[], $9
+               array_agg(uid), array_agg(email_id), array_agg(thread_id), $12::text[], $9
         FROM locked, leaving
         GROUP BY homeless
         RETURNING true
@@ -90,7 +83,8 @@ async def expunge_known(
         account,
         mailbox,
         modseq,
-        *zip(*rows, strict=True),
+        *spans,
+        count,
         unseen,
         size,
         now,

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from mailserver.model import AccountId, ChangeKind, Flags, MailboxId, Modseq
 from mailserver.storage.database import Executor, Record
+from mailserver.storage.messages import Spans
 
 _COLUMNS = 4
 
@@ -123,15 +124,14 @@ async def write(
     )
 
 
-class Restamped(NamedTuple):
-    """A message whose flags are known, and its new ones."""
+class Restamping(NamedTuple):
+    """What becomes of the messages that have certain flags, and what the change log says of it."""
 
-    uid: int
-    email_id: int
-    thread_id: int
+    old_flags: int
+    old_keywords: str  # joined by blanks
     flags: int
-    keywords: str  # joined by blanks
-    visibility: str  # HIDDEN, SHOWN or "": whether JMAP shows it, if that changed
+    keywords: str
+    visibility: str  # HIDDEN, SHOWN or "": whether JMAP shows them, if that changed
 
 
 async def write_known(
@@ -139,7 +139,8 @@ async def write_known(
     account: AccountId,
     mailbox: MailboxId,
     modseq: Modseq,
-    rows: Sequence[Restamped],
+    spans: Spans,
+    changes: Sequence[Restamping],
     *,
     unseen: int,
     deleted: int,
@@ -149,7 +150,7 @@ async def write_known(
 
     False, and nothing is written, when the account has another modseq, or one of the emails is in
     another mailbox too. The modseq is compared on the locked row, and whoever knows it has seen its
-    commit, so the other rows cannot be older than it.
+    commit, so the other rows cannot be older than it: they are told by the flags that they have.
     """
     written = await database.fetchval(
         """
@@ -160,12 +161,17 @@ async def write_known(
                   AND NOT EXISTS (
                       SELECT
                       FROM msg
-                      WHERE account_id = $1 AND email_id = ANY($5::bigint[]) AND mailbox_id <> $2
+                      WHERE account_id = $1 AND mailbox_id <> $2 AND email_id = ANY (ARRAY(
+                          SELECT here.email_id
+                          FROM unnest($4::bigint[], $5::bigint[]) AS span(first, last)
+                          JOIN msg here ON here.uid BETWEEN span.first AND span.last
+                          WHERE here.account_id = $1 AND here.mailbox_id = $2
+                      ))
                   )
             RETURNING modseq
         ), counted AS (
             UPDATE mailbox
-            SET unseen = unseen + $10, deleted = deleted + $11, modseq = $3
+            SET unseen = unseen + $11, deleted = deleted + $12, modseq = $3
             FROM locked
             WHERE mailbox.account_id = $1 AND mailbox.id = $2
         ), restamped AS (
@@ -173,22 +179,27 @@ async def write_known(
             SET flags = d.flags,
                 keywords = CASE WHEN d.keywords <> '' THEN string_to_array(d.keywords, ' ') END,
                 modseq = $3
-            FROM locked, unnest($4::bigint[], $7::int[], $8::text[]) AS d(uid, flags, keywords)
-            WHERE msg.account_id = $1 AND msg.mailbox_id = $2 AND msg.uid = d.uid
+            FROM locked, unnest($4::bigint[], $5::bigint[]) AS span(first, last),
+                 unnest($6::int[], $7::text[], $8::int[], $9::text[], $10::text[])
+                     AS d(old_flags, old_keywords, flags, keywords, visibility)
+            WHERE msg.account_id = $1 AND msg.mailbox_id = $2
+                  AND msg.uid BETWEEN span.first AND span.last AND msg.flags = d.old_flags
+                  AND coalesce(array_to_string(msg.keywords, ' '), '') = d.old_keywords
+            RETURNING msg.uid, msg.email_id, msg.thread_id, d.visibility
         )
         INSERT INTO change (account_id, modseq, kind, mailbox_id, uids, email_ids, thread_ids,
                             names, created_at)
-        SELECT $1, $3, $12, $2, array_agg(uid ORDER BY uid), array_agg(email_id ORDER BY uid),
-               array_agg(thread_id ORDER BY uid), string_to_array(visibility, ' '), $13
-        FROM locked, unnest($4::bigint[], $5::bigint[], $6::bigint[], $9::text[])
-                     AS d(uid, email_id, thread_id, visibility)
+        SELECT $1, $3, $13, $2, array_agg(uid), array_agg(email_id), array_agg(thread_id),
+               string_to_array(visibility, ' '), $14
+        FROM restamped
         GROUP BY visibility
         RETURNING true
         """,
         account,
         mailbox,
         modseq,
-        *zip(*rows, strict=True),
+        *spans,
+        *zip(*changes, strict=True),
         unseen,
         deleted,
         ChangeKind.EMAIL_UPDATED,

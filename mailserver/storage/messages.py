@@ -24,6 +24,13 @@ from mailserver.storage.compression import decompress
 from mailserver.storage.database import Executor, Record
 
 
+class Spans(NamedTuple):
+    """Messages of a mailbox whose state is known: all that have UIDs from one to another."""
+
+    first: Sequence[int]
+    last: Sequence[int]
+
+
 class NewMessage(NamedTuple):
     """One row of `msg` to insert."""
 

@@ -3,12 +3,11 @@
 from mailserver.errors import NotFound
 from mailserver.imap.commands.condstore import after_expunge
 from mailserver.imap.commands.limits import demand_few, newest_uids
-from mailserver.imap.commands.store import EXPUNGE_ISSUED, SOME_DELETED
 from mailserver.imap.protocol.copy import Copy
 from mailserver.imap.protocol.sequences import compact, flatten
-from mailserver.imap.selected import Refused
+from mailserver.imap.selected import EXPUNGE_ISSUED, SOME_DELETED, Refused
 from mailserver.imap.session import Session
-from mailserver.mail import access, transfers
+from mailserver.mail import access, optimistic, transfers
 from mailserver.mail.messages import Copied
 from mailserver.mail.transfers import Source
 from mailserver.model import Place, Right
@@ -36,8 +35,9 @@ async def move(session: Session, command: Copy) -> None:
     target = await _target(session, command)
     if not uids:
         return
-    source = Source(selected.account, selected.mailbox_id)
-    moved = await transfers.move(session.mail, source, uids, target)
+    moved = await optimistic.move(
+        session.mail, selected.listing, uids, target, heard=selected.subscription.modseq
+    )
     code = _code(moved, command, target)
     if not moved.sources:
         return

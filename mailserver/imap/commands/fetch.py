@@ -16,12 +16,11 @@ from mailserver.imap.commands.condstore import make_aware, send_vanished
 from mailserver.imap.commands.fetch_plan import TEMPLATES, Chunk, Plan
 from mailserver.imap.commands.fetch_texts import STORED
 from mailserver.imap.commands.limits import newest
-from mailserver.imap.commands.store import EXPUNGE_ISSUED
 from mailserver.imap.protocol import responses
 from mailserver.imap.protocol.errors import ProtocolError
 from mailserver.imap.protocol.fetch import Attribute, Binary, Fetch, Item, Section
 from mailserver.imap.protocol.sequences import SequenceSet, flatten, spans
-from mailserver.imap.selected import Refused, Selected
+from mailserver.imap.selected import EXPUNGE_ISSUED, Refused, Selected
 from mailserver.imap.session import Session
 from mailserver.mail import content, mailboxes, messages, optimistic
 from mailserver.mime import (
@@ -85,6 +84,21 @@ async def send_unasked(session: Session, uids: Sequence[int], items: Sequence[It
         messages = SequenceSet(tuple((uid, uid) for uid in some))
         with suppress(Refused):
             await fetch(session, Fetch(messages, by_uid=True, items=tuple(items)))
+
+
+async def tell_flags(session: Session, positions: Iterable[range], *, with_uid: bool) -> bool:
+    """Send the flags of messages that a client has changed; tell whether some have left."""
+    selected = session.open
+    attributes = [Attribute.FLAGS]
+    if session.condstore:
+        attributes.append(Attribute.MODSEQ)
+    # RFC 7162 §3.2.4: whoever knows mod-sequences is told UIDs with them
+    if (with_uid or session.condstore) and not session.uidonly:
+        attributes.insert(0, Attribute.UID)
+    plan = Plan.of(attributes)
+    for piece in _pieces(selected, positions, plan):
+        await _send(session, selected, plan, _arrays(selected, piece, plan))
+    return plan.gone
 
 
 def _positions(session: Session, command: Fetch) -> Sequence[range]:
@@ -195,7 +209,7 @@ def _limits(plan: Plan) -> tuple[int, int | None]:
     return STORED_ROWS, HEADER_LIMIT if plan.needs_headers else STORED_OCTETS
 
 
-def _pieces(selected: Selected, positions: Sequence[range], plan: Plan) -> Iterator[range]:
+def _pieces(selected: Selected, positions: Iterable[range], plan: Plan) -> Iterator[range]:
     """Cut positions into chunks of bounded rows and octets."""
     rows, cap = _limits(plan)
     if cap is not None and cap * rows <= CHUNK_OCTETS:

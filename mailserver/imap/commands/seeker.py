@@ -9,7 +9,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from mailserver.imap.commands.condstore import make_aware
-from mailserver.imap.commands.store import EXPUNGE_ISSUED
 from mailserver.imap.protocol.search_keys import (
     And,
     Everything,
@@ -37,6 +36,7 @@ from mailserver.imap.protocol.search_keys import (
     Younger,
 )
 from mailserver.imap.protocol.view import View
+from mailserver.imap.selected import EXPUNGE_ISSUED
 from mailserver.imap.session import Session
 from mailserver.mail import messages, search_bodies, search_headers
 from mailserver.mail.casemap import casemap

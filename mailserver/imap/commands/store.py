@@ -3,16 +3,15 @@
 from collections.abc import Iterable, Sequence
 
 from mailserver.imap.commands.condstore import after_expunge, make_aware
+from mailserver.imap.commands.fetch import tell_flags
 from mailserver.imap.commands.limits import newest, newest_uids
 from mailserver.imap.protocol.sequences import compact, flatten
 from mailserver.imap.protocol.store import Expunge, Store
-from mailserver.imap.selected import Refused
+from mailserver.imap.selected import EXPUNGE_ISSUED, SOME_DELETED, Refused
 from mailserver.imap.session import Session
 from mailserver.mail import listings, optimistic
 from mailserver.model import DELETED, FlagChange, Right, flag_mask
 
-EXPUNGE_ISSUED = b"EXPUNGEISSUED"  # the client may want to say NOOP (RFC 5530 §3)
-SOME_DELETED = "Some of the messages have been deleted"
 _LINES = 2000  # lines that are put together before the client gets them
 
 
@@ -23,7 +22,8 @@ async def store(session: Session, command: Store) -> bytes | None:
     if command.unchanged_since is not None:
         await make_aware(session)
     view, listing = selected.view, selected.listing
-    positions = flatten(newest(session, view.positions(command.messages, by_uid=command.by_uid)))
+    spans = newest(session, view.positions(command.messages, by_uid=command.by_uid))
+    positions = flatten(spans)
     if not positions:
         return None
     uids = [view.uids[position] for position in positions]
@@ -46,7 +46,10 @@ async def store(session: Session, command: Store) -> bytes | None:
     loud = refused | stored.overtaken(view.modseq)
     if command.silent and not loud and not session.condstore and listing.uids is view.uids:
         return None  # nothing has left, and there is nothing to tell
-    gone = await _tell(session, command, positions, uids, loud)
+    if command.silent:
+        gone = await _tell(session, command, positions, uids, loud)
+    else:
+        gone = await tell_flags(session, spans, with_uid=command.by_uid)
     if not refused:
         return _gone(command) if gone else None
     failed = [
@@ -64,7 +67,7 @@ async def _tell(
     uids: Sequence[int],
     loud: set[int],
 ) -> bool:
-    """Send what flags the messages have now, after SILENT only of those that are `loud`.
+    """Send what there is to say after SILENT: flags only of those that are `loud`.
 
     Returns whether some have left.
     """
@@ -77,9 +80,8 @@ async def _tell(
         if index is None:
             gone = True
         else:
-            silent = command.silent and uid not in loud
             items = session.changed_items(
-                selected, index, uid, with_uid=command.by_uid, silent=silent
+                selected, index, uid, with_uid=command.by_uid, silent=uid not in loud
             )
             if items:
                 lines.append(session.fetch_line(position, uid, items))

@@ -1,15 +1,15 @@
 """Whatever happens to a mailbox, a listing that follows it equals one that is loaded anew."""
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from mailserver.mail import delivery, listings, mailboxes, messages, optimistic
+from mailserver.mail import access, delivery, listings, mailboxes, messages, optimistic
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
 from mailserver.mail.listings import Listing
-from mailserver.model import Account, FlagChange, Flags, MailboxId
+from mailserver.model import Account, FlagChange, Flags, MailboxId, Place, Principal
 from mailserver.storage.messages import pack
 
 STEPS = 150
@@ -43,12 +43,18 @@ class World:
     """Random changes to two mailboxes of one account; their listings are followed."""
 
     def __init__(
-        self, mail: Mail, account: Account, followed: dict[MailboxId, Listing], seed: int
+        self,
+        mail: Mail,
+        account: Account,
+        followed: dict[MailboxId, Listing],
+        places: Sequence[Place],
+        seed: int,
     ) -> None:
         self.mail = mail
         self.account = account
         self.followed = followed
         self.boxes = list(followed)
+        self.places = places
         self.chance = random.Random(seed)
         self.count = 0
 
@@ -61,6 +67,7 @@ class World:
             (self.expunge_as_known, 1),
             (self.copy, 1),
             (self.move, 1),
+            (self.move_as_known, 1),
         ]
         actions, weights = zip(*doing, strict=True)
         await self.chance.choices(actions, weights)[0]()
@@ -116,12 +123,19 @@ class World:
         source, target = self.chance.choices(self.boxes, k=2)
         await messages.move(self.mail, self.account.id, source, self.some_uids()[:2], target)
 
+    async def move_as_known(self) -> None:
+        source, target = self.chance.choices(self.boxes, k=2)
+        listing = self.followed[source]
+        place = next(each for each in self.places if each.mailbox.id == target)
+        await optimistic.move(self.mail, listing, list(listing.uids[1:3]), place, heard=0)
+
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
 async def test_following_equals_loading(mail: Mail, alice: Account, seed: int) -> None:
     boxes = [box.id for box in (await mailboxes.list_all(mail, alice.id))[:2]]
     followed = {box: await listings.open_listing(mail, alice.id, box) for box in boxes}
-    world = World(mail, alice, followed, seed)
+    places = await access.visible(mail, Principal(alice.id, alice.login))
+    world = World(mail, alice, followed, places, seed)
     clients = {box: [Client(), Client()] for box in boxes}
     for _ in range(STEPS):
         await world.step()

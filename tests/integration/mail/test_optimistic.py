@@ -7,6 +7,7 @@ import pytest
 
 from mailserver.errors import NotFound
 from mailserver.mail import (
+    access,
     accounts,
     changes,
     delivery,
@@ -32,6 +33,7 @@ from mailserver.model import (
     Flags,
     MailboxId,
     Modseq,
+    Principal,
     Right,
 )
 from mailserver.storage import changes as change_table
@@ -203,6 +205,90 @@ async def test_expunge_by_a_listing_that_is_behind(mail: Mail, alice: Account) -
     await listings.refresh(mail, listing)
     assert list(listing.uids) == [1, 3, 4, 5, 6]
     await demand_same(mail, listing)
+
+
+@pytest.mark.parametrize("uids", [[1, 2, 3], [2, 5], [1, 3, 4], [6]])
+async def test_a_move_is_what_it_is_in_a_transaction(
+    mail: Mail, alice: Account, bob: Account, uids: list[int]
+) -> None:
+    outcomes = []
+    for account, at_once in ((alice, True), (bob, False)):
+        listing = await filled(mail, account)
+        await add(mail, listing, [2, 3, 6], Flags(DELETED | FLAGGED, ("Blue",)))
+        await add(mail, listing, [1, 6], Flags(SEEN))
+        place = await access.find(mail, Principal(account.id, account.login), "Archive")
+        target = place.mailbox.id
+        await deliver(mail, account, 100, target)
+        await listings.refresh(mail, listing)
+        known, since = await listings.open_listing(mail, account.id, target), listing.modseq
+        if at_once:
+            moved = await optimistic.move(mail, listing, uids, place, heard=0)
+            assert listing.modseq == since + 1  # without being refreshed
+        else:
+            moved = await messages.move(mail, account.id, listing.mailbox_id, uids, target)
+            await listings.refresh(mail, listing)
+        await demand_same(mail, listing)
+        await listings.refresh(mail, known)
+        await demand_same(mail, known)
+        entries = await logged(mail, account, since)
+        emails = [sorted(known.email_ids).index(each) for each in known.email_ids]
+        boxes = [
+            (box.total, box.unseen, box.deleted, box.size, box.uidnext, box.modseq - since)
+            for box in await mailboxes.list_all(mail, account.id)
+        ]
+        outcomes.append(
+            (
+                moved.sources, moved.targets, boxes, emails, known.flags, known.keywords,
+                listing.uids, [(kind, uids, names) for kind, _, uids, _, _, names in entries],
+            )
+        )  # fmt: skip
+        assert listing.removed_since(since) == uids
+    assert outcomes[0] == outcomes[1]
+
+
+async def test_a_move_by_a_listing_that_is_behind(mail: Mail, alice: Account) -> None:
+    listing = await filled(mail, alice)
+    place = await access.find(mail, Principal(alice.id, alice.login), "Archive")
+    await messages.store(mail, alice.id, listing.mailbox_id, [2], FlagChange.ADD, Flags(DELETED))
+    await messages.expunge(mail, alice.id, listing.mailbox_id, None)
+    moved = await optimistic.move(mail, listing, [1, 2, 3], place, heard=0)
+    assert (moved.sources, moved.targets) == ([1, 3], [1, 2])
+    await listings.refresh(mail, listing)
+    # one that is there already gets a twin
+    await messages.copy(mail, alice.id, listing.mailbox_id, [4], place.mailbox.id)
+    await listings.refresh(mail, listing)
+    moved = await optimistic.move(mail, listing, [4, 5], place, heard=0)
+    assert (moved.sources, moved.targets) == ([4, 5], [4, 5])
+    await listings.refresh(mail, listing)
+    await demand_same(mail, listing)
+    there = await listings.open_listing(mail, alice.id, place.mailbox.id)
+    assert list(there.originals) == [4]
+    # within one mailbox
+    here = await access.find(mail, Principal(alice.id, alice.login), "INBOX")
+    moved = await optimistic.move(mail, listing, [6], here, heard=0)
+    assert (moved.sources, moved.targets) == ([6], [7])
+    await mailboxes.delete(mail, alice.id, place.mailbox.id)
+    await listings.refresh(mail, listing)
+    with pytest.raises(NotFound):
+        await optimistic.move(mail, listing, [7], place, heard=0)
+    await listings.refresh(mail, listing)
+    assert list(listing.uids) == [7]
+
+
+async def test_flags_of_many_messages(mail: Mail, alice: Account) -> None:
+    listing = await filled(mail, alice)
+    await add(mail, listing, [1, 2, 5], Flags(SEEN, ("Blue",)))
+    await add(mail, listing, [2, 4], Flags(DELETED))
+    since = listing.modseq
+    stored = await optimistic.store(
+        mail, listing, [1, 2, 4, 5, 6], FlagChange.REPLACE, Flags(DELETED, ("Red",)), heard=0
+    )
+    assert (stored.modseq, stored.changed) == (since + 1, [1, 2, 4, 5, 6])
+    await demand_same(mail, listing)
+    box = await mailboxes.by_path(mail, alice.id, "INBOX")
+    assert (box.unseen, box.deleted) == (COUNT, COUNT - 1)
+    told = [(uids, names) for _, _, uids, _, _, names in await logged(mail, alice, since)]
+    assert sorted(told) == [([1, 5, 6], (HIDDEN,)), ([2, 4], ())]
 
 
 async def test_rights_and_unchangedsince(mail: Mail, alice: Account) -> None:
