@@ -127,6 +127,7 @@ async def _queue(
         message.session,
         smtputf8=not raw.isascii(),
         body="7BIT" if raw.isascii() else "8BITMIME",
+        require_tls=message.require_tls,  # RFC 8689 §5
     )
     new = QueueId(mail.ids.next())
     row, rows = enqueue.rows(outgoing, new, blob, len(raw), now, caught=False)

@@ -9,9 +9,9 @@ from mailserver import config
 from mailserver.auth.throttle import network_of
 from mailserver.mail.memory import Memory
 
-MEMORY = 256 * 1024 * 1024  # octets of messages that are received at the same time
+MEMORY = 128 * 1024 * 1024  # octets of large messages that are looked at at the same time
+DISK = 2 * 1024 * 1024 * 1024  # octets of large messages that are received at the same time
 MAX_KNOWN = 20_000  # networks that are no strangers
-FREE_MEMORY = 64 * 1024  # octets of each message that are not counted: small mail never waits
 
 
 class Connections:
@@ -71,6 +71,7 @@ class Limits:
 
     connections: Connections
     memory: Memory
+    disk: Memory
     strangers: Strangers = field(default_factory=Strangers)
 
     @classmethod
@@ -78,4 +79,5 @@ class Limits:
         """Make them as configured; `share` says what this process has of something."""
         connections = Connections(share(smtp.max_connections), share(smtp.max_connections_per_ip))
         # one message always fits
-        return cls(connections, Memory(max(share(MEMORY), smtp.max_message_size)))
+        memory, disk = (Memory(max(share(each), smtp.max_message_size)) for each in (MEMORY, DISK))
+        return cls(connections, memory, disk)

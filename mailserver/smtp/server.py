@@ -8,11 +8,12 @@ private surface is `_reader`, `_writer`, `_timeout_handle`, `_tls_protocol`, `_o
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -24,7 +25,7 @@ from mailserver.auth.credentials import Authenticator
 from mailserver.mail.context import Mail
 from mailserver.networks import NOWHERE, Networks
 from mailserver.smtp import commands
-from mailserver.smtp.limits import FREE_MEMORY, Limits
+from mailserver.smtp.limits import Limits
 from mailserver.smtp.outcomes import Outcomes
 from mailserver.smtp.policy.mx import MxPolicy
 from mailserver.smtp.policy.submission import SubmissionPolicy
@@ -32,13 +33,13 @@ from mailserver.smtp.protocol import replies
 from mailserver.smtp.protocol.framing import (
     MAX_AUTH_LINE,
     MAX_LINE,
-    Data,
     DataReader,
     Fault,
     LineBuffer,
     Overflow,
 )
 from mailserver.smtp.protocol.replies import Refused, Reply
+from mailserver.smtp.reception import Reception
 from mailserver.smtp.session import Disconnected, Judged, Policy, Session
 from mailserver.tls import end_point
 
@@ -48,8 +49,6 @@ logging.getLogger("mail.log").setLevel(logging.ERROR)  # aiosmtpd's, a line for 
 BACKLOG = 1024  # connections that the kernel holds until they are accepted
 READ_SIZE = 256 * 1024  # octets taken from the stream at once
 STREAM_LIMIT = 64 * 1024  # octets; reading pauses at twice that
-MEMORY_TIMEOUT = 30.0  # seconds a message waits for memory
-MEMORY_STEP = 256 * 1024  # octets
 HANDSHAKE_TIMEOUT = 60.0  # seconds
 PROCESSING_TIMEOUT = 600.0  # seconds; as long as a client waits, RFC 5321 §4.5.3.2.6
 SESSION_TIME = 4 * 3600.0  # seconds; then a client has to connect again
@@ -57,8 +56,6 @@ MINIMUM_RATE = 1000.0  # octets a second of DATA, once RATE_GRACE is over
 RATE_GRACE = 120.0  # seconds
 TRIES = 20  # errors, in the weights of the table of commands, after which refusals take time
 LINGER = 5.0  # seconds to send the last reply before the connection is cut
-OUT_OF_MEMORY = Reply(452, "4.3.1", "Insufficient memory, try again later")
-TOO_BIG = Reply(552, "5.3.4", "Message too big")
 _FAULTS = {
     Fault.TOO_LONG: replies.LINE_TOO_LONG,
     Fault.BARE_LINE_FEED: replies.BARE_LINE_FEED,
@@ -188,7 +185,6 @@ class Connection(SMTP):
         self._idle = False  # waits for a command
         self._silent = False  # TLS begins without being asked for
         self._ended = ""  # why the server ended the connection
-        self._memory = 0  # octets taken for the message under way
         self._dialogue: Session | None = None
 
     # What aiosmtpd and the event loop call ------------------------------------------------------
@@ -301,29 +297,59 @@ class Connection(SMTP):
             raise Refused(_FAULTS[line])
         return line
 
-    async def receive(self, limit: int) -> Data:
+    def reception(self) -> Reception:
+        """Return what takes the next message."""
+        limits = self._server.limits
+        most = self._server.mail.config.smtp.max_message_size
+        return Reception(most, limits.memory, limits.disk)
+
+    async def receive(self, reception: Reception) -> None:
         """Invite the client to send a message, and read it to its end."""
         self._send(replies.START_DATA)
-        reader = DataReader(limit)
+        reader = DataReader()
+        arrived = self._lines.take()
         began = self.loop.time()
-        starved = False
-        try:
-            rest = reader.feed(self._lines.take())
+        rest = None
+        with self._unless_too_big():
             while rest is None:
-                starved = starved or not await self._charge(reader)
-                rest = reader.feed(await self._read_data(began, reader.size))
+                arrived = arrived or await self._read_data(began, reception.size)
+                piece, rest = reader.feed(arrived)
+                await reception.add(piece)
+                arrived = b""
+            self._lines.put_back(rest)
+            self._reset_timeout(PROCESSING_TIMEOUT)
+            return
+        await self._cut()
+
+    async def receive_chunk(self, size: int, reception: Reception) -> None:
+        """Read so many octets of a message (RFC 3030 §2)."""
+        began = self.loop.time()
+        left = size
+        with self._unless_too_big():
+            reception.expect(size)
+            while left:
+                arrived = self._lines.take(left)
+                if not arrived:
+                    self._lines.feed(await self._read_data(began, size - left))
+                    continue
+                left -= len(arrived)
+                await reception.add(arrived)
+            self._reset_timeout(PROCESSING_TIMEOUT)
+            return
+        await self._cut()
+
+    @contextlib.contextmanager
+    def _unless_too_big(self) -> Iterator[None]:
+        """Say that a message is too big even to be thrown away, and let what follows be done."""
+        try:
+            yield
         except Overflow:
             self._ended = "message too big"
-            self._send(TOO_BIG)
-            await self._flush()
-            raise Disconnected from None
-        self._lines.put_back(rest)
-        self._reset_timeout(PROCESSING_TIMEOUT)
-        if starved:
-            raise Refused(OUT_OF_MEMORY)
-        if reader.too_large:
-            raise Refused(TOO_BIG)
-        return reader.finish()
+            self._send(replies.TOO_BIG)
+
+    async def _cut(self) -> None:
+        await self._flush()
+        raise Disconnected
 
     # Inside -------------------------------------------------------------------------------------
 
@@ -374,7 +400,7 @@ class Connection(SMTP):
                 server.limits.connections.leave(session.relay)
             if session.messages:
                 server.limits.strangers.met(session.peer)
-            self._give_memory()
+            session.reset()
             self._close()
             self._log_end(session)
 
@@ -402,7 +428,6 @@ class Connection(SMTP):
                 reply: Reply | None = commands.count(session, _FAULTS[line])
             else:
                 reply = await commands.run(session, line)
-            self._give_memory()
             if reply is not None:
                 await self._slow_down(session, reply)
                 self._send(reply)
@@ -469,22 +494,6 @@ class Connection(SMTP):
         if not data:
             raise Disconnected
         return data
-
-    async def _charge(self, reader: DataReader) -> bool:
-        """Take memory for what has arrived beyond the free part; False when there is none."""
-        if reader.held <= self._memory + FREE_MEMORY:
-            return True
-        self._reset_timeout(PROCESSING_TIMEOUT)
-        if await self._server.limits.memory.take(MEMORY_STEP, MEMORY_TIMEOUT):
-            self._memory += MEMORY_STEP
-            return True
-        reader.discard()
-        return False
-
-    def _give_memory(self) -> None:
-        if self._memory:
-            self._server.limits.memory.give(self._memory)
-            self._memory = 0
 
     def _send(self, reply: Reply) -> None:
         self._out.append(bytes(reply))

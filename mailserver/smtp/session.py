@@ -17,6 +17,7 @@ from mailserver.smtp.outcomes import Outcomes
 from mailserver.smtp.protocol.framing import Data
 from mailserver.smtp.protocol.paths import Path
 from mailserver.smtp.protocol.replies import Refused, Reply
+from mailserver.smtp.reception import Reception
 
 
 class Judged(Refused):
@@ -52,8 +53,16 @@ class Wire(Protocol):
         """Send a reply that the client answers with a line that is no command."""
         ...
 
-    async def receive(self, limit: int) -> Data:
-        """Invite the client to send a message, and read it to its end; Refused when it cannot."""
+    def reception(self) -> Reception:
+        """Return what takes the next message."""
+        ...
+
+    async def receive(self, reception: Reception) -> None:
+        """Invite the client to send a message, and read it to its end."""
+        ...
+
+    async def receive_chunk(self, size: int, reception: Reception) -> None:
+        """Read so many octets that follow a command (RFC 3030 §2)."""
         ...
 
 
@@ -80,6 +89,7 @@ class Envelope:
     require_tls: bool = False  # RFC 8689
     release_at: datetime | None = None  # not before this time, RFC 4865
     recipients: list[Recipient] = field(default_factory=list)
+    reception: Reception | None = None  # from the first chunk on (RFC 3030 §2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +168,8 @@ class Session:
 
     def reset(self) -> None:
         """Forget the transaction: RSET, the end of DATA, a new EHLO (RFC 5321 §4.1.1.5)."""
+        if self.envelope is not None and self.envelope.reception is not None:
+            self.envelope.reception.close()
         self.envelope = None
 
     def record(

@@ -330,13 +330,15 @@ class Message(NamedTuple):
     ret: str | None
     received_at: datetime
     session: str
+    require_tls: bool
 
 
 async def message(database: Executor, message_id: QueueId) -> Message | None:
     """Return a message of the queue; None when it is gone."""
     row = await database.fetchrow(
         """
-        SELECT id, account_id, blob_id, sender, smtputf8, envid, ret, received_at, session
+        SELECT id, account_id, blob_id, sender, smtputf8, envid, ret, received_at, session,
+               require_tls
         FROM queue_message
         WHERE id = $1
         """,

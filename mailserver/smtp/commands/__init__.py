@@ -9,6 +9,7 @@ from mailserver.errors import Corrupt, MailError, Unavailable
 from mailserver.smtp.commands import auth, data, hello, mail, rcpt, session, xclient
 from mailserver.smtp.commands.failures import reply_to
 from mailserver.smtp.protocol import replies
+from mailserver.smtp.protocol.bdat import parse as parse_bdat
 from mailserver.smtp.protocol.replies import Refused, Reply
 from mailserver.smtp.session import Disconnected, Session
 
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Spec] = {
     "MAIL": Spec(mail.parse, mail.mail, "MAIL FROM:<reverse-path> [parameters]"),
     "RCPT": Spec(rcpt.parse, rcpt.rcpt, "RCPT TO:<forward-path> [parameters]"),
     "DATA": Spec(session.parse_nothing, data.data, "DATA"),
+    "BDAT": Spec(parse_bdat, data.bdat, "BDAT chunk-size [LAST]"),
     "RSET": Spec(session.parse_nothing, session.rset, "RSET"),
     "NOOP": Spec(session.parse_anything, session.noop, "NOOP [string]"),
     "VRFY": Spec(session.parse_something, session.vrfy, "VRFY string"),

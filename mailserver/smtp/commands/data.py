@@ -1,12 +1,14 @@
-"""DATA (RFC 5321 §4.1.1.4)."""
+"""DATA and BDAT (RFC 5321 §4.1.1.4, RFC 3030)."""
 
 import logging
 import re
+from collections.abc import Awaitable
 
 from mailserver.antispam.trace import Place
 from mailserver.antispam.verdict import Action, Verdict
 from mailserver.smtp.commands.failures import reply_to
 from mailserver.smtp.protocol import replies
+from mailserver.smtp.protocol.bdat import Bdat
 from mailserver.smtp.protocol.replies import Refused, Reply
 from mailserver.smtp.session import Accepted, Disconnected, Envelope, Judged, Session
 
@@ -16,20 +18,59 @@ MAX_HEADER = 64 * 1024  # octets in which the Message-ID is looked for
 _MESSAGE_ID = re.compile(
     rb"^message-id:(?:[ \t]|\r\n[ \t])*<?([^<>\s]{1,300})", re.IGNORECASE | re.MULTILINE
 )
-NO_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients")
+NEEDS_BDAT = Reply(503, "5.5.1", "BINARYMIME needs BDAT")  # RFC 3030 §3
 
 
 async def data(session: Session, _: None) -> Reply:
     """Take the message; the 250 is sent after the commit, and is the promise to keep it."""
     envelope = session.envelope
-    if envelope is None:
+    if envelope is None or envelope.reception is not None:
         return replies.BAD_SEQUENCE
+    if envelope.body == "BINARYMIME":
+        return NEEDS_BDAT
     if not envelope.recipients:
-        return NO_RECIPIENTS
+        return replies.NO_RECIPIENTS
+    envelope.reception = session.wire.reception()
+    return await _taken(session, envelope, session.wire.receive(envelope.reception))
+
+
+async def bdat(session: Session, chunk: Bdat) -> Reply:
+    """Take a piece of the message, and with the last one the message (RFC 3030 §2)."""
+    envelope = session.envelope
+    refusal = _refusal(session, envelope)
+    if refusal is not None or envelope is None:
+        # the octets are there whatever is said of them, and are no commands
+        unwanted = session.wire.reception()
+        unwanted.fail(replies.BAD_SEQUENCE)
+        await session.wire.receive_chunk(chunk.size, unwanted)
+        session.reset()
+        return refusal or replies.BAD_SEQUENCE
+    reception = envelope.reception = envelope.reception or session.wire.reception()
+    receiving = session.wire.receive_chunk(chunk.size, reception)
+    if chunk.last:
+        return await _taken(session, envelope, receiving)
+    await receiving
+    if reception.failure is not None:
+        failure = reception.failure
+        session.reset()
+        return failure
+    return Reply(250, "2.6.0", f"{chunk.size} octets received")
+
+
+def _refusal(session: Session, envelope: Envelope | None) -> Reply | None:
+    if envelope is None or not session.esmtp:
+        return replies.BAD_SEQUENCE
+    return None if envelope.recipients else replies.NO_RECIPIENTS
+
+
+async def _taken(session: Session, envelope: Envelope, receiving: Awaitable[None]) -> Reply:
+    """Read what is left of the message, and store it."""
+    assert envelope.reception is not None
     began = session.clock()
-    content: bytes | bytearray = b""
+    content = b""
     try:
-        received = await session.wire.receive(session.mail.config.smtp.max_message_size)
+        await receiving
+        received = await envelope.reception.content()
         content = received.content
         accepted = await session.policy.accept(session, envelope, received)
     except Disconnected:
@@ -58,7 +99,7 @@ def _record(
     session: Session,
     envelope: Envelope,
     reply: Reply,
-    content: bytes | bytearray,
+    content: bytes,
     verdict: Verdict | None,
     accepted: Accepted | None = None,
 ) -> None:
@@ -92,7 +133,7 @@ def _places(envelope: Envelope, accepted: Accepted) -> list[Place]:
     return list(places.values())
 
 
-def _message_id(content: bytes | bytearray) -> str:
+def _message_id(content: bytes) -> str:
     """Return the Message-ID of a message without its brackets; empty when it has none."""
     end = content.find(b"\r\n\r\n")
     found = _MESSAGE_ID.search(content, 0, min(end if end >= 0 else len(content), MAX_HEADER))

@@ -22,10 +22,11 @@ EXTENSIONS: tuple[Callable[[Session], str | None], ...] = (
     lambda session: "8BITMIME",  # RFC 6152
     lambda session: "SMTPUTF8",  # RFC 6531
     lambda session: "ENHANCEDSTATUSCODES",  # RFC 2034
-    lambda session: "DSN" if session.policy.authentication else None,  # RFC 3461
-    lambda session: (
-        "REQUIRETLS" if session.policy.authentication and session.tls else None
-    ),  # RFC 8689 §2
+    lambda session: "CHUNKING",  # RFC 3030 §2
+    lambda session: "BINARYMIME",  # RFC 3030 §3
+    lambda session: "DSN",  # RFC 3461
+    lambda session: "REQUIRETLS" if session.tls else None,  # RFC 8689 §2
+    lambda session: f"LIMITS RCPTMAX={session.mail.config.smtp.max_recipients}",  # RFC 9422
     lambda session: _future_release(session) if session.policy.authentication else None,
     lambda session: "STARTTLS" if session.wire.can_start_tls else None,  # RFC 3207
     lambda session: (

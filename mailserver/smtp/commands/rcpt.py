@@ -8,8 +8,6 @@ from mailserver.smtp.commands.mail import NEEDS_SMTPUTF8, NO_PARAMETERS
 from mailserver.smtp.protocol import replies
 from mailserver.smtp.protocol.parameters import (
     RCPT_PARAMETERS,
-    SUBMISSION_ONLY,
-    UNKNOWN_PARAMETER,
     parse_parameters,
 )
 from mailserver.smtp.protocol.paths import Path, parse_forward_path
@@ -39,11 +37,9 @@ def parse(argument: str) -> Rcpt:
 async def rcpt(session: Session, command: Rcpt) -> Reply:
     """Take one more recipient, once it is known that mail can reach it."""
     envelope = session.envelope
-    if envelope is None:
+    if envelope is None or envelope.reception is not None:
         return replies.BAD_SEQUENCE
     parameters = command.parameters
-    if not session.policy.authentication and not SUBMISSION_ONLY.isdisjoint(parameters):
-        return UNKNOWN_PARAMETER
     if parameters and not session.esmtp:
         return NO_PARAMETERS
     if len(envelope.recipients) >= session.mail.config.smtp.max_recipients:

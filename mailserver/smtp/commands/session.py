@@ -8,7 +8,7 @@ CANNOT_VERIFY = Reply(252, "2.1.5", "Cannot VRFY user, but will take message and
 HELP = Reply(
     214,
     "2.0.0",
-    "Commands: EHLO HELO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY HELP QUIT",
+    "Commands: EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT",
     ("See RFC 5321",),
 )
 

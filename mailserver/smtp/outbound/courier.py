@@ -10,7 +10,7 @@ from mailserver import tls
 from mailserver.dns import LookupFailed, Resolver, TlsaRecord
 from mailserver.mail.originals import repair_line_ends
 from mailserver.mime.headers import HeaderBlock
-from mailserver.mime.recode import has_long_lines, to_seven_bit
+from mailserver.mime.recode import has_long_lines, is_lines, to_lines, to_seven_bit
 from mailserver.queue.routes import SEALED_FOR, Route, TlsLevel
 from mailserver.queue.rules import Outcome, Result
 from mailserver.queue.work import Claimed
@@ -47,7 +47,7 @@ NOT_IN_POLICY = Outcome(
 )
 CANNOT_CONVERT = Outcome(
     Result.FAILED,
-    "550 5.6.3 The other server takes no 8-bit mail, and this message cannot be converted",
+    "550 5.6.3 The other server does not take mail of this form, and it cannot be converted",
     "5.6.3",
 )
 
@@ -151,10 +151,12 @@ class Courier:
 
         Unreachable or NoRoute when it did not come to the message at all.
         """
-        if content.count(b"\n") != content.count(b"\r\n") or content.count(b"\r") != content.count(
-            b"\r\n"
-        ):
-            content = repair_line_ends(content)
+        if not is_lines(content):
+            # another server may drop a NUL or take a lone LF for a line end, and see two messages
+            lines = await asyncio.to_thread(to_lines, repair_line_ends(content))
+            if lines is None:
+                return [CANNOT_CONVERT for _ in job.claims]
+            content = lines
         letter = Letter.of(content)
         self._signed = {}
         if letter.hops > MAX_RECEIVED:
@@ -228,7 +230,7 @@ class Courier:
         Raises Unreachable when there was none to give.
         """
         used = self._connection
-        if used is not None and not used.lost and used.messages < self._means.max_messages:
+        if used is not None and not used.lost and used.messages < self._most(used):
             yield used
         elif used is not None:
             await self.close()
@@ -249,6 +251,11 @@ class Courier:
             yield self._connection
         if not given and failure is not None:
             raise Unreachable(failure)
+
+    def _most(self, connection: Connection) -> int:
+        """Return how many messages a connection may carry (RFC 9422 §4.1)."""
+        theirs = connection.extensions.limit("MAILMAX")
+        return min(theirs or self._means.max_messages, self._means.max_messages)
 
     async def _hops(self) -> tuple[list[Hop], TlsLevel]:
         """Return the hosts to try and what is asked of TLS, by the policy of the domain."""

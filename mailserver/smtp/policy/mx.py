@@ -12,6 +12,7 @@ from mailserver.mail import delivery, junk
 from mailserver.mail.delivery import Target
 from mailserver.mail.originals import return_path
 from mailserver.model import IdKind, id_text
+from mailserver.queue.enqueue import Outgoing
 from mailserver.smtp.policy import routing
 from mailserver.smtp.protocol.framing import Data
 from mailserver.smtp.protocol.paths import Path
@@ -72,20 +73,30 @@ class MxPolicy:
 
     async def accept(self, session: Session, envelope: Envelope, data: Data) -> Accepted:
         """Deliver to the INBOX of every recipient, or to Junk where the checks say so."""
-        if data.bare:
+        if data.bare and envelope.body != "BINARYMIME":
             raise Refused(BARE_LINE_END)
-        targets = routing.targets(envelope)
-        content = bytes(data.content)
+        content = data.content
+        targets = routing.targets(envelope.recipients)
         decision = await self._judge(session, envelope, content, targets)
         if decision is not None:
             _demand(session, "message", decision.verdict)
             content = decision.content
-        raw = b"".join(
-            (return_path(envelope.sender.text), routing.trace(session, envelope), content)
-        )
-        done = await self._deliver(session, envelope, raw, targets, decision)
-        email = id_text(IdKind.EMAIL, done.delivered[0].email_id)
-        return Accepted(email, len(done.delivered), 0, decision)
+        # binary parts that cannot be made lines, as of a signed message, are kept as they are
+        if envelope.body == "BINARYMIME":
+            content = await routing.as_lines(content) or content
+        junk_for = {target.account_id for target in targets if _is_junk(decision, target)}
+        outgoing = routing.reported(session, envelope, junk_for)
+        # Return-Path belongs to the final delivery, which is then that of the queue
+        top = return_path(envelope.sender.text) if outgoing is None else b""
+        raw = b"".join((top, routing.trace(session, envelope), content))
+        here = routing.at_once(envelope, outgoing)
+        done = await self._deliver(session, envelope, raw, here, decision, outgoing)
+        if done.queue_id is not None:
+            stored = id_text(IdKind.QUEUE, done.queue_id)
+        else:
+            stored = id_text(IdKind.EMAIL, done.delivered[0].email_id)
+        waiting = len(outgoing.recipients) if outgoing else 0
+        return Accepted(stored, len(done.delivered), waiting, decision)
 
     async def _judge(
         self, session: Session, envelope: Envelope, content: bytes, targets: list[Target]
@@ -112,6 +123,7 @@ class MxPolicy:
         raw: bytes,
         targets: list[Target],
         decision: Decision | None,
+        outgoing: Outgoing | None,
     ) -> delivery.Accepted:
         """Store the message; a Junk mailbox that is removed meanwhile is made again."""
         for last in (False, True):
@@ -122,6 +134,7 @@ class MxPolicy:
                     raw,
                     placed,
                     received_at=session.mail.now(),
+                    outgoing=outgoing,
                     sender=envelope.sender.text,
                 )
             except NotFound:
@@ -138,12 +151,16 @@ class MxPolicy:
         return visit
 
 
+def _is_junk(decision: Decision | None, target: Target) -> bool:
+    verdict = decision.accounts.get(target.account_id) if decision is not None else None
+    return verdict is not None and verdict.action is Action.JUNK
+
+
 async def _placed(session: Session, targets: list[Target], decision: Decision) -> list[Target]:
     """Return where the message goes for each account."""
     placed = []
     for target in targets:
-        verdict = decision.accounts.get(target.account_id)
-        if verdict is not None and verdict.action is Action.JUNK:
+        if _is_junk(decision, target):
             session.mail.metrics.spam_blocked.labels("junk").inc()
             placed.append(await junk.target(session.mail, target.account_id))
         else:

@@ -1,11 +1,17 @@
 """Where a recipient's mail goes, the same for both policies."""
 
+import asyncio
+from collections.abc import Container, Iterable
+
 from mailserver.address import Address
-from mailserver.mail import accounts, recipients
+from mailserver.mail import accounts
+from mailserver.mail import recipients as directory
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
 from mailserver.mail.recipients import Resolution
-from mailserver.model import Account
+from mailserver.mime.recode import is_lines, to_lines
+from mailserver.model import Account, AccountId
+from mailserver.queue.enqueue import Outgoing, OutgoingRecipient
 from mailserver.smtp.protocol.paths import Path
 from mailserver.smtp.protocol.replies import Refused, Reply
 from mailserver.smtp.protocol.trace import Trace, with_protocol
@@ -19,10 +25,10 @@ NEVER_FITS = Reply(552, "5.2.2", "Message larger than the mailbox may grow")
 async def resolve(mail: Mail, path: Path) -> Resolution:
     """Find out whether a recipient is here, and which accounts it leads to."""
     if path.address is not None:
-        return await recipients.resolve(mail, path.address)
+        return await directory.resolve(mail, path.address)
     # <Postmaster> without a domain: that of any domain here (RFC 5321 §4.5.1)
     for domain in await accounts.list_domains(mail):
-        found = await recipients.resolve(mail, Address("postmaster", domain))
+        found = await directory.resolve(mail, Address("postmaster", domain))
         if found.accounts:
             return found
     return Resolution(local=True)
@@ -48,14 +54,70 @@ def _check_room(account: Account, size: int) -> None:
         raise Refused(MAILBOX_FULL)
 
 
-def targets(envelope: Envelope) -> list[Target]:
+async def as_lines(content: bytes) -> bytes | None:
+    """Return a message without NUL and lone line ends, its binary parts encoded; None if it can't.
+
+    Signatures, filters and other servers know lines only, so BINARYMIME ends where it arrives.
+    """
+    if is_lines(content):
+        return content
+    return await asyncio.to_thread(to_lines, content)
+
+
+def targets(recipients: Iterable[Recipient]) -> list[Target]:
     """Return each account here once."""
     found = {
-        account.id: Target(account.id)
-        for recipient in envelope.recipients
-        for account in recipient.accounts
+        account.id: Target(account.id) for recipient in recipients for account in recipient.accounts
     }
     return list(found.values())
+
+
+def reported(session: Session, envelope: Envelope, but: Container[AccountId]) -> Outgoing | None:
+    """Return the recipients here whose delivery is to be reported: the queue delivers and reports.
+
+    Nobody is told that spam has arrived: recipients of whom an account is in `but` are left out.
+    """
+    wanted = [
+        each
+        for each in envelope.recipients
+        if envelope.sender.address is not None
+        and each.path.address is not None  # <Postmaster> has none to report on
+        and "SUCCESS" in (each.notify or "").split(",")
+        and not any(account.id in but for account in each.accounts)
+    ]
+    if not wanted:
+        return None
+    return Outgoing(
+        wanted[0].accounts[0].id,
+        envelope.sender.text,
+        tuple(
+            OutgoingRecipient(
+                each.path.text, each.path.address.domain, each.notify, each.orcpt, here=True
+            )
+            for each in wanted
+            if each.path.address is not None
+        ),
+        session.id,
+        smtputf8=envelope.smtputf8,
+        body="8BITMIME" if envelope.body == "BINARYMIME" else envelope.body,
+        envid=envelope.envid,
+        ret=envelope.ret,
+        require_tls=envelope.require_tls,
+    )
+
+
+def at_once(envelope: Envelope, outgoing: Outgoing | None) -> list[Target]:
+    """Return the accounts that get the message now: those that do not get it from the queue."""
+    if outgoing is None:
+        return targets(envelope.recipients)
+    waiting = {each.address for each in outgoing.recipients}
+    queued = {
+        account.id
+        for each in envelope.recipients
+        if each.path.text in waiting
+        for account in each.accounts
+    }
+    return [each for each in targets(envelope.recipients) if each.account_id not in queued]
 
 
 def trace(session: Session, envelope: Envelope) -> bytes:

@@ -12,6 +12,7 @@ from mailserver.smtp.session import Accepted, Envelope, Recipient, Session
 
 NEEDS_AUTHENTICATION = Reply(530, "5.7.0", "Authentication required")
 NOT_YOURS = Reply(550, "5.7.1", "Sender address does not belong to you")
+CANNOT_CONVERT = Reply(554, "5.6.3", "Binary parts of a signed message cannot be sent on")
 NO_AUTHOR = Reply(550, "5.6.0", "The message needs exactly one From field with an address")
 REPLIES: dict[Flaw, Reply] = {
     Flaw.NO_HEADER: Reply(550, "5.6.0", "The message has no header that can be read"),
@@ -51,7 +52,11 @@ class SubmissionPolicy:
 
     async def accept(self, session: Session, envelope: Envelope, data: Data) -> Accepted:
         """Deliver to users here and queue the rest, in one commit."""
-        content = repair_line_ends(data.content) if data.bare else bytes(data.content)
+        binary = envelope.body == "BINARYMIME"
+        text = repair_line_ends(data.content) if data.bare and not binary else data.content
+        content = await routing.as_lines(text)
+        if content is None:
+            raise Refused(CANNOT_CONVERT)
         account = _account(session)
         try:
             original = await sending.checked(session.mail, account, content)
@@ -63,7 +68,7 @@ class SubmissionPolicy:
             tuple(map(_recipient, envelope.recipients)),
             session.id,
             smtputf8=envelope.smtputf8,
-            body=envelope.body,
+            body="8BITMIME" if binary else envelope.body,
             envid=envelope.envid,
             ret=envelope.ret,
             require_tls=envelope.require_tls,

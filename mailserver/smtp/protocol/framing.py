@@ -12,6 +12,8 @@ MAX_LINE = 8192  # octets with CR LF; RFC 5321 §4.5.3.1.4 asks for 512 plus the
 MAX_AUTH_LINE = 12288  # octets with CR LF, RFC 4954 §4
 MAX_SKIP = 1 << 20  # octets of one line thrown away before the connection is given up
 MAX_DRAIN = 16 << 20  # octets of data thrown away past the limit, likewise
+END_OF_DATA = b"\r\n.\r\n"
+STUFFED = b"\r\n."
 
 
 class Fault(Enum):
@@ -70,10 +72,11 @@ class LineBuffer:
         """Tell whether a line end has arrived, so that replies can wait for the next one."""
         return self._buffer.find(b"\n", self._scanned) >= 0
 
-    def take(self) -> bytes:
-        """Take everything, for the data that follows a command."""
-        data = bytes(self._buffer)
-        self.clear()
+    def take(self, most: int | None = None) -> bytes:
+        """Take everything, or so many octets at most, of the data that follows a command."""
+        data = bytes(self._buffer[:most])
+        del self._buffer[:most]
+        self._scanned = 0
         return data
 
     def put_back(self, data: bytes) -> None:
@@ -93,82 +96,70 @@ class LineBuffer:
 class Data:
     """A message as the peer sent it, dots unstuffed, and what is wrong with it."""
 
-    content: bytearray
+    content: bytes
     bare: bool  # has a CR or an LF that is not part of a CR LF
 
 
+class LineEnds:
+    """Looks for a CR or an LF that is not part of a CR LF, in content that comes in pieces."""
+
+    __slots__ = ("_ends_with_cr", "bare")
+
+    def __init__(self) -> None:
+        self._ends_with_cr = False  # the last piece; an LF may follow
+        self.bare = False
+
+    def feed(self, piece: bytes | bytearray) -> None:
+        """Look at a piece."""
+        if self.bare or not piece:
+            return
+        pairs = piece.count(b"\r\n")
+        feeds, returns = piece.count(b"\n"), piece.count(b"\r")
+        if self._ends_with_cr:
+            if piece[0] != 10:
+                self.bare = True
+            feeds -= 1
+        self._ends_with_cr = piece[-1] == 13
+        if feeds != pairs or returns - self._ends_with_cr != pairs:
+            self.bare = True
+
+    def end(self) -> bool:
+        """Return whether there was any."""
+        return self.bare or self._ends_with_cr
+
+
 class DataReader:
-    """Collects the data of one message up to CR LF . CR LF."""
+    """Decodes the data of one message up to CR LF . CR LF, a piece at a time (RFC 5321 §4.5.2)."""
 
-    __slots__ = ("_body", "_dropped", "_limit", "_sent", "_stuffed")
+    __slots__ = ("_begun", "_tail")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self) -> None:
         # The CR LF of the DATA command is where the first line starts: a lone dot there is the end.
-        self._body = bytearray(b"\r\n")
-        self._limit = limit
-        self._dropped = 0
-        self._sent = 0  # octets so far
-        self._stuffed = 0  # of them, dots that are not content
+        self._tail = b"\r\n"  # may begin the end of the data, or a stuffed dot
+        self._begun = False
 
-    @property
-    def size(self) -> int:
-        """Return the octets of content so far, kept or thrown away."""
-        return self._sent - self._stuffed
-
-    @property
-    def held(self) -> int:
-        """Return the octets kept in memory."""
-        return len(self._body)
-
-    @property
-    def too_large(self) -> bool:
-        """Tell whether the message passed its limit; its content is thrown away then."""
-        return self._dropped > 0 or self.size > self._limit
-
-    def discard(self) -> None:
-        """Keep no content from here on, but go on to look for the end."""
-        self._limit = 0
-        self._drop()
-
-    def feed(self, data: bytes) -> bytes | None:
-        """Add bytes; return what follows the end of the data, or None when there is more to come.
-
-        Raises Overflow when the peer goes on too far past the limit.
-        """
-        body = self._body
-        before = len(body)
-        body += data
-        end = body.find(b"\r\n.\r\n", max(before - 4, 0))
-        rest = None
-        self._sent += len(data)
+    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """Add bytes; return content, and what follows the end; None when there is more to come."""
+        data = self._tail + data
+        end = data.find(END_OF_DATA)
         if end >= 0:
-            rest = bytes(body[end + 5 :])
-            del body[end + 2 :]
-            self._sent -= len(rest) + 3
-            if end + 2 < before:
-                self._stuffed -= (
-                    1  # the dot of the end came earlier and was taken for a stuffed one
-                )
-        self._stuffed += body.count(b"\r\n.", max(before - 2, 0))
-        if self._dropped or self.size > self._limit:
-            self._drop()
-        if self._dropped > MAX_DRAIN + self._limit:
-            raise Overflow
-        return rest
+            piece, rest = data[: end + 2], data[end + 5 :]
+            self._tail = b""
+        else:
+            kept = _held_back(data)
+            cut = len(data) - kept
+            piece, self._tail, rest = data[:cut], data[cut:], None
+        if STUFFED in piece:
+            piece = piece.replace(STUFFED, b"\r\n")
+        if not self._begun and piece:
+            self._begun = True
+            piece = piece[2:]
+        return piece, rest
 
-    def finish(self) -> Data:
-        """Return the message without stuffed dots (RFC 5321 §4.5.2), once its end was found."""
-        body = self._body
-        if self._stuffed:
-            body = body.replace(b"\r\n.", b"\r\n")
-        del body[:2]
-        line_ends = body.count(b"\r\n")
-        bare = body.count(b"\n") != line_ends or body.count(b"\r") != line_ends
-        return Data(body, bare)
 
-    def _drop(self) -> None:
-        """Keep only the last octets, which may begin the end."""
-        excess = len(self._body) - 4
-        if excess > 0:
-            self._dropped += excess
-            del self._body[:excess]
+def _held_back(data: bytes) -> int:
+    """Return how many octets at the end may belong to the end of the data."""
+    for size in range(len(END_OF_DATA) - 1, 0, -1):
+        if data.endswith(END_OF_DATA[:size]):
+            return size
+    return 0

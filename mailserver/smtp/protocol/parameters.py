@@ -13,7 +13,7 @@ _HEX = re.compile(r"\+([0-9A-F]{2})")
 _INTERVAL = re.compile(r"[0-9]{1,9}\Z")
 _DIGITS = re.compile(r"[0-9]{1,20}\Z")
 _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,50}\Z")
-BODIES = ("7BIT", "8BITMIME")
+BODIES = ("7BIT", "8BITMIME", "BINARYMIME")
 NOTIFICATIONS = frozenset({"SUCCESS", "FAILURE", "DELAY"})
 MAX_ENVID = 100  # octets, RFC 3461 §4.4
 MAX_ORCPT = 500  # octets, RFC 3461 §4.2
@@ -31,7 +31,7 @@ def parse_size(value: str | None) -> int:
 
 
 def parse_body(value: str | None) -> str:
-    """body-value = "7BIT" / "8BITMIME" (RFC 6152 §2)."""
+    """body-value = "7BIT" / "8BITMIME" / "BINARYMIME" (RFC 6152 §2, RFC 3030 §3)."""
     body = (value or "").upper()
     if body not in BODIES:
         raise _bad("BODY")
@@ -127,10 +127,7 @@ RCPT_PARAMETERS: dict[str, Callable[[str | None], Any]] = {
     "NOTIFY": parse_notify,
     "ORCPT": parse_orcpt,
 }
-# Offered to users only: of mail from other servers these report themselves that they passed it on.
-SUBMISSION_ONLY = frozenset(
-    {"RET", "ENVID", "REQUIRETLS", "HOLDFOR", "HOLDUNTIL", "NOTIFY", "ORCPT"}
-)
+SUBMISSION_ONLY = frozenset({"HOLDFOR", "HOLDUNTIL"})  # offered to users only (RFC 4865)
 UNKNOWN_PARAMETER = Reply(555, "5.5.4", "Parameter not recognized or not implemented")
 
 

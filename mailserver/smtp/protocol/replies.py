@@ -54,6 +54,9 @@ TIMED_OUT = Reply(421, "4.4.2", "Timeout, closing connection")
 SESSION_TOO_LONG = Reply(421, "4.4.2", "Session too long, connect again")
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing connection")
 TOO_MANY_CONNECTIONS = Reply(421, "4.7.0", "Too many connections, try again later")
+TOO_BIG = Reply(552, "5.3.4", "Message too big")
+NO_ROOM = Reply(452, "4.3.1", "Insufficient system storage, try again later")
+NO_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients")
 TOO_EARLY = Reply(554, "5.5.1", "Clients wait for the greeting (RFC 5321 section 3.1)")
 
 

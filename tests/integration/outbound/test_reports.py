@@ -1,12 +1,18 @@
 """What senders are told: as they asked, once, and never in answer to a report."""
 
+import asyncio
 import email
+import smtplib
 from datetime import timedelta
 from email.message import Message
 from typing import Any
 
+from mailserver.auth.credentials import Authenticator
+from mailserver.config import Listener
 from mailserver.mail.context import Mail
 from mailserver.model import Account, QueueState
+from mailserver.smtp.server import SmtpServer
+from tests.integration.conftest import Tls
 from tests.integration.outbound.conftest import Sending
 from tests.integration.smtp.conftest import inbox
 
@@ -103,3 +109,38 @@ async def test_mail_that_goes_round_in_circles_ends(
     assert row["status"] == "5.4.6"
     assert peer.received == []
     await reports(sending, mail, alice, 1)
+
+
+async def test_success_is_told_to_senders_elsewhere(
+    sending: Sending, mail: Mail, alice: Account, tls: Tls
+) -> None:
+    """A message by port 25 for a user here whose sender wants to know that it arrived."""
+    peer = await sending.peer("127.0.0.2")
+    sending.domain("sender.example", (10, "mx.sender.example", "127.0.0.2"))
+    await sending.work()
+    server = SmtpServer(
+        mail=mail, authenticator=Authenticator(mail.database), tls=tls.server, kind="mx"
+    )
+    _, port = await server.start(Listener(host="127.0.0.1", port=0))
+
+    def send() -> None:
+        with smtplib.SMTP("127.0.0.1", port, timeout=30) as client:
+            client.sendmail(
+                "carol@sender.example",
+                ["alice@example.test", "alice+again@example.test"],
+                b"Subject: told\r\n\r\nbody\r\n",
+                ["ENVID=QQ314159", "RET=HDRS"],
+                ["NOTIFY=SUCCESS,FAILURE", "ORCPT=rfc822;alice@elsewhere.example"],
+            )
+
+    await asyncio.to_thread(send)
+    await server.stop(5)
+    await sending.until(lambda rows: sum(row["state"] == 1 for row in rows) == 3)
+    (raw,) = await inbox(mail, alice)
+    assert raw.startswith(b"Return-Path: <carol@sender.example>\r\nReceived: ")
+    (told,) = peer.received
+    assert told.sender.startswith("MAIL FROM:<>")
+    report: Any = email.message_from_bytes(told.content)
+    assert {group["Action"] for group in groups(report)} == {"delivered"}
+    assert "QQ314159" in str(report.get_payload()[1])
+    assert "rfc822; alice@elsewhere.example" in str(report.get_payload()[1])

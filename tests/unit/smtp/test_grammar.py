@@ -128,7 +128,7 @@ def test_parameters_keep_the_case_of_their_values() -> None:
         (" SIZE=" + "9" * 21, 501),
         (" SIZE=1 size=1", 501),
         (" BODY", 501),
-        (" BODY=BINARYMIME", 501),
+        (" BODY=BINARY", 501),
         (" SMTPUTF8=1", 501),
         (" AUTH=a=b", 501),
         (" AUTH=+zz", 501),
