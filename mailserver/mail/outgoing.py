@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,22 @@ _OUTCOMES = {
     QueueState.CAUGHT: "caught",
 }
 _DONE = Outcome(Result.DELIVERED, "250 2.1.5 Delivered to the mailbox", "2.1.5")
+
+_WORDS = {
+    Result.DELIVERED: "250 2.0.0",
+    Result.RELAYED: "250 2.0.0",
+    Result.CAUGHT: "250 2.0.0",
+    Result.DEFERRED: "451 4.0.0",
+    Result.FAILED: "550 5.0.0",
+}
+
+
+def _without_words(outcome: Outcome) -> Outcome:
+    """Return the same result in words that are certainly ours."""
+    code = _WORDS[outcome.result]
+    reply = f"{code} The reply could not be kept"
+    return replace(outcome, reply=reply, status=code[4:], remote=None)
+
 
 Waiting = tuple[Ended, "asyncio.Future[None]"]
 
@@ -93,11 +109,24 @@ class Recorder:
                 if len(taken) > 1:  # one that cannot be written keeps the others from nothing
                     self._single += taken
                 else:
-                    log.exception("outcome cannot be written")
-                    _settle(taken, error)
+                    self._refused(taken[0], error)
                 continue
             _settle(taken, None)
             self.note(written)
+
+    def _refused(self, taken: Waiting, error: Exception) -> None:
+        """Write an outcome without the words that PostgreSQL may not take: it must not be lost."""
+        ended, future = taken
+        log.error(
+            "outcome cannot be written",
+            exc_info=error,
+            extra={"queue_id": id_text(IdKind.QUEUE, ended.claimed.message_id)},
+        )
+        wordless = _without_words(ended.outcome)
+        if ended.outcome == wordless:
+            _settle([taken], error)
+        else:
+            self._single.append((replace(ended, outcome=wordless), future))
 
     def _take(self) -> list[Waiting]:
         """Take what one transaction writes: one outcome alone after a group has failed."""

@@ -7,6 +7,7 @@ from datetime import timedelta
 from functools import partial
 
 from mailserver.mail import outgoing, queueing
+from mailserver.mail.outgoing import Recorder
 from mailserver.mail.queueing import Action, Filter
 from mailserver.model import QueueState
 from mailserver.queue.rules import Outcome, Result, Schedule
@@ -121,6 +122,23 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(sending: Sending) -> 
     assert await slow.record([Ended(claimed, done, Schedule())]) == []
     (row,) = await sending.rows()
     assert row["state"] == QueueState.WAITING
+
+
+async def test_an_outcome_that_cannot_be_written_is_written_without_its_words(
+    sending: Sending,
+) -> None:
+    """Else the recipient would stay with a worker that lives: neither tried again nor reported."""
+    mail = sending.mail
+    await sending.send("b@example.org")
+    ledger = Ledger(mail.database, "one", mail.now, lambda: 0.5)
+    (claimed,) = await ledger.claim(10, ())
+    recorder = Recorder(mail, ledger, lambda: None)
+    unspeakable = Outcome(Result.FAILED, "550 5.1.1 no such\0user", "5.1.1", "mx\0.example.org")
+    await recorder.record([Ended(claimed, unspeakable, Schedule())])
+    await recorder.drain()
+    (row,) = await sending.rows()
+    assert row["state"] == QueueState.FAILED
+    assert row["last_reply"] == "550 5.0.0 The reply could not be kept"
 
 
 async def test_a_stop_gives_back_what_was_not_sent(sending: Sending) -> None:
