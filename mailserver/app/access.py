@@ -74,8 +74,9 @@ async def access(
             else:
                 await _require_schema(database)
             blobs = store.open_blobs(reach.backends)
-            mail = await store.open_mail(config, database, blobs, passwords, metrics)
-            store.tell_others(mail, reach.backends, background, store.process_name())
+            name = store.process_name()
+            mail = await store.open_mail(config, database, blobs, passwords, metrics, name)
+            store.tell_others(mail, reach.backends, background, name)
             yield Access(
                 config, reach.backends, database, blobs, mail, not reach.own, reach.directory
             )

@@ -45,6 +45,7 @@ from mailserver.smtp.limits import Limits
 from mailserver.smtp.outbound.worker import Worker
 from mailserver.smtp.server import SmtpServer
 from mailserver.storage import health, leases, queue
+from mailserver.storage.ids import NODE_BEAT
 from mailserver.storage.mover import Mover
 from mailserver.storage.notify import Notifier
 from mailserver.tls import Certificate, expiry
@@ -138,7 +139,7 @@ class Server:
         """
         await self._wait_for_database(migrate=first)
         mail = await store.open_mail(
-            self.config, self._database, self._blobs, self._passwords, self.metrics
+            self.config, self._database, self._blobs, self._passwords, self.metrics, self._name
         )
         self._mail = mail
         if prepare is not None:
@@ -289,6 +290,7 @@ class Server:
 
     def _work(self, mail: Mail, resolver: Resolver) -> None:
         """Start what goes on beside the sessions."""
+        self._background.run("node", every(NODE_BEAT, lambda: store.keep_node(mail, self._name)))
         self._background.run("aftermath", lambda: aftermath.run(mail))
         self._background.run("maintenance", lambda: maintenance.run(mail, self._name))
         self._background.run("search text", mail.indexer.run)

@@ -1,5 +1,6 @@
 """Builds the store of mail: the database, the bucket, and the handle that operations take."""
 
+import contextlib
 import logging
 import os
 import socket
@@ -9,9 +10,11 @@ from mailserver.app.background import Background
 from mailserver.app.clock import now
 from mailserver.auth.passwords import Passwords
 from mailserver.config import Config
+from mailserver.errors import Unavailable
 from mailserver.events import Hub
 from mailserver.mail.context import Mail
 from mailserver.metrics import Metrics
+from mailserver.storage import ids
 from mailserver.storage.blobs import S3Blobs
 from mailserver.storage.database import Database
 from mailserver.storage.ids import Ids, take_node
@@ -39,19 +42,32 @@ def open_blobs(backends: Backends) -> S3Blobs:
 
 
 async def open_mail(
-    config: Config, database: Database, blobs: S3Blobs, passwords: Passwords, metrics: Metrics
+    config: Config,
+    database: Database,
+    blobs: S3Blobs,
+    passwords: Passwords,
+    metrics: Metrics,
+    name: str,
 ) -> Mail:
-    """Return the handle of the store; the schema must be up to date."""
+    """Return the handle of the store for a process; the schema must be up to date."""
     return Mail(
         database=database,
         blobs=blobs,
         events=Hub(),
-        ids=Ids(await take_node(database), now),
+        ids=Ids(await take_node(database, name, now()), now),
         passwords=passwords,
         metrics=metrics,
         config=config,
         now=now,
     )
+
+
+async def keep_node(mail: Mail, name: str) -> None:
+    """Keep the node number of this process, or take another if it was lost."""
+    with contextlib.suppress(Unavailable):  # the lease outlives many of these
+        if not await ids.keep_node(mail.database, mail.ids.node, name, mail.now()):
+            mail.ids.renumber(await take_node(mail.database, name, mail.now()))
+            log.error("another process has our node number", extra={"node": mail.ids.node})
 
 
 def tell_others(mail: Mail, backends: Backends, background: Background, name: str) -> Notifier:

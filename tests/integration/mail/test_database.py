@@ -1,6 +1,7 @@
 """The connections to PostgreSQL: shared in turn, kept with what they have prepared, replaced."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
@@ -9,6 +10,7 @@ from mailserver.errors import NotFound, Unavailable
 from mailserver.model import AccountId
 from mailserver.storage import accounts
 from mailserver.storage.database import Database
+from mailserver.storage.ids import NODE_LEASE, keep_node, take_node
 
 PREPARED = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE $1"
 
@@ -146,3 +148,16 @@ async def test_what_a_migration_changes_is_prepared_anew(dsn: str) -> None:
         await database.fetch(query, 1)
     assert [tuple(row) for row in await database.fetch(query, 1)] == [(1, 2)]
     await database.close()
+
+
+async def test_a_node_number_is_never_taken_twice(database: Database) -> None:
+    """The numbers come round after 1,024 starts; who still runs keeps its own."""
+    now = datetime(2026, 11, 27, tzinfo=UTC)
+    first = await take_node(database, "long-lived", now)
+    await database.execute("SELECT setval('node', $1::bigint)", (first - 1) % 1024)
+    assert await take_node(database, "next", now) == (first + 1) % 1024
+    await database.execute("SELECT setval('node', $1::bigint)", (first - 1) % 1024)
+    late = now + NODE_LEASE + timedelta(seconds=1)
+    assert not await keep_node(database, first, "another", now)
+    assert await take_node(database, "after its death", late) == first
+    assert not await keep_node(database, first, "long-lived", late)
