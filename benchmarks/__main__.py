@@ -6,6 +6,7 @@ import os
 import platform
 
 from benchmarks import (
+    authentication,
     idle_memory,
     imap_commands,
     imap_flags,
@@ -20,6 +21,7 @@ from benchmarks import (
 
 BENCHMARKS = {
     "parse": parse.run,
+    "authentication": authentication.run,
     "smtp_delivery": smtp_delivery.run,
     "imap_commands": imap_commands.run,
     "imap_flags": imap_flags.run,

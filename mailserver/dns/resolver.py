@@ -86,13 +86,14 @@ class Resolver:
 
     async def texts(self, name: str, kind: str, deadline: float | None = None) -> list[str]:
         """Return records of a type of KINDS as they are in a zone file, TXT without quotes."""
-        type_ = KINDS[kind]
-        answer = await self.lookup(name, type_, deadline)
-        end = "." if type_ in records.NAMES else ""
-        return [
-            each.decode("utf-8", "replace") if isinstance(each, bytes) else f"{each}{end}"
-            for each in answer.records
-        ]
+        return _texts(await self.lookup(name, KINDS[kind], deadline), kind)
+
+    def known(self, name: str, kind: str) -> list[str] | None:
+        """Return what `texts` would at once; None when it would have to ask, or fails."""
+        kept = self._kept.get((name.lower().rstrip("."), kind))
+        if kept is None or kept.until <= self._clock() or isinstance(kept.answer, str):
+            return None
+        return _texts(kept.answer, kind)
 
     async def addresses(
         self, host: str, deadline: float | None = None
@@ -165,3 +166,12 @@ class Resolver:
                 exists = response.code != NXDOMAIN
                 return Answer(found.records, exists, secure, at), ttl
         raise LookupFailed.of(name, kind.name, "CNAME records without end")
+
+
+def _texts(answer: Answer[Any], kind: str) -> list[str]:
+    """Write records as a zone file has them, TXT without quotes."""
+    end = "." if KINDS[kind] in records.NAMES else ""
+    return [
+        each.decode("utf-8", "replace") if isinstance(each, bytes) else f"{each}{end}"
+        for each in answer.records
+    ]

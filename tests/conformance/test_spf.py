@@ -55,8 +55,10 @@ def test_the_suite_is_whole() -> None:
     assert sum(1 for _ in cases()) == COUNT
 
 
+@pytest.mark.parametrize("is_warm", [False, True], ids=["cold", "warm"])
 @pytest.mark.parametrize(("zone", "test"), list(cases()))
-async def test_result(zone: Zone, test: dict[str, Any]) -> None:
+async def test_result(zone: Zone, test: dict[str, Any], is_warm: bool) -> None:
+    zone.is_warm = is_warm
     found = await check_spf(
         zone, ip=test["host"], sender=test["mailfrom"], helo=test["helo"], now=NOW
     )

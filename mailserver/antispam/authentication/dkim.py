@@ -14,7 +14,7 @@ from mailserver.antispam.authentication.keys import (
     Refused,
     find_keys,
 )
-from mailserver.antispam.authentication.lookups import Lookups
+from mailserver.antispam.authentication.lookups import Lookups, together
 from mailserver.antispam.authentication.results import Signature
 from mailserver.antispam.authentication.tags import (
     Malformed,
@@ -66,7 +66,7 @@ async def check_dkim(resolver: Lookups, content: Content, now: datetime) -> tupl
         return tuple(Signature("policy", reason="the header is too long") for _ in fields)
     if fields and len(content.named("from")) != 1:  # RFC 6376 §8.15
         return (Signature("permerror", reason="not exactly one From"),)
-    prepared = await asyncio.gather(*(_prepare(resolver, content, each, now) for each in fields))
+    prepared = await together(*(_prepare(resolver, content, each, now) for each in fields))
     if content.size > LARGE:
         return await asyncio.to_thread(_outcomes, content, prepared)
     return _outcomes(content, prepared)

@@ -1,6 +1,5 @@
 """Is a message from the domain in From, and what that domain asks for if it is not (RFC 9989)?"""
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -56,12 +55,11 @@ async def check_dmarc(
             "permerror", authors[0], disposition="quarantine", reason="many domains in From"
         )
     discovery = SuffixList(resolver) if suffix_list else TreeWalk(resolver)
-    lot = int.from_bytes(hashlib.sha256(content.body_hash("simple", None)).digest()[:4], "big")
     found = [
-        await _check(resolver, discovery, author, evidence, trusted_sealers, lot % 100)
-        for author in authors
+        await _check(resolver, discovery, author, evidence, trusted_sealers) for author in authors
     ]
-    return max(found, key=_severity)
+    strictest = max(found, key=_severity)
+    return _sampled(strictest, content) if suffix_list else strictest
 
 
 def author_domains(content: Content) -> list[str]:
@@ -86,7 +84,6 @@ async def _check(
     author: str,
     evidence: Evidence,
     trusted_sealers: frozenset[str],
-    lot: int,
 ) -> Dmarc:
     try:
         record = await discovery.policy(author)
@@ -96,13 +93,15 @@ async def _check(
     except LookupFailed:
         return _without_policy(author, evidence)
     policy = record.policy_for(author, exists)
-    found = Dmarc("fail", author, record.domain, policy, testing=record.testing)
+    found = Dmarc(
+        "fail", author, record.domain, policy, testing=record.testing, percent=record.percent
+    )
     aligned, is_unclear = await _aligned(discovery, author, record, evidence)
     if aligned:
         return replace(found, result="pass", aligned=aligned)
     if is_unclear and policy != "none":
         return replace(found, result="temperror", reason="no answer that decides")
-    return _disposed(found, record, evidence.arc, trusted_sealers, lot)
+    return _disposed(found, record, evidence.arc, trusted_sealers)
 
 
 def _without_policy(author: str, evidence: Evidence) -> Dmarc:
@@ -127,18 +126,17 @@ async def _aligned(
     spf = evidence.spf
     rows = [("spf", spf.result, spf.domain, record.strict_spf)] if spf.domain else []
     rows += [
-        ("dkim", "pass" if each in _passing(evidence) else each.result, each.domain,
-         record.strict_dkim)
+        ("dkim", each.result, each.domain, record.strict_dkim)
         for each in evidence.signatures
         if not each.partial
-    ]  # fmt: skip
+    ]
     aligned: list[str] = []
     is_unclear = False
     for method, result, domain, strict in rows:
         if result not in ("pass", "temperror") or method in aligned:
             continue
         try:
-            is_aligned = await _same(discovery, author, domain.lower(), strict)
+            is_aligned = await _same(discovery, author, domain.lower().removesuffix("."), strict)
         except LookupFailed:
             is_unclear = True
             continue
@@ -157,9 +155,7 @@ async def _same(discovery: Discovery, author: str, domain: str, strict: bool) ->
     return await discovery.organization(author) == await discovery.organization(domain)
 
 
-def _disposed(
-    found: Dmarc, record: Record, arc: Arc, trusted_sealers: frozenset[str], lot: int
-) -> Dmarc:
+def _disposed(found: Dmarc, record: Record, arc: Arc, trusted_sealers: frozenset[str]) -> Dmarc:
     """Decide what is done with a message that fails: what is asked, or less, and why."""
     if found.policy == "none":
         return found
@@ -167,12 +163,26 @@ def _disposed(
     if sealer:
         reason = f"{sealer}, which is trusted, found that it passes"
         return replace(found, override="trusted_forwarder", reason=reason)
-    milder = POLICIES[POLICIES.index(found.policy) - 1]
     if record.testing:
-        return replace(found, disposition=milder, override="policy_test_mode")
-    if lot >= record.percent:
-        return replace(found, disposition=milder, override="sampled_out")
+        return replace(found, disposition=_milder(found.policy), override="policy_test_mode")
     return replace(found, disposition=found.policy)
+
+
+def _milder(policy: str) -> str:
+    return POLICIES[POLICIES.index(policy) - 1]
+
+
+def _sampled(found: Dmarc, content: Content) -> Dmarc:
+    """Keep to the share of mail that a policy is for (RFC 7489 §6.6.4).
+
+    The message itself draws the lot, so that another attempt has the same outcome.
+    """
+    if found.percent == 100 or found.disposition == "none":
+        return found
+    lot = int.from_bytes(content.body_hash("simple", None)[:4], "big") % 100
+    if lot < found.percent:
+        return found
+    return replace(found, disposition=_milder(found.disposition), override="sampled_out")
 
 
 def vouching(arc: Arc, author: str, trusted_sealers: frozenset[str]) -> str:

@@ -1,9 +1,12 @@
 """What the checks ask DNS."""
 
 import asyncio
-from typing import Protocol
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 
 from mailserver.dns import Answer, LookupFailed
+
+T = TypeVar("T")
 
 
 class Lookups(Protocol):
@@ -17,6 +20,10 @@ class Lookups(Protocol):
 
         None when there are none; LookupFailed when nobody can tell. CNAME records are followed.
         """
+        ...
+
+    def known(self, name: str, kind: str) -> list[str] | None:
+        """Return what `texts` would, if that is known at once."""
         ...
 
     async def a(self, name: str, deadline: float | None = None) -> Answer[str]:
@@ -39,6 +46,14 @@ class Limited:
         self._count(kind, name)
         return await self._resolver.texts(name, kind, min(deadline or self._until, self._until))
 
+    def known(self, name: str, kind: str) -> list[str] | None:
+        """Return records that are known; they count too."""
+        self._count(kind, name)
+        found = self._resolver.known(name, kind)
+        if found is None:
+            self._left += 1
+        return found
+
     async def a(self, name: str, deadline: float | None = None) -> Answer[str]:
         """Return addresses; LookupFailed as for `texts`."""
         self._count("A", name)
@@ -48,3 +63,35 @@ class Limited:
         self._left -= 1
         if self._left < 0 or self._now() >= self._until:
             raise LookupFailed(f"too late, or too many questions, for {kind} of {name}")
+
+
+async def texts_of_all(
+    resolver: Lookups, questions: Sequence[tuple[str, str]]
+) -> list[list[str] | LookupFailed]:
+    """Ask about several names and types at the same time; what is known costs no task."""
+    answers: list[list[str] | LookupFailed | None] = []
+    for name, kind in questions:
+        try:
+            answers.append(resolver.known(name, kind))
+        except LookupFailed as error:
+            answers.append(error)
+    missing = [index for index, answer in enumerate(answers) if answer is None]
+    for index, answer in zip(
+        missing,
+        await together(*(_tried(resolver, *questions[index]) for index in missing)),
+        strict=True,
+    ):
+        answers[index] = answer
+    return [answer for answer in answers if answer is not None]
+
+
+async def _tried(resolver: Lookups, name: str, kind: str) -> list[str] | LookupFailed:
+    try:
+        return await resolver.texts(name, kind)
+    except LookupFailed as error:
+        return error
+
+
+async def together(*work: Coroutine[Any, Any, T]) -> list[T]:
+    """Return all results; one thing alone is done without a task."""
+    return [await work[0]] if len(work) == 1 else await asyncio.gather(*work)

@@ -4,15 +4,15 @@
 RFC 7489 has it.
 """
 
-import asyncio
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from mailserver.antispam.authentication.lookups import Lookups
+from mailserver.antispam.authentication.lookups import Lookups, texts_of_all
 from mailserver.antispam.authentication.tags import MAX_LENGTH
+from mailserver.dns import LookupFailed
 
 MAX_LABELS = 8  # RFC 9989 §4.10: of a name for which its parent is the next to be asked
 POLICIES = ("none", "quarantine", "reject")
@@ -79,11 +79,14 @@ def read_record(domain: str, text: str) -> Record | None:
     )
 
 
-async def _at(resolver: Lookups, domain: str) -> Record | None:
+def _one(domain: str, texts: Sequence[str]) -> Record | None:
     """Return the record of one name; two of them are none (RFC 9989 §4.10)."""
-    texts = await resolver.texts(f"_dmarc.{domain}", "TXT")
     records = [record for text in texts if (record := read_record(domain, text))]
     return records[0] if len(records) == 1 else None
+
+
+def _question(domain: str) -> tuple[str, str]:
+    return f"_dmarc.{domain}", "TXT"
 
 
 class Discovery(Protocol):
@@ -104,11 +107,14 @@ class TreeWalk:
     def __init__(self, resolver: Lookups) -> None:
         """Remember what is found, for one message."""
         self._resolver = resolver
-        self._records: dict[str, asyncio.Future[Record | None]] = {}
+        self._answers: dict[str, Record | LookupFailed | None] = {}
 
     async def policy(self, author: str) -> Record | None:
         """Return the record of the author's domain, its organization, or its public suffix."""
-        own = await self._record(author)
+        await self._ask([author])
+        own = self._answers[author]
+        if isinstance(own, LookupFailed):
+            raise own
         if own is not None:
             return own
         found = await self._walk(author)
@@ -124,10 +130,11 @@ class TreeWalk:
     async def _walk(self, domain: str) -> Mapping[str, Record]:
         """Return the records from a domain upwards, the longest name first."""
         names = walk_names(domain)
-        answers = await asyncio.gather(*map(self._record, names), return_exceptions=True)
+        await self._ask(names)
         found: dict[str, Record] = {}
-        for name, answer in zip(names, answers, strict=True):
-            if isinstance(answer, BaseException):
+        for name in names:
+            answer = self._answers[name]
+            if isinstance(answer, LookupFailed):
                 raise answer
             if answer is None:
                 continue
@@ -136,10 +143,16 @@ class TreeWalk:
                 break  # what is above it does not count, nor whether it can be told
         return found
 
-    async def _record(self, domain: str) -> Record | None:
-        if domain not in self._records:
-            self._records[domain] = asyncio.ensure_future(_at(self._resolver, domain))
-        return await asyncio.shield(self._records[domain])
+    async def _ask(self, domains: Sequence[str]) -> None:
+        new = [domain for domain in domains if domain not in self._answers]
+        if not new:
+            return
+        answers = await texts_of_all(self._resolver, [_question(domain) for domain in new])
+        for domain, answer in zip(new, answers, strict=True):
+            if not isinstance(answer, LookupFailed):
+                self._answers[domain] = _one(domain, answer)
+            else:
+                self._answers[domain] = answer
 
 
 def walk_names(domain: str) -> list[str]:
@@ -167,11 +180,11 @@ class SuffixList:
 
     async def policy(self, author: str) -> Record | None:
         """Return the record of the author's domain, or of its organization (RFC 7489 §6.6.3)."""
-        own = await _at(self._resolver, author)
+        own = _one(author, await self._resolver.texts(*_question(author)))
         organization = await self.organization(author)
         if own is not None or organization == author:
             return own
-        return await _at(self._resolver, organization)
+        return _one(organization, await self._resolver.texts(*_question(organization)))
 
     async def organization(self, domain: str) -> str:
         """Return the organizational domain."""

@@ -68,6 +68,7 @@ class Dmarc:
     )
     reason: str = ""
     testing: bool = False  # `t=y`
+    percent: int = 100  # of mail that the policy is for (RFC 7489)
 
     @property
     def action(self) -> Action:

@@ -12,7 +12,7 @@ from typing import Any
 
 import spf
 
-from mailserver.antispam.authentication.lookups import Lookups
+from mailserver.antispam.authentication.lookups import Lookups, texts_of_all
 from mailserver.antispam.authentication.results import Spf
 from mailserver.dns import LookupFailed
 
@@ -35,6 +35,7 @@ class _Check(spf.query):  # type: ignore[misc]
 
     def __init__(
         self,
+        resolver: Lookups,
         answers: dict[Key, Records],
         ip: str,
         sender: str,
@@ -47,6 +48,7 @@ class _Check(spf.query):  # type: ignore[misc]
         self.t = str(seconds)
         self.missing: list[Key] = []
         self.can_explain = False
+        self._resolver = resolver
         self._answers = answers
         self._explain = explain
 
@@ -73,10 +75,21 @@ class _Check(spf.query):  # type: ignore[misc]
 
     def _need(self, *keys: Key) -> None:
         # noted also because pyspf drops whatever is raised while it reads an explanation
-        new = [key for key in keys if key not in self._answers]
-        if new:
-            self.missing += new
+        for key in keys:
+            if key not in self._answers:
+                known = self._known(key)
+                if known is None:
+                    self.missing.append(key)
+                else:
+                    self._answers[key] = _records(key[1], known)
+        if self.missing:
             raise _Missing
+
+    def _known(self, key: Key) -> list[str] | LookupFailed | None:
+        try:
+            return self._resolver.known(*key)
+        except LookupFailed as error:
+            return error
 
     def dns_spf(self, domain: str) -> str | None:
         """Return the record of a domain; one that no honest domain has is an error."""
@@ -123,7 +136,7 @@ async def check_spf(
             while True:
                 try:
                     seconds = int(now.timestamp())
-                    run = _Check(answers, ip, sender, helo, receiver, seconds, explain)
+                    run = _Check(resolver, answers, ip, sender, helo, receiver, seconds, explain)
                 except spf.PermError as error:
                     return Spf("none", identity, domain, reason=str(error))  # no IP address
                 with suppress(_Missing):
@@ -132,7 +145,9 @@ async def check_spf(
                         explain = outcome[0] == "fail" and run.can_explain and not explain
                         if not explain:
                             return _result(run, identity, domain, outcome)
-                await asyncio.gather(*(_fill(resolver, key, answers) for key in run.missing))
+                found = await texts_of_all(resolver, run.missing)
+                for key, texts in zip(run.missing, found, strict=True):
+                    answers[key] = _records(key[1], texts)
     except TimeoutError:
         return Spf("temperror", identity, domain, reason="DNS took too long")
 
@@ -157,14 +172,11 @@ def _printable(text: str) -> str:
     return "".join(each if " " <= each <= "~" else "?" for each in text[:MAX_EXPLANATION])
 
 
-async def _fill(resolver: Lookups, key: Key, answers: dict[Key, Records]) -> None:
-    name, kind = key
-    try:
-        found = await resolver.texts(name, kind)
-    except LookupFailed:
-        answers[key] = None
-    else:
-        answers[key] = tuple(_record(kind, text) for text in found)
+def _records(kind: str, texts: list[str] | LookupFailed) -> Records:
+    """Return an answer as pyspf has it."""
+    if isinstance(texts, LookupFailed):
+        return None
+    return tuple(_record(kind, text) for text in texts)
 
 
 def _record(kind: str, text: str) -> object:

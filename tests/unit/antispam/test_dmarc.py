@@ -176,6 +176,7 @@ async def test_the_suffix_list_where_it_is_asked_for() -> None:
 async def test_the_share_that_a_domain_names_is_kept_to() -> None:
     zone = Zone({("_dmarc.a.test", "TXT"): ["v=DMARC1; p=reject; pct=25"]})
     found = [await check(zone, body=str(number), suffix_list=True) for number in range(400)]
+    assert (await check(zone)).disposition == "reject"  # RFC 9989 knows no such share
     rejected = sum(each.disposition == "reject" for each in found)
     assert 60 < rejected < 140
     milder = [each for each in found if each.disposition != "reject"]
