@@ -276,6 +276,42 @@ def _from_json(value: object) -> object:
     return json.loads(value) if isinstance(value, str) else value
 
 
+class Limits(Section):
+    """How much strangers may send; all processes count together. 0: any number."""
+
+    connections_per_ip: int = Field(default=300, ge=0, description="in a minute")
+    connections_per_network: int = Field(
+        default=1500, ge=0, description="in a minute, from one IPv4 /24 or IPv6 /64"
+    )
+    errors_per_ip: int = Field(
+        default=500, ge=0, description="in an hour; a refused recipient is 1, a bad command is 10"
+    )
+    messages_per_sender: int = Field(
+        default=2000, ge=0, description="in an hour, by one address as the reverse-path"
+    )
+    messages_per_recipient: int = Field(
+        default=2000, ge=0, description="in an hour, to one address"
+    )
+
+
+class Greylisting(Section):
+    """Who comes for the first time is asked to come again, before a message is sent."""
+
+    mode: Literal["off", "suspicious", "on"] = Field(
+        default="suspicious",
+        description="who is asked: nobody, clients that look like none that comes twice, all new",
+    )
+    delay: float = Field(default=60, ge=0, description="seconds until it may come again")
+    retry_time: float = Field(
+        default=2 * 86400, gt=0, description="seconds in which it has to come again"
+    )
+    known_time: float = Field(
+        default=60 * 86400,
+        gt=0,
+        description="seconds that who came again, or sent good mail, is known",
+    )
+
+
 class Antispam(Section):
     """The checks of mail from other servers."""
 
@@ -305,6 +341,19 @@ class Antispam(Section):
     )
 
     _check_networks = field_validator("trusted_networks")(networks)
+
+    dns_lists: str = Field(
+        default="",
+        description="a word for each list in DNS that is asked, `zen dnswl=0.5`; none by default",
+    )
+    dns_lists_file: Path | None = Field(
+        default=None, description="TOML file that describes further lists"
+    )
+    dns_list_keys: Secret = Field(
+        default=Secret(""), description="keys of lists that need one: `zen-dqs=KEY`, a word each"
+    )
+    limits: Limits = Limits()
+    greylisting: Greylisting = Greylisting()
 
     @model_validator(mode="after")
     def _junk_is_not_refused(self) -> Self:

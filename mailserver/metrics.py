@@ -110,6 +110,16 @@ class Metrics:
         self.spam_blocked = counter("spam_blocked", "messages refused or filed as junk", "stage")
         for stage in ("connect", "sender", "recipient", "message", "junk"):
             self.spam_blocked.labels(stage)
+        self.greylist = counter(
+            "greylist", "recipients whose sender greylisting looked at", "outcome"
+        )
+        self.dns_list_in_use = Gauge(
+            f"{prefix}_dns_list_in_use",
+            "1 while a list in DNS passes its tests and is believed",
+            ("list",),
+            registry=self._registry,
+        )
+        self._shared.add(f"{prefix}_dns_list_in_use")
         self.traces_lost = counter(
             "traces_lost", "messages whose trace could not be written while PostgreSQL was away"
         )

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from mailserver.antispam import trace
+from mailserver.antispam.greylist import Greylist
+from mailserver.antispam.ratelimit import Rates
 from mailserver.config import Antispam
-from mailserver.errors import MailError
+from mailserver.errors import MailError, Unavailable
 from mailserver.metrics import Metrics
-from mailserver.storage import leases
+from mailserver.storage import greylist, leases, rates
 from mailserver.storage.database import Database
 from mailserver.storage.ids import Ids
 
@@ -18,6 +20,30 @@ log = logging.getLogger(__name__)
 LEASE = "antispam"
 LEASE_TIME = timedelta(minutes=10)
 INTERVAL = 900.0  # seconds
+SHARE_PAUSE = 1.0  # seconds between two looks at what other processes counted
+PART = 10_000  # rows that are forgotten with one statement
+
+
+class Sharing:
+    """Tells the other processes what is known and counted here, and learns from them."""
+
+    def __init__(self, rates: Rates, greylist: Greylist) -> None:
+        self._rates = rates
+        self._greylist = greylist
+
+    async def run(self) -> None:
+        """Work until cancelled; while PostgreSQL is away each process goes by what it knows."""
+        is_away = False
+        while True:
+            await asyncio.sleep(SHARE_PAUSE)
+            try:
+                await self._rates.flush()
+                await self._greylist.flush()
+                is_away = False
+            except Unavailable as error:
+                if not is_away:
+                    log.warning("counts are not shared now", extra={"error": str(error)})
+                is_away = True
 
 
 class Maintenance:
@@ -56,5 +82,9 @@ class Maintenance:
             return
         kept = timedelta(seconds=self._settings.trace_time)
         forgotten = await trace.expire(self._database, self._ids, now - kept)
+        while await greylist.expire(self._database, now, PART) == PART:
+            pass
+        while await rates.expire(self._database, now, PART) == PART:
+            pass
         if forgotten:
             log.info("traces forgotten", extra={"traces": forgotten})

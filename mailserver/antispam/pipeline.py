@@ -5,14 +5,17 @@ and an alarm is logged. So a filter that is broken never loses mail and never ma
 """
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
-from mailserver.address import Address
-from mailserver.antispam import fields
+from mailserver.antispam import authentication, fields
+from mailserver.antispam.authentication import Authentication
+from mailserver.antispam.authors import authors
+from mailserver.antispam.checks import Checks, Guard
+from mailserver.antispam.door import Door
 from mailserver.antispam.edits import apply
-from mailserver.antispam.evidence import Finding, Inquiry, Judge, PersonalJudge
+from mailserver.antispam.evidence import Finding, Inquiry
+from mailserver.antispam.lists import Ruling
 from mailserver.antispam.verdict import Action, Decision, Verdict
 from mailserver.antispam.visit import Visit
 from mailserver.config import Antispam
@@ -20,19 +23,8 @@ from mailserver.metrics import Metrics
 from mailserver.model import AccountId
 from mailserver.networks import Networks
 
-log = logging.getLogger(__name__)
-
-WELCOME = Verdict(Action.ACCEPT, "nothing speaks against it")
-_SEVERITY = {action: place for place, action in enumerate(Action)}  # the mildest first
 TRUSTED = Verdict(Action.ACCEPT, "comes from a trusted network")
-
-
-@dataclass(frozen=True, slots=True)
-class Checks:
-    """The checks of whole messages, in the order in which findings are listed."""
-
-    judges: Sequence[Judge] = ()
-    personal: Mapping[str, PersonalJudge] = field(default_factory=dict)  # by the name of the check
+HARMFUL = "virus"  # the result that whoever is allowed may not send, whatever it scores
 
 
 class Pipeline:
@@ -48,88 +40,132 @@ class Pipeline:
         """Take a clock in seconds."""
         self._settings = settings
         self._checks = checks
-        self._metrics = metrics
-        self._clock = clock
+        self._guard = Guard(metrics, clock)
         self._trusted = Networks(settings.trusted_networks)
+        self.door = Door(settings, checks, self._guard)
 
-    def arrive(self, session: str, ip: str) -> Visit:
+    def arrive(self, session: str, ip: str, now: datetime) -> Visit:
         """Begin with a client that connected."""
-        return Visit(session, ip, trusted=ip in self._trusted)
-
-    async def connected(self, visit: Visit) -> Verdict:
-        """Say whether a client may speak at all."""
-        return WELCOME
-
-    def greeted(self, visit: Visit) -> None:
-        """Begin to ask about a client that has said its name: who only looks asks nobody."""
-
-    async def sender(self, visit: Visit, sender: Address | None) -> Verdict:
-        """Say whether a client may begin a message of a sender, None: the null one."""
-        return WELCOME
-
-    async def recipient(
-        self, visit: Visit, sender: Address | None, recipient: Address | None
-    ) -> Verdict:
-        """Say whether a message may be sent to a recipient, before any of it has arrived."""
-        return WELCOME
+        return Visit(session, ip, now, trusted=ip in self._trusted)
 
     async def message(
-        self, visit: Visit, inquiry: Inquiry, accounts: Sequence[AccountId]
+        self, visit: Visit, inquiry: Inquiry, accounts: Mapping[AccountId, str]
     ) -> Decision:
-        """Judge a message for all its recipients."""
+        """Judge a message for all its recipients: accounts, each with its domain."""
         if visit.trusted:
             return Decision(TRUSTED, dict.fromkeys(accounts, TRUSTED), inquiry.raw)
-        deadline = self._clock() + self._settings.time_limit
-        findings = [*visit.findings]
-        findings += await self._ask(
-            {judge.name: judge.judge(inquiry, tuple(findings)) for judge in self._checks.judges},
-            deadline,
+        deadline = self._guard.clock() + self._settings.time_limit
+        done = await self._authenticate(inquiry, deadline)
+        findings = [each for each in visit.findings if done is None or each.check != "iprev"]
+        findings += done.findings if done else ()
+        known = tuple(findings)
+        findings += await self._guard.ask(
+            {judge.name: judge.judge(inquiry, known) for judge in self._checks.judges}, deadline
         )
-        verdict = self._weigh(findings)
-        personal = {
-            account: await self._weigh_for(account, inquiry, findings, deadline)
-            for account in accounts
-        }
-        return self._decide(inquiry, verdict, personal)
+        rulings = await self._rulings(inquiry, done, accounts)
+        personal = dict(
+            zip(
+                accounts,
+                await asyncio.gather(
+                    *(
+                        self._for_account(
+                            account, inquiry, findings, done, rulings.get(account), deadline
+                        )
+                        for account in accounts
+                    )
+                ),
+                strict=True,
+            )
+        )
+        verdict = self._weigh(findings, done)
+        decision = self._decide(inquiry, verdict, personal, done)
+        if decision.verdict.action is Action.ACCEPT and verdict.action is Action.ACCEPT:
+            self.door.sent_good_mail(visit, inquiry.sender, done)
+        return decision
 
-    async def _weigh_for(
-        self, account: AccountId, inquiry: Inquiry, findings: Sequence[Finding], deadline: float
+    async def _authenticate(self, inquiry: Inquiry, deadline: float) -> Authentication | None:
+        """Return whether the message is from whom it says; None when nobody can tell."""
+        if self._checks.authentication is None:
+            return None
+        resolver, rules = self._checks.authentication
+        found: list[Authentication] = []
+
+        async def check() -> Finding:
+            done = await authentication.authenticate(resolver, inquiry, rules, self._guard.clock)
+            found.append(done)
+            return Finding("authentication", "done")
+
+        await self._guard.one("authentication", check(), deadline)
+        for finding in found[0].findings if found else ():
+            self._guard.note(finding, finding.seconds)
+        return found[0] if found else None
+
+    async def _rulings(
+        self, inquiry: Inquiry, done: Authentication | None, accounts: Mapping[AccountId, str]
+    ) -> Mapping[AccountId, Ruling]:
+        """Return what the lists of the recipients say about the authors and the sender."""
+        if self._checks.people is None:
+            return {}
+        passed = done is not None and done.dmarc.result == "pass"
+        senders = [*authors(inquiry.raw), *([inquiry.sender] if inquiry.sender else [])]
+        verified = done.dmarc.domain if done is not None and passed else ""
+        return await self._checks.people.about(accounts, senders, verified)
+
+    async def _for_account(
+        self,
+        account: AccountId,
+        inquiry: Inquiry,
+        findings: Sequence[Finding],
+        done: Authentication | None,
+        ruling: Ruling | None,
+        deadline: float,
     ) -> Verdict:
-        more = await self._ask(
+        """Say what one account thinks of a message."""
+        if ruling is not None:
+            harmful = next((each for each in findings if each.result == HARMFUL), None)
+            if not ruling.allowed:
+                return Verdict(Action.REJECT, ruling.reason, tuple(findings))
+            if harmful is None:
+                return Verdict(Action.ACCEPT, ruling.reason, tuple(findings))
+        more = await self._guard.ask(
             {
                 name: judge.judge_for(account, inquiry, findings)
                 for name, judge in self._checks.personal.items()
             },
             deadline,
         )
-        return self._weigh([*findings, *more])
+        return self._weigh([*findings, *more], done)
 
-    def _weigh(self, findings: Sequence[Finding]) -> Verdict:
+    def _weigh(self, findings: Sequence[Finding], done: Authentication | None) -> Verdict:
         """Turn scores into an action; what a check demands is the least that happens."""
         score = sum(finding.score for finding in findings)
-        reason = f"score {score:.1f}"
+        action, reason, status = Action.ACCEPT, f"score {score:.1f}", ""
         if score >= self._settings.reject_score:
             action = Action.REJECT
         elif score >= self._settings.junk_score:
             action = Action.JUNK
-        else:
-            action = Action.ACCEPT
         for finding in findings:
-            if finding.demand is not None and _SEVERITY[finding.demand] > _SEVERITY[action]:
+            if finding.demand is not None and finding.demand.severity > action.severity:
                 action = finding.demand
                 reason = f"{finding.check}: {finding.reason}"
-        return Verdict(action, reason, tuple(findings))
+        if done is not None and done.dmarc.action.severity > action.severity:
+            action = done.dmarc.action
+            reason, status = _about_dmarc(done)
+        return Verdict(action, reason, tuple(findings), status)
 
     def _decide(
-        self, inquiry: Inquiry, verdict: Verdict, personal: Mapping[AccountId, Verdict]
+        self,
+        inquiry: Inquiry,
+        verdict: Verdict,
+        personal: Mapping[AccountId, Verdict],
+        done: Authentication | None,
     ) -> Decision:
         """Give one reply for all recipients: a message is refused when nobody wants it.
 
         Whoever would have refused a message that others get has it in Junk: nothing is dropped.
         """
-        wanted = any(each.action.delivers for each in personal.values()) or not personal
-        if not wanted:
-            worst = max(personal.values(), key=lambda each: _SEVERITY[each.action])
+        if personal and not any(each.action.delivers for each in personal.values()):
+            worst = max(personal.values(), key=lambda each: each.action.severity)
             reply = Verdict(worst.action, worst.reason, verdict.findings, worst.status)
         else:
             reply = Verdict(Action.ACCEPT, verdict.reason, verdict.findings)
@@ -139,37 +175,20 @@ class Pipeline:
             else Verdict(Action.JUNK, each.reason, each.findings)
             for account, each in personal.items()
         }
-        top = fields.scores(verdict, self._settings.junk_score)
         edits = [edit for finding in verdict.findings for edit in finding.edits]
-        return Decision(reply, placed, top + fields.without_forged(apply(inquiry.raw, edits)))
+        content, top = fields.without_forged(apply(inquiry.raw, edits)), b""
+        if done is not None and self._checks.authentication is not None:
+            _, rules = self._checks.authentication
+            content = authentication.without_forged(content, [rules.authserv_id])
+            top = authentication.authentication_results(done, rules.authserv_id)
+            top += authentication.received_spf(done, inquiry, rules.authserv_id)
+        top += fields.scores(verdict, self._settings.junk_score)
+        return Decision(reply, placed, content, top)
 
-    async def _ask(
-        self, checks: Mapping[str, Awaitable[Finding]], deadline: float
-    ) -> list[Finding]:
-        """Run checks side by side, each for as long as there is time."""
-        return list(
-            await asyncio.gather(
-                *(self.guarded(name, check, deadline) for name, check in checks.items())
-            )
-        )
 
-    async def guarded(self, name: str, check: Awaitable[Finding], deadline: float) -> Finding:
-        """Return what a check finds; one that fails finds nothing, and that is noticed."""
-        began = self._clock()
-        try:
-            async with asyncio.timeout(max(deadline - began, 0.001)):
-                finding = await check
-        except TimeoutError:
-            finding = Finding(name, "error", "took too long")
-        except Exception as error:
-            log.exception("check crashed", extra={"check": name})
-            finding = Finding(name, "error", f"failed with {type(error).__name__}")
-        seconds = self._clock() - began
-        self._metrics.checks.labels(name, finding.result).inc()
-        self._metrics.check_seconds.labels(name).observe(seconds)
-        if finding.result == "error":
-            log.error(
-                "check failed: messages are delivered without it",
-                extra={"check": name, "reason": finding.reason, "seconds": round(seconds, 3)},
-            )
-        return replace(finding, check=name, seconds=seconds)
+def _about_dmarc(done: Authentication) -> tuple[str, str]:
+    """Return a reason and its enhanced status code (RFC 7372 §3.2)."""
+    dmarc = done.dmarc
+    if dmarc.action is Action.DEFER:
+        return f"cannot check the DMARC policy of {dmarc.domain} now", "4.7.0"
+    return f"fails the DMARC policy of {dmarc.policy_domain or dmarc.domain}", "5.7.26"

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 
 import orjson
@@ -152,12 +152,32 @@ async def expire(database: Database, ids: Ids, before: datetime) -> int:
 
 def _json(story: Story) -> str:
     """Return a story as JSON, without what is empty."""
-    values = {name: value for name, value in asdict(story).items() if value not in ("", 0, ())}
+    values: dict[str, object] = {
+        name: value for name in _PLAIN if (value := getattr(story, name)) not in ("", 0, ())
+    }
+    values["findings"] = [_finding(each) for each in story.findings]
+    values["places"] = [asdict(each) for each in story.places]
     try:
         return orjson.dumps(_cleaned(values)).decode()
     except orjson.JSONEncodeError:  # what no JSON can hold must not keep the others from it
         log.exception("trace cannot be written", extra={"session": story.session})
         return orjson.dumps({"session": story.session, "stage": story.stage}).decode()
+
+
+def _finding(finding: Finding) -> dict[str, object]:
+    """Return a finding without the changes of the message that it asks for."""
+    row = {
+        "check": finding.check,
+        "result": finding.result,
+        "reason": finding.reason,
+        "seconds": finding.seconds,
+        "demand": finding.demand,
+        "symbols": [asdict(symbol) for symbol in finding.symbols],
+    }
+    return {name: value for name, value in row.items() if value not in (None, "", [])}
+
+
+_PLAIN = tuple(each.name for each in fields(Story) if each.name not in ("findings", "places"))
 
 
 def _cleaned(value: object) -> object:

@@ -21,6 +21,14 @@ class Action(enum.StrEnum):
         """Whether a recipient gets the message."""
         return self in (Action.ACCEPT, Action.JUNK)
 
+    @property
+    def severity(self) -> int:
+        """Return its place in the order of these."""
+        return _ORDER[self]
+
+
+_ORDER = {action: place for place, action in enumerate(Action)}
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -43,4 +51,5 @@ class Decision:
 
     verdict: Verdict  # what the sender is told
     accounts: Mapping[AccountId, Verdict]  # where it goes when it is delivered: ACCEPT or JUNK
-    content: bytes  # with the fields on top that say what was found, and without forged ones
+    content: bytes  # without fields that only look like ours
+    top: bytes = b""  # fields that say what was found, for the top of the header

@@ -1,17 +1,45 @@
 """The checks of incoming mail that this process makes, put together as configured."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 
+from mailserver.antispam.authentication import Rules
+from mailserver.antispam.checks import Checks
+from mailserver.antispam.dnsbl import DnsLists, NameLists, chosen
 from mailserver.antispam.engines import build
 from mailserver.antispam.engines.engine import Engine
+from mailserver.antispam.engines.watch import LOOK, EngineWatch
+from mailserver.antispam.evidence import Judge, PersonalJudge
 from mailserver.antispam.gate import Gate
-from mailserver.antispam.maintenance import Maintenance
-from mailserver.antispam.pipeline import Checks, Pipeline
+from mailserver.antispam.greylist import Greylist
+from mailserver.antispam.lists import Lists
+from mailserver.antispam.maintenance import Maintenance, Sharing
+from mailserver.antispam.pipeline import Pipeline
+from mailserver.antispam.ratelimit import Rates
 from mailserver.antispam.trace import Journal
+from mailserver.app.background import every
 from mailserver.config import Config
 from mailserver.dns import Resolver
 from mailserver.mail.context import Mail
+
+Work = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What the listeners ask, and what goes on beside them."""
+
+    gate: Gate
+    journal: Journal
+    work: Mapping[str, Work]  # until the process stops, by the name of the task
+    engines: Sequence[Engine] = ()
+
+    async def close(self) -> None:
+        """Write down what waits, and close what is open."""
+        await self.journal.flush()
+        for engine in self.engines:
+            await engine.close()
 
 
 def engines(config: Config) -> list[Engine]:
@@ -20,16 +48,45 @@ def engines(config: Config) -> list[Engine]:
     return build(settings.engines, config.server.hostname) if settings.enabled else []
 
 
-def gate(mail: Mail, resolver: Resolver, engines: Sequence[Engine] = ()) -> Gate:
+def filters(mail: Mail, resolver: Resolver, owner: str) -> Filters:
     """Return all checks, none when mail is taken as it comes, and the journal."""
-    settings = mail.config.antispam
-    clock = asyncio.get_running_loop().time
-    pipeline = None
-    if settings.enabled:
-        pipeline = Pipeline(settings, Checks(judges=engines), mail.metrics, clock)
-    return Gate(pipeline, Journal(mail.database, mail.ids, mail.metrics, mail.now))
+    settings, clock = mail.config.antispam, asyncio.get_running_loop().time
+    journal = Journal(mail.database, mail.ids, mail.metrics, mail.now)
+    keeper = Maintenance(settings, mail.database, mail.ids, mail.metrics, mail.now, owner)
+    work: dict[str, Work] = {"trace": journal.run, "antispam": keeper.run}
+    if not settings.enabled:
+        return Filters(Gate(journal=journal), journal, work)
+    rates = Rates(mail.database, mail.now)
+    greylist = Greylist(settings.greylisting, mail.database, mail.metrics, mail.now, clock)
+    work["antispam counts"] = Sharing(rates, greylist).run
+    lists = chosen(settings.dns_lists, settings.dns_lists_file, settings.dns_list_keys.current())
+    dns_lists = DnsLists(lists, resolver, mail.metrics) if lists else None
+    if dns_lists is not None:
+        work["dns lists"] = dns_lists.run
+    beside = engines(mail.config)
+    if beside:
+        work["engines"] = every(LOOK, EngineWatch(beside, mail.metrics).look)
+    checks = Checks(
+        rates=rates,
+        people=Lists(mail.database, clock),
+        dns_lists=dns_lists,
+        greylist=greylist,
+        authentication=(resolver, Rules.of(mail.config)),
+        judges=[*_own_judges(dns_lists), *beside],
+        personal=_personal(),
+    )
+    pipeline = Pipeline(settings, checks, mail.metrics, clock)
+    return Filters(Gate(pipeline, journal), journal, work, beside)
 
 
-def maintenance(mail: Mail, owner: str) -> Maintenance:
-    """Return what forgets what the checks no longer need."""
-    return Maintenance(mail.config.antispam, mail.database, mail.ids, mail.metrics, mail.now, owner)
+def _own_judges(dns_lists: DnsLists | None) -> list[Judge]:
+    """Return the checks of whole messages that this process makes itself."""
+    judges: list[Judge] = []
+    if dns_lists is not None and dns_lists.names:
+        judges.append(NameLists(dns_lists))
+    return judges
+
+
+def _personal() -> dict[str, PersonalJudge]:
+    """Return the checks that depend on who gets a message."""
+    return {}

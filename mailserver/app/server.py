@@ -10,14 +10,12 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
-from mailserver.antispam.engines.engine import Engine
-from mailserver.antispam.engines.watch import LOOK, EngineWatch
 from mailserver.antispam.gate import OPEN, Gate
-from mailserver.antispam.trace import Journal
-from mailserver.app import bucket, filters, schema, store
+from mailserver.app import bucket, schema, store
 from mailserver.app.backends import Backends
 from mailserver.app.background import Background, every
 from mailserver.app.clock import now
+from mailserver.app.filters import Filters, filters
 from mailserver.app.forwarded import Forwarding
 from mailserver.app.front import Front
 from mailserver.app.shield import shielded
@@ -121,8 +119,7 @@ class Server:
         self._push: PushClient | None = None
         self._s3_answers: bool | None = None
         self._worker: Worker | None = None
-        self._journal: Journal | None = None
-        self._engines: list[Engine] = []
+        self._filters: Filters | None = None
         self._stopping = False
         self.metrics.watch_database(
             lambda: self._database.lent,
@@ -216,10 +213,8 @@ class Server:
         if self._mail is not None:
             await shielded(self._mail.committer.drain(), grace + 5, "commits")
         await shielded(self._background.stop(), 5, "background")
-        if self._journal is not None:
-            await shielded(self._journal.flush(), 5, "trace")
-        for engine in self._engines:
-            await shielded(engine.close(), 5, "engine")
+        if self._filters is not None:
+            await shielded(self._filters.close(), 10, "filters")
         if self._push is not None:
             await shielded(self._push.close(), 5, "push")
         await shielded(leases.give_back(self._database, self._name), 5, "leases")
@@ -276,17 +271,10 @@ class Server:
 
     def _guard(self, mail: Mail, resolver: Resolver) -> Gate:
         """Start what the checks of incoming mail need beside the sessions."""
-        self._engines = filters.engines(self.config)
-        if self._engines:
-            watch = EngineWatch(self._engines, self.metrics)
-            self._background.run("engines", every(LOOK, watch.look))
-        gate = filters.gate(mail, resolver, self._engines)
-        self._journal = gate.journal
-        if gate.journal is not None:
-            self._background.run("trace", gate.journal.run)
-        keeper = filters.maintenance(mail, self._name)
-        self._background.run("antispam", keeper.run)
-        return gate
+        made = self._filters = filters(mail, resolver, self._name)
+        for name, work in made.work.items():
+            self._background.run(name, work)
+        return made.gate
 
     def _work(self, mail: Mail, resolver: Resolver) -> None:
         """Start what goes on beside the sessions."""

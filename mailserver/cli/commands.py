@@ -20,6 +20,7 @@ from mailserver.cli import (
     migrate,
     queue,
     running,
+    spam,
     trace,
 )
 
@@ -32,6 +33,7 @@ NOUNS: dict[str, typer.Typer] = {
     "domain": domain.commands,
     "mailbox": mailbox.commands,
     "queue": queue.commands,
+    "spam": spam.commands,
 }
 VERBS: dict[str, Callable[..., None]] = {
     "dev": running.dev,

@@ -396,6 +396,7 @@ class Connection(SMTP):
         finally:
             connections.dec()
             server.open.discard(self)
+            session.policy.ended(session)
             if admitted:
                 server.limits.connections.leave(session.relay)
             if session.messages:

@@ -118,6 +118,10 @@ class Policy(Protocol):
         """Take note that the client has said its name."""
         ...
 
+    def ended(self, session: "Session") -> None:
+        """Take note that the connection has ended, however."""
+        ...
+
     async def sender(self, session: "Session", envelope: Envelope) -> None:
         """Check the sender; Refused when it may not send."""
         ...

@@ -43,18 +43,26 @@ class MxPolicy:
         """Refuse clients that nobody wants to hear of."""
         if self._pipeline is not None:
             visit = self._visit(self._pipeline, session)
-            _demand(session, "connect", await self._pipeline.connected(visit))
+            verdict = await self._pipeline.door.connected(visit)
+            if not verdict.action.delivers:
+                session.mail.metrics.spam_blocked.labels("connect").inc()
+                raise Judged(Reply(421, "4.7.0", _text(verdict)), verdict)
 
     async def greeted(self, session: Session) -> None:
         """Begin to ask about the client."""
         if self._pipeline is not None:
-            self._pipeline.greeted(self._visit(self._pipeline, session))
+            self._pipeline.door.greeted(self._visit(self._pipeline, session))
+
+    def ended(self, session: Session) -> None:
+        """Take note of how the client behaved."""
+        if self._pipeline is not None and session.visit is not None:
+            self._pipeline.door.ended(session.visit, session.errors)
 
     async def sender(self, session: Session, envelope: Envelope) -> None:
         """Let anybody send whom no check refuses."""
         if self._pipeline is not None:
             visit = self._visit(self._pipeline, session)
-            verdict = await self._pipeline.sender(visit, envelope.sender.address)
+            verdict = await self._pipeline.door.sender(visit, envelope.sender.address)
             _demand(session, "sender", verdict)
 
     async def recipient(self, session: Session, path: Path) -> Recipient:
@@ -65,7 +73,7 @@ class MxPolicy:
         envelope = session.envelope
         recipient = routing.local_recipient(path, found, envelope.size if envelope else 0)
         if self._pipeline is not None and envelope is not None:
-            verdict = await self._pipeline.recipient(
+            verdict = await self._pipeline.door.recipient(
                 self._visit(self._pipeline, session), envelope.sender.address, path.address
             )
             _demand(session, "recipient", verdict)
@@ -75,12 +83,12 @@ class MxPolicy:
         """Deliver to the INBOX of every recipient, or to Junk where the checks say so."""
         if data.bare and envelope.body != "BINARYMIME":
             raise Refused(BARE_LINE_END)
-        content = data.content
+        content, found = data.content, b""
         targets = routing.targets(envelope.recipients)
-        decision = await self._judge(session, envelope, content, targets)
+        decision = await self._judge(session, envelope, content)
         if decision is not None:
             _demand(session, "message", decision.verdict)
-            content = decision.content
+            content, found = decision.content, decision.top
         # binary parts that cannot be made lines, as of a signed message, are kept as they are
         if envelope.body == "BINARYMIME":
             content = await routing.as_lines(content) or content
@@ -88,7 +96,7 @@ class MxPolicy:
         outgoing = routing.reported(session, envelope, junk_for)
         # Return-Path belongs to the final delivery, which is then that of the queue
         top = return_path(envelope.sender.text) if outgoing is None else b""
-        raw = b"".join((top, routing.trace(session, envelope), content))
+        raw = b"".join((top, found, routing.trace(session, envelope), content))
         here = routing.at_once(envelope, outgoing)
         done = await self._deliver(session, envelope, raw, here, decision, outgoing)
         if done.queue_id is not None:
@@ -98,9 +106,7 @@ class MxPolicy:
         waiting = len(outgoing.recipients) if outgoing else 0
         return Accepted(stored, len(done.delivered), waiting, decision)
 
-    async def _judge(
-        self, session: Session, envelope: Envelope, content: bytes, targets: list[Target]
-    ) -> Decision | None:
+    async def _judge(self, session: Session, envelope: Envelope, content: bytes) -> Decision | None:
         if self._pipeline is None:
             return None
         visit = self._visit(self._pipeline, session)
@@ -112,9 +118,12 @@ class MxPolicy:
             content,
             session.mail.now(),
         )
-        return await self._pipeline.message(
-            visit, inquiry, [target.account_id for target in targets]
-        )
+        accounts = {
+            account.id: account.login.rpartition("@")[2]
+            for each in envelope.recipients
+            for account in each.accounts
+        }
+        return await self._pipeline.message(visit, inquiry, accounts)
 
     async def _deliver(
         self,
@@ -146,7 +155,7 @@ class MxPolicy:
         """Return what is known of the client; with another address it is another client."""
         visit = session.visit
         if visit is None or visit.ip != session.peer:
-            visit = session.visit = pipeline.arrive(session.id, session.peer)
+            visit = session.visit = pipeline.arrive(session.id, session.peer, session.mail.now())
         visit.helo, visit.tls = session.helo, session.tls
         return visit
 
@@ -178,7 +187,11 @@ def _demand(session: Session, stage: str, verdict: Verdict) -> None:
 
 def _reply(verdict: Verdict) -> Reply:
     """Return the reply to a verdict that is not to deliver."""
-    reason = _UNPRINTABLE.sub("?", verdict.reason)[:MAX_REASON]
     if verdict.action is Action.DEFER:
-        return Reply(451, verdict.status or "4.7.1", reason)
-    return Reply(550, verdict.status or "5.7.1", reason)
+        return Reply(451, verdict.status or "4.7.1", _text(verdict))
+    return Reply(550, verdict.status or "5.7.1", _text(verdict))
+
+
+def _text(verdict: Verdict) -> str:
+    """Return the reason as a reply has it."""
+    return _UNPRINTABLE.sub("?", verdict.reason)[:MAX_REASON]

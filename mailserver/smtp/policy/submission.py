@@ -34,6 +34,9 @@ class SubmissionPolicy:
     async def greeted(self, session: Session) -> None:
         """Take no note."""
 
+    def ended(self, session: Session) -> None:
+        """Take no note."""
+
     async def sender(self, session: Session, envelope: Envelope) -> None:
         """Check that the reverse-path belongs to the account; the null one belongs to all."""
         address = envelope.sender.address

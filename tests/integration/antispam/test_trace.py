@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from mailserver.antispam import trace
-from mailserver.antispam.pipeline import Checks
+from mailserver.antispam.checks import Checks
 from mailserver.antispam.trace import MAX_WAITING, Journal, Story, Told
 from mailserver.cli.trace import story_in_words
 from mailserver.errors import Unavailable
@@ -31,7 +31,7 @@ async def ask(mail: Mail, journal: Journal, text: str) -> list[Told]:
 async def test_an_accepted_message_is_found_by_all_that_is_known_of_it(
     mail: Mail, alice: Account, journal: Journal, serve: Serve
 ) -> None:
-    port = await serve(pipeline(mail, Checks([Says(7)])))
+    port = await serve(pipeline(mail, Checks(judges=[Says(7)])))
     await send(port, "alice@example.test", message=MESSAGE)
     [told] = await ask(mail, journal, "Alice@example.test")
     story = told.story
@@ -49,7 +49,7 @@ async def test_an_accepted_message_is_found_by_all_that_is_known_of_it(
 async def test_a_refused_message_and_a_refused_recipient(
     mail: Mail, alice: Account, journal: Journal, serve: Serve
 ) -> None:
-    port = await serve(pipeline(mail, Checks([Says(35)])))
+    port = await serve(pipeline(mail, Checks(judges=[Says(35)])))
     with pytest.raises(smtplib.SMTPDataError):
         await send(port, "alice@example.test", "nobody@example.test", message=MESSAGE)
     [recipient, message] = await ask(mail, journal, "carol@example.org")

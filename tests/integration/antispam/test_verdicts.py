@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from mailserver.antispam.checks import Checks
 from mailserver.antispam.evidence import Finding, Inquiry, Symbol
-from mailserver.antispam.pipeline import Checks, Pipeline
+from mailserver.antispam.pipeline import Pipeline
 from mailserver.config import Antispam
 from mailserver.mail import accounts, content, listings, mailboxes, messages, vacation
 from mailserver.mail.context import Mail
@@ -66,7 +67,7 @@ async def found(mail: Mail, account: Account, role: Role) -> list[tuple[bytes, d
 async def test_spam_with_a_score_of_35_never_reaches_the_inbox(
     mail: Mail, alice: Account, serve: Serve
 ) -> None:
-    port = await serve(pipeline(mail, Checks([Says(35)])))
+    port = await serve(pipeline(mail, Checks(judges=[Says(35)])))
     with pytest.raises(smtplib.SMTPDataError) as refusal:
         await send(port, "alice@example.test")
     assert refusal.value.args == (550, b"5.7.1 score 35.0")
@@ -77,7 +78,7 @@ async def test_spam_with_a_score_of_35_never_reaches_the_inbox(
 async def test_junk_is_in_the_mailbox_with_that_role_and_marked(
     mail: Mail, alice: Account, serve: Serve
 ) -> None:
-    port = await serve(pipeline(mail, Checks([Says(7)])))
+    port = await serve(pipeline(mail, Checks(judges=[Says(7)])))
     await send(port, "alice@example.test", message=b"X-Spam-Flag: NO\r\n" + MESSAGE)
     assert await found(mail, alice, Role.INBOX) == []
     [(raw, keywords)] = await found(mail, alice, Role.JUNK)
@@ -90,7 +91,7 @@ async def test_junk_is_in_the_mailbox_with_that_role_and_marked(
 async def test_a_missing_junk_mailbox_is_made(mail: Mail, alice: Account, serve: Serve) -> None:
     junk = await mailboxes.by_path(mail, alice.id, "Junk")
     await mailboxes.delete(mail, alice.id, junk.id)
-    port = await serve(pipeline(mail, Checks([Says(7)])))
+    port = await serve(pipeline(mail, Checks(judges=[Says(7)])))
     await send(port, "alice@example.test")
     await send(port, "alice@example.test")
     assert len(await found(mail, alice, Role.JUNK)) == 2
@@ -99,7 +100,7 @@ async def test_a_missing_junk_mailbox_is_made(mail: Mail, alice: Account, serve:
 async def test_one_reply_for_recipients_who_judge_differently(
     mail: Mail, alice: Account, bob: Account, serve: Serve
 ) -> None:
-    port = await serve(pipeline(mail, Checks([], {"personal": Says(40, bob.id)})))
+    port = await serve(pipeline(mail, Checks(personal={"personal": Says(40, bob.id)})))
     await send(port, "alice@example.test", "bob@example.test")
     assert len(await found(mail, alice, Role.INBOX)) == 1
     assert len(await found(mail, bob, Role.JUNK)) == 1
@@ -110,7 +111,7 @@ async def test_one_reply_for_recipients_who_judge_differently(
 async def test_junk_gets_no_vacation_response(mail: Mail, alice: Account, serve: Serve) -> None:
     async with mail.change(alice.id) as change:
         await vacation.put(change, Vacation(enabled=True))
-    port = await serve(pipeline(mail, Checks([Says(7)])))
+    port = await serve(pipeline(mail, Checks(judges=[Says(7)])))
     await send(port, "alice@example.test")
     assert await mail.database.fetchval("SELECT count(*) FROM delivery_task") == 0
 
@@ -118,7 +119,7 @@ async def test_junk_gets_no_vacation_response(mail: Mail, alice: Account, serve:
 async def test_a_thousand_recipients_get_one_verdict(mail: Mail, serve: Serve) -> None:
     await accounts.create(mail, "carol@example.test", password="a good one")
     await accounts.add_alias(mail, "@example.test", "carol@example.test")
-    port = await serve(pipeline(mail, Checks([Says(7)])))
+    port = await serve(pipeline(mail, Checks(judges=[Says(7)])))
     await send(port, *(f"user{n}@example.test" for n in range(1000)))
     carol = await accounts.find(mail, "carol@example.test")
     assert len(await found(mail, carol, Role.JUNK)) == 1

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from mailserver.antispam.checks import Checks
 from mailserver.antispam.evidence import Client, Finding, Inquiry, Symbol
-from mailserver.antispam.pipeline import Checks, Pipeline
+from mailserver.antispam.pipeline import Pipeline
 from mailserver.antispam.verdict import Action, Decision
 from mailserver.config import Antispam
 from mailserver.metrics import Metrics
@@ -56,9 +57,9 @@ class Hangs:
 async def decide(checks: Checks, settings: Antispam = Antispam()) -> Decision:  # noqa: B008
     loop = asyncio.get_running_loop()
     pipeline = Pipeline(settings, checks, Metrics("test"), loop.time)
-    visit = pipeline.arrive("s", "192.0.2.1")
+    visit = pipeline.arrive("s", "192.0.2.1", datetime.now(UTC))
     inquiry = Inquiry("s", Client("192.0.2.1"), None, (), RAW, datetime.now(UTC))
-    return await pipeline.message(visit, inquiry, [ALICE, BOB])
+    return await pipeline.message(visit, inquiry, dict.fromkeys((ALICE, BOB), "example.test"))
 
 
 @pytest.mark.parametrize(
@@ -72,21 +73,21 @@ async def decide(checks: Checks, settings: Antispam = Antispam()) -> Decision:  
     ],
 )
 async def test_the_score_decides(score: float, action: Action) -> None:
-    decision = await decide(Checks([Says(score)]))
+    decision = await decide(Checks(judges=[Says(score)]))
     assert decision.verdict.action is (action if action is Action.REJECT else Action.ACCEPT)
     placed = Action.JUNK if action is Action.REJECT else action
     assert {each.action for each in decision.accounts.values()} == {placed}
 
 
 async def test_personal_scores_choose_the_folder() -> None:
-    decision = await decide(Checks([Says(3)], {"personal": Says(4, account=BOB)}))
+    decision = await decide(Checks(judges=[Says(3)], personal={"personal": Says(4, account=BOB)}))
     assert decision.verdict.action is Action.ACCEPT
     assert decision.accounts[ALICE].action is Action.ACCEPT
     assert decision.accounts[BOB].action is Action.JUNK
 
 
 async def test_who_would_refuse_what_others_get_has_it_in_junk() -> None:
-    decision = await decide(Checks([], {"personal": Says(40, account=BOB)}))
+    decision = await decide(Checks(personal={"personal": Says(40, account=BOB)}))
     assert decision.verdict.action is Action.ACCEPT
     assert decision.accounts[BOB].action is Action.JUNK
 
@@ -95,22 +96,22 @@ async def test_who_would_refuse_what_others_get_has_it_in_junk() -> None:
 async def test_a_check_that_fails_says_nothing_and_is_noticed(
     broken: Crashes | Hangs, caplog: pytest.LogCaptureFixture
 ) -> None:
-    decision = await decide(Checks([broken, Says(5)]), Antispam(time_limit=0.05))
+    decision = await decide(Checks(judges=[broken, Says(5)]), Antispam(time_limit=0.05))
     assert {each.action for each in decision.accounts.values()} == {Action.JUNK}
-    assert f"failed={broken.name}".encode() in decision.content
-    assert b"secret" not in decision.content
+    assert f"failed={broken.name}".encode() in decision.top
+    assert b"secret" not in decision.top
     assert "check failed: messages are delivered without it" in caplog.messages
 
 
 async def test_trusted_networks_are_not_checked() -> None:
     pipeline = Pipeline(
         Antispam(trusted_networks="192.0.2.0/24"),
-        Checks([Says(100)]),
+        Checks(judges=[Says(100)]),
         Metrics("test"),
         asyncio.get_running_loop().time,
     )
-    visit = pipeline.arrive("s", "192.0.2.1")
+    visit = pipeline.arrive("s", "192.0.2.1", datetime.now(UTC))
     inquiry = Inquiry("s", visit.client(), None, (), RAW, datetime.now(UTC))
-    decision = await pipeline.message(visit, inquiry, [ALICE])
+    decision = await pipeline.message(visit, inquiry, {ALICE: "example.test"})
     assert decision.accounts[ALICE].action is Action.ACCEPT
     assert decision.content == RAW
