@@ -7,6 +7,7 @@ import platform
 
 from benchmarks import (
     authentication,
+    dns_queries,
     idle_memory,
     imap_commands,
     imap_flags,
@@ -22,6 +23,7 @@ from benchmarks import (
 BENCHMARKS = {
     "parse": parse.run,
     "authentication": authentication.run,
+    "dns_queries": dns_queries.run,
     "smtp_delivery": smtp_delivery.run,
     "imap_commands": imap_commands.run,
     "imap_flags": imap_flags.run,

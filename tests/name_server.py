@@ -1,6 +1,7 @@
 """A name server on loopback that answers from text, and can be told to fail."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 
 import dns.flags
 import dns.message
@@ -9,6 +10,10 @@ import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
+
+from tests.signed_dns import free_port
+
+Lie = Callable[[bytes], Sequence[bytes]]  # the right answer, and what is sent before it
 
 
 class NameServer(asyncio.DatagramProtocol):
@@ -25,28 +30,49 @@ class NameServer(asyncio.DatagramProtocol):
         self.held: set[str] = set()  # names whose answers wait for `release`
         self.asked: list[tuple[str, str]] = []
         self.port = 0
-        self._waiting: list[tuple[bytes, tuple[str, int]]] = []
+        self.queries: list[dns.message.Message] = []
+        self.held_answers: list[tuple[bytes, tuple[str, int]]] = []
+        self._holds = asyncio.Event()
+        self._closed = asyncio.Event()
+        self.lies: dict[str, Lie] = {}  # names before whose answers something else is sent
+        self.cut: set[str] = set()  # names whose answers fit no datagram
+        self.forgets_case = False  # whether names in questions come back in lower case
+        self.by_tcp = 0  # questions that came that way
         self._transport: asyncio.DatagramTransport | None = None
+        self._server: asyncio.Server | None = None
 
     async def start(self) -> int:
-        """Listen, and return the port."""
+        """Listen by UDP and TCP, and return the port."""
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_datagram_endpoint(lambda: self, ("127.0.0.1", 0))
+        self.port = free_port()
+        transport, _ = await loop.create_datagram_endpoint(lambda: self, ("127.0.0.1", self.port))
         self._transport = transport
-        self.port = transport.get_extra_info("sockname")[1]
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
         return self.port
 
     def stop(self) -> None:
         if self._transport is not None:
             self._transport.close()
+        if self._server is not None:
+            self._server.close()
 
     def release(self) -> None:
         """Send the answers that wait, and hold none from now on."""
         self.held.clear()
-        for data, peer in self._waiting:
+        for data, peer in self.held_answers:
             if self._transport is not None:
                 self._transport.sendto(data, peer)
-        self._waiting.clear()
+        self.held_answers.clear()
+
+    async def waiting(self) -> tuple[bytes, tuple[str, int]]:
+        """Wait until another answer is held, and return it and whom it is for."""
+        await self._holds.wait()
+        self._holds.clear()
+        return self.held_answers[-1]
+
+    async def stopped(self) -> None:
+        """Wait until nobody listens any more."""
+        await self._closed.wait()
 
     def add(self, name: str, kind: str, *values: str, ttl: int = 60) -> None:
         """Give a name records, in the form of a zone file."""
@@ -57,18 +83,48 @@ class NameServer(asyncio.DatagramProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         pass
 
+    def connection_lost(self, error: Exception | None) -> None:
+        self._closed.set()
+
     def datagram_received(self, data: bytes, peer: tuple[str, int]) -> None:
+        name, response = self._answer(data)
+        if self._transport is None:
+            return
+        lie = self.lies.get(name)
+        if lie is not None:
+            for datagram in lie(response.to_wire(max_size=65535)):
+                self._transport.sendto(datagram[:60000], peer)
+        if name in self.silent:
+            return
+        if name in self.cut:
+            response.flags |= dns.flags.TC
+            response.answer.clear()
+        wire = response.to_wire(max_size=65535)
+        if self.forgets_case:
+            end = 12 + len(response.question[0].name.to_wire() or b"")
+            wire = wire[:12] + wire[12:end].lower() + wire[end:]
+        if name in self.held:
+            self.held_answers.append((wire, peer))
+            self._holds.set()
+        else:
+            self._transport.sendto(wire, peer)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        size = int.from_bytes(await reader.readexactly(2), "big")
+        name, response = self._answer(await reader.readexactly(size))
+        self.by_tcp += 1
+        if name not in self.silent:
+            wire = response.to_wire(max_size=65535)
+            writer.write(len(wire).to_bytes(2, "big") + wire)
+        writer.close()
+
+    def _answer(self, data: bytes) -> tuple[str, dns.message.Message]:
         query = dns.message.from_wire(data)
+        self.queries.append(query)
         question = query.question[0]
         name = question.name.to_text(omit_final_dot=True).lower()
         self.asked.append((name, dns.rdatatype.to_text(question.rdtype)))
-        if name in self.silent or self._transport is None:
-            return
-        response = self._response(query, name)
-        if name in self.held:
-            self._waiting.append((response.to_wire(), peer))
-        else:
-            self._transport.sendto(response.to_wire(), peer)
+        return name, self._response(query, name)
 
     def _response(self, query: dns.message.Message, name: str) -> dns.message.Message:
         response = dns.message.make_response(query)

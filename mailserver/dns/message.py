@@ -1,7 +1,8 @@
-"""DNS messages as octets: the answer to one question is read, within bounds (RFC 1035 §4)."""
+"""DNS messages as octets: a question is written, its answer is read within bounds (RFC 1035 §4)."""
 
 import struct
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Generic, TypeVar
 
 from mailserver.dns.names import POINTER, Malformed, read_name
@@ -17,11 +18,17 @@ SOA = 6
 AD = 0x0020  # in the flags: the signatures are checked (RFC 4035 §3.2.3)
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, REFUSED = 0, 1, 2, 3, 5
 CODES = {FORMERR: "FORMERR", SERVFAIL: "SERVFAIL", 4: "NOTIMP", REFUSED: "REFUSED"}
+RD = 0x0100  # the resolver shall ask others
+QR, OPCODE, TC = 0x8000, 0x7800, 0x0200
+PAYLOAD = 1232  # octets of an answer by UDP, which no network cuts
+MAX_MESSAGE = 65535  # octets, by TCP
 MAX_RECORDS = 1000  # of one answer; more than anybody has, and soon read
 MAX_CHAIN = 8  # CNAME records that are followed
 MAX_TTL = 3600.0  # seconds an answer is kept at most
 MAX_NEGATIVE_TTL = 300.0  # seconds it is kept that there is nothing (RFC 2308 §5)
 FAILED_TTL = 5.0  # the same when nobody says how long; and of failures: RFC 2308 §7
+_LETTERS = bytes(0x20 if chr(octet).isalpha() and octet < 0x80 else 0 for octet in range(256))
+_FURTHER = 1 + RECORD.size  # octets of the EDNS record
 
 
 @dataclass(slots=True)
@@ -45,6 +52,46 @@ class Found(Generic[T]):
     records: tuple[T, ...]
     ttl: float  # seconds
     unfinished: bool = False  # the last CNAME record leads to what the message does not have
+
+
+class Fit(Enum):
+    """How a message with the right id goes with a question."""
+
+    YES = auto()
+    CASE = auto()  # in all but the case of the name
+    CUT = auto()  # it is the beginning of the answer
+    NO = auto()
+
+
+def question(name: bytes, number: int, *, signatures: bool) -> bytes:
+    """Return a question without its id, with EDNS (RFC 6891); signatures: set the DO bit."""
+    further = RECORD.pack(41, PAYLOAD, 0x8000 if signatures else 0, 0)
+    head = HEADER.pack(0, RD | AD, 1, 0, 0, 1)[2:]
+    return head + name + struct.pack("!HH", number, IN) + b"\0" + further
+
+
+def mixed_case(name: bytes, bits: int) -> bytes:
+    """Return a name with each letter in the case that a random bit says.
+
+    The bits are as many as those of the name.
+    """
+    letters = int.from_bytes(name.translate(_LETTERS), "big")
+    return (int.from_bytes(name, "big") ^ (bits & letters)).to_bytes(len(name), "big")
+
+
+def fits(message: bytes, asked: bytes) -> Fit:
+    """Compare a message with a question, as `question` wrote it; the id is not looked at."""
+    if len(message) < HEADER.size:
+        return Fit.NO
+    _, flags, questions, *_ = HEADER.unpack_from(message)
+    if not flags & QR or flags & OPCODE or questions != 1:
+        return Fit.NO
+    wanted = asked[QUESTION_AT - 2 : -_FURTHER]
+    there = message[QUESTION_AT : QUESTION_AT + len(wanted)]
+    if there != wanted:
+        # no length of a label is a letter, and the type is below them
+        return Fit.CASE if there.lower() == wanted.lower() else Fit.NO
+    return Fit.CUT if flags & TC else Fit.YES
 
 
 def read(message: bytes, kind: Kind[T]) -> Response[T]:

@@ -1,5 +1,6 @@
 """Which resolvers are asked."""
 
+import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,4 +33,8 @@ def _server(word: str) -> tuple[str, int]:
         host, _, port = word.partition(":")
     if port and not port.isdigit():
         raise ConfigurationError(f"dns.servers: {word} has no port number")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise ConfigurationError(f"dns.servers: {word} is no address") from None
     return host, int(port) if port else PORT

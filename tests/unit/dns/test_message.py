@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.dns.message import Response, follow, read
+from mailserver.dns.message import Fit, Response, fits, follow, mixed_case, question, read
 from mailserver.dns.names import Malformed, read_name, write_name
 from mailserver.dns.records import KINDS, Kind, MailExchanger, Service, TlsaRecord
 
@@ -237,3 +237,50 @@ def test_an_endless_number_of_records_is_refused() -> None:
     a = KINDS["A"]
     with pytest.raises(Malformed, match="too many"):
         read(answer(*[record(a, data=b"\x7f\0\0\1")] * 1001), a)
+
+
+@given(names(), st.sampled_from(sorted(KINDS)), st.integers(0), st.booleans())
+def test_a_question_is_what_dnspython_reads(
+    name: dns.name.Name, kind: str, bits: int, signatures: bool
+) -> None:
+    wire = name.canonicalize().to_wire() or b""
+    mixed = mixed_case(wire, bits & ((1 << 8 * len(wire)) - 1))
+    theirs = dns.message.from_wire(
+        b"\1\2" + question(mixed, KINDS[kind].number, signatures=signatures)
+    )
+    assert theirs.id == 0x0102
+    assert theirs.question[0].name.to_wire() == mixed
+    assert mixed.lower() == wire
+    assert theirs.question[0].rdtype == dns.rdatatype.from_text(kind)
+    assert (theirs.edns, theirs.payload, theirs.ednsflags) == (0, 1232, 0x8000 * signatures)
+    assert theirs.flags == dns.flags.RD | dns.flags.AD
+    answer = dns.message.make_response(theirs)
+    asked = question(mixed, KINDS[kind].number, signatures=signatures)
+    assert fits(answer.to_wire(), asked) is Fit.YES
+    answer.flags |= dns.flags.TC
+    assert fits(answer.to_wire(), asked) is Fit.CUT
+
+
+@given(messages(), messages(), st.data())
+def test_only_the_answer_to_a_question_fits(
+    made: tuple[str, dns.message.Message],
+    other: tuple[str, dns.message.Message],
+    chance: st.DataObject,
+) -> None:
+    kind, message = made
+    name = message.question[0].name.to_wire() or b""
+    asked = question(name, KINDS[kind].number, signatures=True)
+    assert fits(message.to_wire(), asked) is Fit.YES
+    assert (
+        fits(message.to_wire()[: chance.draw(st.integers(0, 12 + len(name) + 3))], asked) is Fit.NO
+    )
+    same = other[1].question[0].to_text().lower() == message.question[0].to_text().lower()
+    assert (fits(other[1].to_wire(), asked) is Fit.NO) != same
+
+
+def test_the_case_of_letters_alone_is_mixed() -> None:
+    every = bytes(range(1, 64))
+    name = bytes((len(every),)) + every.lower() + b"\x3f" + bytes(range(64, 127)).lower() + b"\0"
+    ones = (1 << 8 * len(name)) - 1
+    assert mixed_case(name, ones) == name.upper()
+    assert mixed_case(name, 0) == name
