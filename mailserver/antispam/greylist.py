@@ -115,15 +115,27 @@ def subnet(ip: str) -> str:
 
 
 def is_suspicious(visit: Visit, spf: str) -> bool:
-    """Tell whether a client looks like one that never comes twice."""
-    by_name = {finding.check: finding for finding in visit.findings}
-    iprev = by_name.get("iprev")
+    """Tell whether a client looks like one that never comes twice.
+
+    Addresses that are not of the Internet have no names in DNS: those of a proxy, of one's own net.
+    """
+    nameless = any(
+        finding.check == "iprev" and finding.result in ("fail", "permerror")
+        for finding in visit.findings
+    )
     return (
         spf in ("fail", "softfail")
-        or (iprev is not None and iprev.result in ("fail", "permerror"))
+        or (nameless and _is_global(visit.ip))
         or any(finding.score > 0 for finding in visit.findings)
         or "." not in visit.helo.strip("[]")
     )
+
+
+def _is_global(ip: str) -> bool:
+    try:
+        return plain(ip_address(ip.partition("%")[0])).is_global
+    except ValueError:
+        return False
 
 
 def is_recommended(findings: list[Finding]) -> bool:
