@@ -117,6 +117,7 @@ async def _queue(
             message.envid,
             original,
             _full(kind, message.ret, len(original)),
+            message.deliver_by,
         )
     )
     blob, stored = hashed(raw)
@@ -128,6 +129,7 @@ async def _queue(
         smtputf8=not raw.isascii(),
         body="7BIT" if raw.isascii() else "8BITMIME",
         require_tls=message.require_tls,  # RFC 8689 §5
+        priority=message.priority,  # RFC 6710 §4.5
     )
     new = QueueId(mail.ids.next())
     row, rows = enqueue.rows(outgoing, new, blob, len(raw), now, caught=False)

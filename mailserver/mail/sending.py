@@ -12,6 +12,7 @@ from mailserver.mail.delivery import Accepted, Companion, Target
 from mailserver.mail.originals import Flaw, Original, Unsendable, return_path
 from mailserver.model import Account, AccountId, Identity
 from mailserver.queue.enqueue import Outgoing, OutgoingRecipient
+from mailserver.queue.rules import DeliverBy
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
@@ -47,6 +48,8 @@ class Envelope:
     ret: str | None = None  # RFC 3461 §4.3
     require_tls: bool = False  # RFC 8689
     release_at: datetime | None = None  # nobody gets it before (RFC 4865)
+    deliver_by: DeliverBy | None = None  # RFC 2852
+    priority: int = 0  # -9 to 9 (RFC 6710)
 
     @property
     def queued(self) -> tuple[Recipient, ...]:
@@ -147,6 +150,8 @@ def _outgoing(envelope: Envelope) -> Outgoing | None:
         ret=envelope.ret,
         require_tls=envelope.require_tls,
         release_at=envelope.release_at,
+        deliver_by=envelope.deliver_by,
+        priority=envelope.priority,
     )
 
 

@@ -76,6 +76,7 @@ class Report:
     envid: str | None  # as it was given, xtext
     original: bytes  # the message; empty when it cannot be read
     full: bool  # whether all of it goes back, or its header only
+    deliver_by: datetime | None = None  # RFC 2852 §5
 
 
 def compose(report: Report) -> bytes:
@@ -167,11 +168,13 @@ def _text(report: Report) -> str:
 
 def _delivery_status(report: Report) -> str:
     """Return the fields of RFC 3464 §2: of the message, then of each recipient."""
+    by = report.deliver_by
     groups = [
         [
             *([f"Original-Envelope-Id: {from_xtext(report.envid)}"] if report.envid else []),
             f"Reporting-MTA: dns; {report.hostname}",
             f"Arrival-Date: {format_datetime(report.arrived_at)}",
+            *([f"Deliver-By-Date: {format_datetime(by)}"] if by else []),
         ]
     ]
     for each in report.recipients:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from mailserver.model import AccountId, BlobId, QueueId, QueueState
+from mailserver.queue.rules import DeliverBy, rank
 from mailserver.storage.queue import NewQueued, NewRecipient
 
 EXPIRY = timedelta(days=5)  # RFC 5321 §4.5.4.1: at least 4 to 5 days
@@ -35,11 +36,27 @@ class Outgoing:
     ret: str | None = None
     require_tls: bool = False  # RFC 8689
     release_at: datetime | None = None  # not before this time (RFC 4865)
+    deliver_by: DeliverBy | None = None  # RFC 2852
+    priority: int = 0  # -9 to 9 (RFC 6710)
 
 
 def reports_delay(notify: str | None) -> bool:
     """Tell whether a delay may be reported; without NOTIFY it is (RFC 3461 §4.1)."""
     return notify is None or "DELAY" in notify.upper().split(",")
+
+
+def _delay_at(outgoing: Outgoing, recipient: OutgoingRecipient, due: datetime) -> datetime | None:
+    """Return when the sender is told that the message still waits; None is never.
+
+    Who wants to hear of it at a time hears of it then, whatever else NOTIFY asks for but NEVER
+    (RFC 2852 §4.1).
+    """
+    if not outgoing.sender:
+        return None
+    by = outgoing.deliver_by
+    if by is not None and not by.returns and by.at > due:
+        return None if recipient.notify == "NEVER" else by.at
+    return due + DELAY_NOTICE if reports_delay(recipient.notify) else None
 
 
 def rows(
@@ -53,6 +70,10 @@ def rows(
     held = outgoing.release_at is not None
     caught = caught and not held
     due = outgoing.release_at or now
+    by = outgoing.deliver_by
+    expires = due + EXPIRY
+    if by is not None and by.returns:
+        expires = min(expires, by.at)
     message = NewQueued(
         queue_id,
         outgoing.account_id,
@@ -66,6 +87,9 @@ def rows(
         now,
         outgoing.session,
         outgoing.require_tls,
+        by.at if by else None,
+        by.mode if by else None,
+        outgoing.priority,
     )
     recipients = {
         recipient.address: NewRecipient(
@@ -74,10 +98,11 @@ def rows(
             recipient.domain,
             QueueState.CAUGHT if caught and not recipient.here else QueueState.WAITING,
             due,
-            due + EXPIRY,
+            expires,
             recipient.notify,
             recipient.orcpt,
-            due + DELAY_NOTICE if outgoing.sender and reports_delay(recipient.notify) else None,
+            _delay_at(outgoing, recipient, due),
+            rank(outgoing.priority),
         )
         for recipient in outgoing.recipients
     }

@@ -10,7 +10,34 @@ from enum import Enum, auto
 
 from mailserver.model import QueueState, ReportKind
 
+RANKS = (0, 1, 2)  # of recipients: before all other mail, as all mail, after it
 MAX_CRASHES = 3  # attempts without an outcome, then the recipient is set aside
+
+
+def rank(priority: int) -> int:
+    """Return the rank of a priority (RFC 6710): mail of a rank leaves in the order it is due."""
+    if priority > 0:
+        return RANKS[0]
+    return RANKS[1] if priority == 0 else RANKS[2]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverBy:
+    """Until when a message has to be delivered, and what if it is not (RFC 2852 §4)."""
+
+    at: datetime
+    returns: bool  # by-mode R: it goes back then; N: the sender is told, and it stays
+    traced: bool = False  # whoever relays it says so
+
+    @property
+    def mode(self) -> str:
+        """Return the mode as it is stored and sent."""
+        return f"{'R' if self.returns else 'N'}{'T' if self.traced else ''}"
+
+    @classmethod
+    def stored(cls, at: datetime | None, mode: str | None) -> "DeliverBy | None":
+        """Return what was stored; None when there is no such wish."""
+        return None if at is None or not mode else cls(at, mode[0] == "R", mode[1:] == "T")
 
 
 class Result(Enum):
@@ -60,6 +87,7 @@ class Attempted:
     expires_at: datetime
     notify: str | None  # RFC 3461 §4.1
     null_sender: bool
+    deliver_by: DeliverBy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +118,9 @@ def after(
     expires = recipient.expires_at
     if schedule.expire_after is not None:
         expires = recipient.received_at + schedule.expire_after
+    by = recipient.deliver_by
+    if by is not None and by.returns:
+        expires = min(expires, by.at)
     reply, status, result = outcome.reply, outcome.status, outcome.result
     if result is Result.DEFERRED and now >= expires:
         result = Result.FAILED
@@ -119,6 +150,9 @@ def report_due(recipient: Attempted, result: Result, *, reports: bool = False) -
     if recipient.null_sender:
         return None
     wishes = None if recipient.notify is None else set(recipient.notify.upper().split(","))
+    by = recipient.deliver_by
+    if result is Result.RELAYED and by is not None and by.traced and wishes != {"NEVER"}:
+        return ReportKind.RELAYED
     if result is Result.FAILED and (wishes is None or "FAILURE" in wishes):
         return ReportKind.FAILED
     if wishes is None or "SUCCESS" not in wishes:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from mailserver.errors import Unavailable
 from mailserver.model import QueueId
 from mailserver.queue import rules
-from mailserver.queue.rules import Attempted, Outcome, Schedule
+from mailserver.queue.rules import Attempted, DeliverBy, Outcome, Schedule
 from mailserver.storage import leases, queue_work
 from mailserver.storage.database import Connection, Database
 from mailserver.storage.queue_work import Claimed as Claimed
@@ -109,6 +109,7 @@ class Ledger:
             claimed.expires_at,
             claimed.notify,
             not claimed.sender,
+            DeliverBy.stored(claimed.deliver_by, claimed.by_mode),
         )
         then = rules.after(attempted, ended.outcome, ended.schedule, now, self._chance())
         return Recorded(

@@ -13,6 +13,7 @@ from mailserver.auth.credentials import Authenticator
 from mailserver.mail.context import Mail
 from mailserver.model import Account, Principal
 from mailserver.networks import Networks
+from mailserver.queue.rules import DeliverBy
 from mailserver.smtp.outcomes import Outcomes
 from mailserver.smtp.protocol.framing import Data
 from mailserver.smtp.protocol.paths import Path
@@ -88,6 +89,8 @@ class Envelope:
     ret: str | None = None  # RFC 3461 §4.3
     require_tls: bool = False  # RFC 8689
     release_at: datetime | None = None  # not before this time, RFC 4865
+    deliver_by: DeliverBy | None = None  # RFC 2852
+    priority: int = 0  # RFC 6710
     recipients: list[Recipient] = field(default_factory=list)
     reception: Reception | None = None  # from the first chunk on (RFC 3030 §2)
 

@@ -23,6 +23,9 @@ class NewQueued(NamedTuple):
     received_at: datetime
     session: str
     require_tls: bool = False
+    deliver_by: datetime | None = None
+    by_mode: str | None = None
+    priority: int = 0
 
 
 class NewRecipient(NamedTuple):
@@ -37,6 +40,7 @@ class NewRecipient(NamedTuple):
     notify: str | None
     orcpt: str | None
     delay_at: datetime | None
+    rank: int = 1
 
 
 async def insert(
@@ -48,20 +52,22 @@ async def insert(
     await tx.execute(
         """
         INSERT INTO queue_message (id, account_id, blob_id, sender, size, smtputf8, body, envid,
-                                   ret, received_at, session, require_tls)
+                                   ret, received_at, session, require_tls, deliver_by, by_mode,
+                                   priority)
         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::text[], $5::bigint[],
                              $6::boolean[], $7::text[], $8::text[], $9::text[],
-                             $10::timestamptz[], $11::text[], $12::boolean[])
+                             $10::timestamptz[], $11::text[], $12::boolean[],
+                             $13::timestamptz[], $14::text[], $15::smallint[])
         """,
         *zip(*messages, strict=True),
     )
     await tx.execute(
         """
         INSERT INTO queue_recipient (message_id, recipient, domain, state, next_attempt,
-                                     expires_at, notify, orcpt, delay_at)
+                                     expires_at, notify, orcpt, delay_at, rank)
         SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::smallint[],
                              $5::timestamptz[], $6::timestamptz[], $7::text[], $8::text[],
-                             $9::timestamptz[])
+                             $9::timestamptz[], $10::smallint[])
         ON CONFLICT DO NOTHING
         """,
         *zip(*recipients, strict=True),

@@ -34,6 +34,9 @@ class Claimed(NamedTuple):
     ret: str | None
     received_at: datetime
     require_tls: bool
+    deliver_by: datetime | None
+    by_mode: str | None
+    priority: int
 
 
 def _claimed(row: Record) -> Claimed:
@@ -41,16 +44,21 @@ def _claimed(row: Record) -> Claimed:
 
 
 async def claim(database: Executor, owner: str, now: datetime, limit: int) -> list[Claimed]:
-    """Take the recipients that are due for longest; their attempt is counted from now on."""
+    """Take the recipients due for longest, rank by rank; their attempt is counted from now on."""
     rows = await database.fetch(
         """
         WITH due AS (
-            SELECT message_id, recipient
-            FROM queue_recipient
-            WHERE state = 0 AND next_attempt <= $2
-            ORDER BY next_attempt
+            SELECT found.message_id, found.recipient
+            FROM generate_series(0, 2) AS wanted(rank)
+            CROSS JOIN LATERAL (
+                SELECT message_id, recipient
+                FROM queue_recipient
+                WHERE state = 0 AND rank = wanted.rank AND next_attempt <= $2
+                ORDER BY next_attempt
+                LIMIT $3
+                FOR UPDATE SKIP LOCKED
+            ) AS found
             LIMIT $3
-            FOR UPDATE SKIP LOCKED
         )
         UPDATE queue_recipient r
         SET state = 5, lease_owner = $1, attempts = r.attempts + 1, last_attempt = $2
@@ -59,7 +67,7 @@ async def claim(database: Executor, owner: str, now: datetime, limit: int) -> li
         WHERE r.message_id = due.message_id AND r.recipient = due.recipient
         RETURNING r.message_id, r.recipient, r.domain, r.attempts, r.expires_at, r.notify, r.orcpt,
                   m.account_id, m.blob_id, m.sender, m.size, m.smtputf8, m.body, m.envid, m.ret,
-                  m.received_at, m.require_tls
+                  m.received_at, m.require_tls, m.deliver_by, m.by_mode, m.priority
         """,
         owner,
         now,
@@ -76,11 +84,12 @@ async def claim_of(
         """
         WITH due AS (
             SELECT found.message_id, found.recipient
-            FROM unnest($4::text[]) AS wanted(domain)
+            FROM generate_series(0, 2) AS wanted(rank), unnest($4::text[]) AS asked(domain)
             CROSS JOIN LATERAL (
                 SELECT message_id, recipient
                 FROM queue_recipient
-                WHERE state = 0 AND domain = wanted.domain AND next_attempt <= $2
+                WHERE state = 0 AND domain = asked.domain AND rank = wanted.rank
+                      AND next_attempt <= $2
                 ORDER BY next_attempt
                 LIMIT $5
                 FOR UPDATE SKIP LOCKED
@@ -94,7 +103,7 @@ async def claim_of(
         WHERE r.message_id = due.message_id AND r.recipient = due.recipient
         RETURNING r.message_id, r.recipient, r.domain, r.attempts, r.expires_at, r.notify, r.orcpt,
                   m.account_id, m.blob_id, m.sender, m.size, m.smtputf8, m.body, m.envid, m.ret,
-                  m.received_at, m.require_tls
+                  m.received_at, m.require_tls, m.deliver_by, m.by_mode, m.priority
         """,
         owner,
         now,
@@ -143,11 +152,15 @@ async def next_due(database: Executor) -> datetime | None:
     """Return when the next recipient is due; None when nothing waits."""
     due: datetime | None = await database.fetchval(
         """
-        SELECT next_attempt
-        FROM queue_recipient
-        WHERE state = 0
-        ORDER BY next_attempt
-        LIMIT 1
+        SELECT min(first.next_attempt)
+        FROM generate_series(0, 2) AS wanted(rank)
+        CROSS JOIN LATERAL (
+            SELECT next_attempt
+            FROM queue_recipient
+            WHERE state = 0 AND rank = wanted.rank
+            ORDER BY next_attempt
+            LIMIT 1
+        ) AS first
         """
     )
     return due
@@ -331,6 +344,9 @@ class Message(NamedTuple):
     received_at: datetime
     session: str
     require_tls: bool
+    deliver_by: datetime | None
+    by_mode: str | None
+    priority: int
 
 
 async def message(database: Executor, message_id: QueueId) -> Message | None:
@@ -338,7 +354,7 @@ async def message(database: Executor, message_id: QueueId) -> Message | None:
     row = await database.fetchrow(
         """
         SELECT id, account_id, blob_id, sender, smtputf8, envid, ret, received_at, session,
-               require_tls
+               require_tls, deliver_by, by_mode, priority
         FROM queue_message
         WHERE id = $1
         """,

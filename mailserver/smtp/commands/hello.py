@@ -28,6 +28,8 @@ EXTENSIONS: tuple[Callable[[Session], str | None], ...] = (
     lambda session: "REQUIRETLS" if session.tls else None,  # RFC 8689 §2
     lambda session: f"LIMITS RCPTMAX={session.mail.config.smtp.max_recipients}",  # RFC 9422
     lambda session: _future_release(session) if session.policy.authentication else None,
+    lambda session: "DELIVERBY" if session.policy.authentication else None,  # RFC 2852
+    lambda session: "MT-PRIORITY" if session.policy.authentication else None,  # RFC 6710
     lambda session: "STARTTLS" if session.wire.can_start_tls else None,  # RFC 3207
     lambda session: (
         f"AUTH {' '.join(sasl.offered(session.authenticator.terms(session.wire.end_point)))}"

@@ -1,16 +1,18 @@
 """MAIL (RFC 5321 §4.1.1.2)."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from mailserver.mail import sending
 from mailserver.mail.originals import Flaw, Unsendable
+from mailserver.queue.rules import DeliverBy
 from mailserver.smtp.protocol import replies
 from mailserver.smtp.protocol.parameters import (
     MAIL_PARAMETERS,
     SUBMISSION_ONLY,
     UNKNOWN_PARAMETER,
+    By,
     parse_parameters,
 )
 from mailserver.smtp.protocol.paths import Path, parse_reverse_path
@@ -22,8 +24,10 @@ NEEDS_AUTHENTICATION = Reply(530, "5.7.0", "Authentication required")
 TOO_BIG = Reply(552, "5.3.4", "Message size exceeds fixed maximum message size")
 NO_PARAMETERS = Reply(555, "5.5.4", "Parameters need EHLO")
 ONE_HOLD = Reply(501, "5.5.4", "HOLDFOR and HOLDUNTIL exclude each other")
+TOO_SOON = Reply(501, "5.5.4", "The message would go back before it is released")
 TOO_LATE = Reply(501, "5.5.4", "Mail is not held for that long")
 NEEDS_TLS = Reply(530, "5.7.10", "REQUIRETLS needs TLS here, too")  # RFC 8689 §4.1
+MAX_PRIORITY = 4  # "urgent" of MIXER; higher ones are not for users (RFC 6710 §9.2)
 NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "Address needs SMTPUTF8")
 
 
@@ -43,17 +47,10 @@ def parse(argument: str) -> Mail:
 
 async def mail(session: Session, command: Mail) -> Reply:
     """Begin a transaction; `AUTH=` is accepted and not used (RFC 4954 §5)."""
-    if not session.helo or session.envelope is not None:
-        return replies.BAD_SEQUENCE
-    if session.policy.authentication and session.principal is None:
-        return NEEDS_AUTHENTICATION
     parameters = command.parameters
-    if parameters and not session.esmtp:
-        return NO_PARAMETERS
-    if not session.policy.authentication and not SUBMISSION_ONLY.isdisjoint(parameters):
-        return UNKNOWN_PARAMETER
-    if "REQUIRETLS" in parameters and not session.tls:
-        return NEEDS_TLS
+    obstacle = _obstacle(session, parameters)
+    if obstacle is not None:
+        return obstacle
     envelope = Envelope(
         command.path,
         parameters.get("SIZE", 0),
@@ -63,7 +60,11 @@ async def mail(session: Session, command: Mail) -> Reply:
         parameters.get("RET"),
         parameters.get("REQUIRETLS", False),
         _release(session, parameters),
+        _deliver_by(session, parameters),
+        min(parameters.get("MT-PRIORITY", 0), MAX_PRIORITY),
     )
+    if _expires_before_release(envelope):
+        return TOO_SOON
     if envelope.size > session.mail.config.smtp.max_message_size:
         return TOO_BIG
     if not envelope.smtputf8 and not command.path.is_ascii:
@@ -79,7 +80,38 @@ async def mail(session: Session, command: Mail) -> Reply:
         )
         raise
     session.envelope = envelope
+    asked = parameters.get("MT-PRIORITY", envelope.priority)
+    if asked != envelope.priority:  # RFC 6710 §4.1
+        return Reply(250, "2.3.6", f"{envelope.priority} is the new priority")
     return OK
+
+
+def _obstacle(session: Session, parameters: dict[str, Any]) -> Reply | None:
+    """Return why no transaction can begin now, or not with these parameters."""
+    if not session.helo or session.envelope is not None:
+        return replies.BAD_SEQUENCE
+    if session.policy.authentication and session.principal is None:
+        return NEEDS_AUTHENTICATION
+    if parameters and not session.esmtp:
+        return NO_PARAMETERS
+    if not session.policy.authentication and not SUBMISSION_ONLY.isdisjoint(parameters):
+        return UNKNOWN_PARAMETER
+    if "REQUIRETLS" in parameters and not session.tls:
+        return NEEDS_TLS
+    return None
+
+
+def _deliver_by(session: Session, parameters: dict[str, Any]) -> DeliverBy | None:
+    """Return until when the message has to be delivered (RFC 2852 §4)."""
+    by: By | None = parameters.get("BY")
+    if by is None:
+        return None
+    return DeliverBy(session.mail.now() + timedelta(seconds=by.seconds), by.returns, by.traced)
+
+
+def _expires_before_release(envelope: Envelope) -> bool:
+    by, release = envelope.deliver_by, envelope.release_at
+    return by is not None and release is not None and by.returns and by.at <= release
 
 
 def _release(session: Session, parameters: dict[str, Any]) -> datetime | None:

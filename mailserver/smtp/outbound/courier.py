@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import math
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from mailserver import tls
 from mailserver.dns import LookupFailed, Resolver, TlsaRecord
@@ -115,6 +117,7 @@ class Means:
     resolver: Resolver
     hostname: str
     max_messages: int  # over one connection
+    now: Callable[[], datetime]
 
 
 class Courier:
@@ -193,7 +196,8 @@ class Courier:
         while left := [each for each in job.claims if each.recipient not in outcomes]:
             part = left[:most]
             try:
-                replies = await connection.send(_envelope(part, ready), ready.content)
+                envelope = _envelope(part, ready, self._means.now())
+                replies = await connection.send(envelope, ready.content)
             except Unsendable as error:
                 if len(part) > 1:  # perhaps only one of them needs what the server lacks
                     most = 1
@@ -332,8 +336,9 @@ class Courier:
         return connection
 
 
-def _envelope(claims: Sequence[Claimed], letter: Letter) -> Envelope:
+def _envelope(claims: Sequence[Claimed], letter: Letter, now: datetime) -> Envelope:
     first = claims[0]
+    left = None if first.deliver_by is None else first.deliver_by - now
     addresses = [each.recipient for each in claims]
     return Envelope(
         sender=first.sender,
@@ -344,6 +349,9 @@ def _envelope(claims: Sequence[Claimed], letter: Letter) -> Envelope:
         envid=first.envid,
         ret=first.ret,
         require_tls=first.require_tls,
+        by=None if left is None else math.floor(left.total_seconds()),
+        by_mode=first.by_mode or "",
+        priority=first.priority,
     )
 
 

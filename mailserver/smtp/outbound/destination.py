@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 
 from mailserver.queue.routes import Route
-from mailserver.queue.rules import Outcome
+from mailserver.queue.rules import Outcome, rank
 from mailserver.smtp.outbound.courier import Job
 from mailserver.smtp.outbound.route import Kind
 
@@ -68,8 +68,12 @@ class Destination:
         return not self._jobs and not self.lanes
 
     def add(self, job: Job) -> None:
-        """Put a job at the end."""
-        self._jobs.append(job)
+        """Put a job behind those of its rank (RFC 6710 §5)."""
+        own = rank(job.first.priority)
+        place = len(self._jobs)
+        while place and rank(self._jobs[place - 1].first.priority) > own:
+            place -= 1
+        self._jobs.insert(place, job)
         self._news.set()
 
     def take(self) -> Job | None:

@@ -24,7 +24,7 @@ from mailserver.mail.outgoing import Recorder
 from mailserver.model import IdKind, Modseq, QueueId, id_text
 from mailserver.queue import policies, routes
 from mailserver.queue.routes import Route, TlsLevel
-from mailserver.queue.rules import Outcome, Result
+from mailserver.queue.rules import DeliverBy, Outcome, Result
 from mailserver.queue.work import BEAT_TIME, Claimed, Ended, Ledger
 from mailserver.sealing import Seal
 from mailserver.smtp.outbound.connection import Timeouts
@@ -48,6 +48,11 @@ READERS = 4  # messages that are read from the store at a time
 READS = 10  # attempts to read one while the store is away
 LOCAL_LANES = 8  # deliveries to mailboxes here at a time
 PURGED = 500  # recipients forgotten in one transaction
+
+
+OVERDUE = Outcome(
+    Result.FAILED, "550 5.4.7 The time in which it had to be delivered is over", "5.4.7"
+)
 
 
 class Worker:
@@ -88,6 +93,7 @@ class Worker:
             resolver=resolver,
             hostname=mail.config.server.hostname,
             max_messages=self._settings.connection_messages,
+            now=mail.now,
         )
         self._recorder = Recorder(mail, self._ledger, lambda: self._reports_due.set())
         self._memory = Memory(MEMORY)
@@ -301,6 +307,9 @@ class Worker:
         if destination.kind is Kind.CAUGHT:
             caught = Outcome(Result.CAUGHT, "250 2.0.0 Caught: nothing leaves this server", "2.0.0")
             return [caught for _ in job.claims]
+        by = DeliverBy.stored(job.first.deliver_by, job.first.by_mode)
+        if by is not None and by.returns and by.at <= self._mail.now():
+            return [OVERDUE for _ in job.claims]
         dead = destination.dead(self._clock())
         if dead is not None:
             return [dead for _ in job.claims]

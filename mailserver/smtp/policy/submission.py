@@ -76,6 +76,8 @@ class SubmissionPolicy:
             ret=envelope.ret,
             require_tls=envelope.require_tls,
             release_at=envelope.release_at,
+            deliver_by=envelope.deliver_by,
+            priority=envelope.priority,
         )
         done = await sending.send(
             session.mail,

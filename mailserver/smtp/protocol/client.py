@@ -193,6 +193,9 @@ class Envelope:
     envid: str | None = None
     ret: str | None = None
     require_tls: bool = False
+    by: int | None = None  # seconds that are left to deliver it, of BY (RFC 2852)
+    by_mode: str = ""  # R or N, and T
+    priority: int = 0  # RFC 6710
 
 
 def mail_line(envelope: Envelope, extensions: Extensions) -> bytes:
@@ -210,12 +213,33 @@ def mail_line(envelope: Envelope, extensions: Extensions) -> bytes:
         if "REQUIRETLS" not in extensions:
             raise Unsendable("5.7.30", "The other server does not offer REQUIRETLS")
         words.append("REQUIRETLS")
-    if "DSN" in extensions:
-        if envelope.ret:
-            words.append(f"RET={_word(envelope.ret)}")
-        if envelope.envid:
-            words.append(f"ENVID={_word(envelope.envid)}")
+    words += _deliver_by(envelope, extensions)
+    if envelope.priority and "MT-PRIORITY" in extensions:
+        words.append(f"MT-PRIORITY={envelope.priority}")
+    wishes = (("RET", envelope.ret), ("ENVID", envelope.envid)) if "DSN" in extensions else ()
+    words += [f"{name}={_word(value)}" for name, value in wishes if value]
     return f"{' '.join(words)}\r\n".encode()
+
+
+def _deliver_by(envelope: Envelope, extensions: Extensions) -> list[str]:
+    """Return BY with the time that is left; Unsendable where mail must go back rather than wait.
+
+    A server that does not know the extension may keep a message for days, so one that has to be
+    returned in time is not given to it (RFC 2852 §4.2).
+    """
+    if envelope.by is None:
+        return []
+    returns = envelope.by_mode.startswith("R")
+    if returns and envelope.by <= 0:
+        raise Unsendable("5.4.7", "The time in which it had to be delivered is over")
+    if "DELIVERBY" not in extensions:
+        if returns:
+            raise Unsendable("5.3.3", "The other server does not promise to deliver it in time")
+        return []
+    shortest = extensions.names["DELIVERBY"].strip()
+    if returns and shortest.isascii() and shortest.isdigit() and envelope.by < int(shortest[:9]):
+        raise Unsendable("5.4.7", f"The other server needs {shortest[:9]} seconds to deliver it")
+    return [f"BY={envelope.by};{envelope.by_mode}"]
 
 
 def rcpt_line(recipient: RecipientLine, envelope: Envelope, extensions: Extensions) -> bytes:

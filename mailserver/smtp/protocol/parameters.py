@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,8 @@ _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00-\x20=\x7f]+))?\Z
 _XTEXT = re.compile(r"(?:[\x21-\x2a\x2c-\x3c\x3e-\x7e]|\+[0-9A-F]{2})*\Z")
 _HEX = re.compile(r"\+([0-9A-F]{2})")
 _INTERVAL = re.compile(r"[0-9]{1,9}\Z")
+_BY = re.compile(r"([+-]?[0-9]{1,9});([RN])(T?)\Z", re.IGNORECASE | re.ASCII)
+_PRIORITY = re.compile(r"(?:-?[1-9]|0)\Z", re.ASCII)
 _DIGITS = re.compile(r"[0-9]{1,20}\Z")
 _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,50}\Z")
 BODIES = ("7BIT", "8BITMIME", "BINARYMIME")
@@ -112,6 +115,33 @@ def parse_hold_until(value: str | None) -> datetime:
     return moment
 
 
+@dataclass(frozen=True, slots=True)
+class By:
+    """Within how many seconds a message has to be delivered (RFC 2852 §4)."""
+
+    seconds: int  # may be over already, for mail that was relayed
+    returns: bool
+    traced: bool
+
+
+def parse_by(value: str | None) -> By:
+    """by-value = by-time ";" by-mode [by-trace] (RFC 2852 §4); R needs time that is left."""
+    match = _BY.match(value or "")
+    if match is None:
+        raise _bad("BY")
+    by = By(int(match[1]), match[2].upper() == "R", bool(match[3]))
+    if by.returns and by.seconds <= 0:
+        raise _bad("BY")
+    return by
+
+
+def parse_priority(value: str | None) -> int:
+    """priority-value = (["-"] NZDIGIT) / "0" (RFC 6710 §3)."""
+    if value is None or not _PRIORITY.match(value):
+        raise _bad("MT-PRIORITY")
+    return int(value)
+
+
 MAIL_PARAMETERS: dict[str, Callable[[str | None], Any]] = {
     "SIZE": parse_size,
     "BODY": parse_body,
@@ -122,12 +152,15 @@ MAIL_PARAMETERS: dict[str, Callable[[str | None], Any]] = {
     "REQUIRETLS": parse_requiretls,
     "HOLDFOR": parse_hold_for,
     "HOLDUNTIL": parse_hold_until,
+    "BY": parse_by,
+    "MT-PRIORITY": parse_priority,
 }
 RCPT_PARAMETERS: dict[str, Callable[[str | None], Any]] = {
     "NOTIFY": parse_notify,
     "ORCPT": parse_orcpt,
 }
-SUBMISSION_ONLY = frozenset({"HOLDFOR", "HOLDUNTIL"})  # offered to users only (RFC 4865)
+# Offered to users only: RFC 4865, RFC 2852, RFC 6710.
+SUBMISSION_ONLY = frozenset({"HOLDFOR", "HOLDUNTIL", "BY", "MT-PRIORITY"})
 UNKNOWN_PARAMETER = Reply(555, "5.5.4", "Parameter not recognized or not implemented")
 
 

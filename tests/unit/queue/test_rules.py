@@ -8,7 +8,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mailserver.model import QueueState, ReportKind
 from mailserver.queue.enqueue import EXPIRY
-from mailserver.queue.rules import Attempted, Next, Outcome, Result, Schedule, after, report_due
+from mailserver.queue.rules import (
+    Attempted,
+    DeliverBy,
+    Next,
+    Outcome,
+    Result,
+    Schedule,
+    after,
+    rank,
+    report_due,
+)
 
 START = datetime(2026, 11, 26, tzinfo=UTC)
 WISHES = st.sampled_from([None, "NEVER", "SUCCESS", "FAILURE", "DELAY", "SUCCESS,FAILURE"])
@@ -95,3 +105,32 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
+
+
+@given(WISHES, st.booleans(), st.booleans())
+def test_who_wants_a_trace_hears_of_each_relay(
+    notify: str | None, returns: bool, null: bool
+) -> None:
+    by = DeliverBy(START + timedelta(minutes=2), returns, traced=True)
+    assert DeliverBy.stored(by.at, by.mode) == by
+    attempted = Attempted(1, START, START + EXPIRY, notify, null, by)
+    told = None if null or notify == "NEVER" else ReportKind.RELAYED
+    assert report_due(attempted, Result.RELAYED, reports=True) == told
+
+
+@given(st.booleans(), st.integers(0, 600))
+def test_what_must_go_back_in_time_is_tried_no_longer(returns: bool, seconds: int) -> None:
+    by = DeliverBy(START + timedelta(minutes=5), returns)
+    now = START + timedelta(seconds=seconds)
+    attempted = Attempted(1, START, START + EXPIRY, None, False, by)
+    then = after(attempted, outcome(Result.DEFERRED), Schedule(expire_after=EXPIRY), now, 0.5)
+    if returns and now >= by.at:
+        assert (then.state, then.status) == (QueueState.FAILED, "5.4.7")
+    else:
+        assert then.state is QueueState.WAITING
+        assert not returns or then.next_attempt <= by.at
+
+
+def test_ranks() -> None:
+    assert [rank(priority) for priority in (-9, -1, 0, 1, 9)] == [2, 2, 1, 0, 0]
+    assert DeliverBy.stored(None, None) is None

@@ -1,5 +1,7 @@
 """The client's side of SMTP: replies out of bytes, parameters, and the order of a transaction."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +64,23 @@ def test_replies_of_one_line_and_of_several() -> None:
 def test_replies_do_not_depend_on_how_the_bytes_come(size: int) -> None:
     data = b"250-mx.example.org\r\n250 SIZE 10\r\n550-5.1.1 no\r\n550 5.1.1 such user\n"
     assert parsed(data, size) == parsed(data)
+
+
+def test_time_and_priority_go_to_who_knows_them() -> None:
+    knowing = Extensions({"DELIVERBY": "100", "MT-PRIORITY": ""})
+    returned = Envelope("a@example.org", (), 5, by=120, by_mode="RT", priority=3)
+    assert mail_line(returned, knowing) == b"MAIL FROM:<a@example.org> BY=120;RT MT-PRIORITY=3\r\n"
+    for envelope, extensions, status in (
+        (returned, Extensions(), "5.3.3"),  # it may keep the message for days
+        (replace(returned, by=99), knowing, "5.4.7"),
+        (replace(returned, by=0), knowing, "5.4.7"),
+    ):
+        with pytest.raises(Unsendable) as refused:
+            mail_line(envelope, extensions)
+        assert refused.value.status == status
+    told = replace(returned, by=-10, by_mode="N", priority=0)
+    assert mail_line(told, knowing) == b"MAIL FROM:<a@example.org> BY=-10;N\r\n"
+    assert mail_line(told, Extensions()) == b"MAIL FROM:<a@example.org>\r\n"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailserver.smtp.protocol import parameters
-from mailserver.smtp.protocol.parameters import MAIL_PARAMETERS, parse_parameters
+from mailserver.smtp.protocol.parameters import MAIL_PARAMETERS, By, parse_parameters
 from mailserver.smtp.protocol.paths import (
     NULL_PATH,
     POSTMASTER,
@@ -118,6 +118,32 @@ def test_parameters_keep_the_case_of_their_values() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("BY=120;R", By(120, True, False)),
+        ("BY=+120;rt", By(120, True, True)),
+        ("BY=-999999999;N", By(-999999999, False, False)),
+        ("BY=0;NT", By(0, False, True)),
+        ("MT-PRIORITY=-9", -9),
+        ("MT-PRIORITY=0", 0),
+    ],
+)
+def test_urgency(text: str, expected: object) -> None:
+    (found,) = parse_parameters(f" {text}", MAIL_PARAMETERS).values()
+    assert found == expected
+
+
+@given(st.from_regex(r"\A[+-]?[0-9]{0,11};?[RNTrnt]{0,3}\Z") | st.text(max_size=12))
+def test_any_value_of_by_is_read_or_refused(value: str) -> None:
+    try:
+        by = parameters.parse_by(value)
+    except Refused:
+        return
+    assert abs(by.seconds) < 10**9
+    assert by.seconds > 0 or not by.returns
+
+
+@pytest.mark.parametrize(
     ("text", "code"),
     [
         (" SIZE", 501),
@@ -133,7 +159,18 @@ def test_parameters_keep_the_case_of_their_values() -> None:
         (" AUTH=a=b", 501),
         (" AUTH=+zz", 501),
         (" -X=1", 501),
-        (" MT-PRIORITY=3", 555),
+        (" MT-URGENCY=3", 555),
+        (" MT-PRIORITY=10", 501),
+        (" MT-PRIORITY=-0", 501),
+        (" MT-PRIORITY", 501),
+        (" BY", 501),
+        (" BY=120", 501),
+        (" BY=120;X", 501),
+        (" BY=120;RTT", 501),
+        (" BY=0;R", 501),
+        (" BY=-1;R", 501),
+        (" BY=1234567890;N", 501),
+        (" BY=٣;N", 501),
         (" RET=ALL", 501),
         (" RET", 501),
         (" ENVID=a+b", 501),
@@ -152,7 +189,7 @@ def test_bad_parameters_are_refused(text: str, code: int) -> None:
 def test_every_parameter_has_a_test_here() -> None:
     assert set(parameters.MAIL_PARAMETERS) == {
         "SIZE", "BODY", "SMTPUTF8", "AUTH", "RET", "ENVID", "REQUIRETLS", "HOLDFOR",
-        "HOLDUNTIL",
+        "HOLDUNTIL", "BY", "MT-PRIORITY",
     }  # fmt: skip
 
 
