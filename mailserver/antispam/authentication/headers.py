@@ -8,6 +8,7 @@ from authres.core import AuthenticationResult, AuthenticationResultProperty
 
 from mailserver.antispam.authentication.results import Arc, Authentication, Dmarc, Signature, Spf
 from mailserver.antispam.evidence import Inquiry
+from mailserver.mime.authserv import authserv_id
 
 MAX_VALUE = 255  # characters of anything that a peer said
 MAX_LINE = 78
@@ -15,7 +16,6 @@ _HEADER_END = re.compile(rb"\n\r?\n")
 _RESULTS = re.compile(
     rb"(?im)^authentication-results[ \t]*+:([^\n]*+(?>(?:\n[ \t][^\n]*+)*))(?:\n|\Z)"
 )
-_ID = re.compile(rb'"((?>(?:[^"\\]|\\.)*))"|([^\s;()"]++)', re.DOTALL)
 _UNSAFE = re.compile(r"[^!#-'*-\[\]-~]")  # might end a value, a comment or a quoted string
 _UNSAFE_TEXT = re.compile(r"[^ -'*-\[\]-~]")
 
@@ -33,11 +33,6 @@ def authentication_results(done: Authentication, authserv_id: str) -> bytes:
     ]
     head = str(authres.AuthenticationResultsHeader(_safe(authserv_id))).removesuffix("; none")
     return _folded(head + ";", [str(result) for result in results])
-
-
-def authentication_payload(done: Authentication, authserv_id: str) -> bytes:
-    """Return the value of the same field, for ARC (RFC 8617 §4.1.1)."""
-    return authentication_results(done, authserv_id).partition(b":")[2].strip()
 
 
 def received_spf(done: Authentication, inquiry: Inquiry, receiver: str) -> bytes:
@@ -70,56 +65,24 @@ _SPF_WORDS = {
 }
 
 
-def without_forged(raw: bytes, authserv_ids: Collection[str]) -> bytes:
+def without_forged(raw: bytes, names: Collection[str]) -> bytes:
     """Return a message without results that claim to be ours (RFC 8601 §5).
 
     Fields that cannot be read go too: another reader might read them in another way.
     """
     found = _HEADER_END.search(raw)
     end = found.start() + 1 if found else len(raw)
-    ours = {authserv_id.lower() for authserv_id in authserv_ids}
+    ours = {name.lower() for name in names}
     parts: list[bytes] = []
     kept = 0
     for field in _RESULTS.finditer(raw, 0, end):
-        name = authserv_id_of(field[1])
+        name = authserv_id(field[1])
         if name is None or name in ours:
             parts.append(raw[kept : field.start()])
             kept = field.end()
     if not parts:
         return raw
     return b"".join([*parts, raw[kept:]])
-
-
-def authserv_id_of(value: bytes) -> str | None:
-    """Return the name of the server in a results field, in lower case; None without one."""
-    found = _ID.match(value, _after_comments(value))
-    if found is None:
-        return None
-    name = re.sub(rb"\\(.)", rb"\1", found[1]) if found[1] is not None else found[2]
-    text = name.decode("utf-8", "replace").lower().removesuffix(".")
-    if not text.isascii():
-        try:
-            return text.encode("idna").decode("ascii")
-        except UnicodeError:
-            return None
-    return text
-
-
-def _after_comments(value: bytes) -> int:
-    """Return where what is no comment and no space begins (RFC 5322 §3.2.2)."""
-    depth, at = 0, 0
-    while at < len(value):
-        octet = value[at : at + 1]
-        if octet == b"(":
-            depth += 1
-        elif octet == b")" and depth:
-            depth -= 1
-        elif octet == b"\\" and depth:
-            at += 1
-        elif not depth and octet not in b" \t\r\n":
-            break
-        at += 1
-    return at
 
 
 def _result(

@@ -12,7 +12,6 @@ from mailserver.address import Address
 from mailserver.antispam.authentication import Rules, authenticate
 from mailserver.antispam.authentication.headers import (
     authentication_results,
-    authserv_id_of,
     received_spf,
     without_forged,
 )
@@ -26,6 +25,7 @@ from mailserver.antispam.authentication.results import (
 )
 from mailserver.antispam.evidence import Client, Inquiry
 from mailserver.antispam.verdict import Action
+from mailserver.mime.authserv import authserv_id, results
 from tests.zone import Zone
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -147,8 +147,17 @@ def test_results_behind_ten_megabytes_of_header_are_removed() -> None:
 
 @given(st.binary())
 def test_any_value_is_read(value: bytes) -> None:
-    name = authserv_id_of(value)
+    name = authserv_id(value)
     assert name is None or name == name.lower()
+    assert len(results(value)) <= len(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b" mx.test; a=b", b"mx.test 1; a=b", b'(c) "mx.test" (c) 1 (c); a=b', b"mx.test;a=b"],
+)
+def test_results_are_what_comes_after_the_name(value: bytes) -> None:
+    assert results(value) == b"a=b"
 
 
 async def test_the_checks_of_a_message_are_made_together() -> None:
