@@ -76,6 +76,13 @@ stub-zone:
     name: "{name}"
     stub-addr: 127.0.0.1@{port}
 """
+UNSIGNED = """\
+$ORIGIN {name}.
+$TTL 3600
+@  SOA ns hostmaster 1 3600 600 86400 60
+@  NS  ns
+ns A   127.0.0.1
+"""
 
 
 def free_port() -> int:
@@ -93,11 +100,15 @@ def free_port() -> int:
 
 @dataclass
 class SignedDns:
-    """Both servers. `further` is added to the zone; of `forged`, texts change once it is signed."""
+    """Both servers. `further` is added to the zone; of `forged`, texts change once it is signed.
+
+    `unsigned` has zones without signatures, by name; `further` delegates to those below `test.`.
+    """
 
     folder: Path
     further: str = ""
     forged: Mapping[str, str] = field(default_factory=dict)
+    unsigned: Mapping[str, str] = field(default_factory=dict)
     port: int = 0  # of unbound, which a mail server asks
     authority: int = 0  # of nsd
     rsa_key: rsa.RSAPrivateKey = field(
@@ -122,6 +133,9 @@ class SignedDns:
         zones = {"test": "test.signed"}
         for name in ("insecure.test", "127.in-addr.arpa"):
             zones[name] = str(DATA / f"{name}.zone")
+        for name, text in self.unsigned.items():
+            (self.folder / f"{name}.zone").write_text(UNSIGNED.format(name=name) + text)
+            zones[name] = f"{name}.zone"
         nsd = NSD.format(port=self.authority, folder=self.folder)
         unbound = UNBOUND.format(port=self.port, folder=self.folder, anchor=anchor)
         for name, file in zones.items():

@@ -37,6 +37,16 @@ class Answer(Generic[T_co]):
 
 
 @dataclass(frozen=True, slots=True)
+class Addresses:
+    """The addresses of a host, of both families."""
+
+    found: tuple[str, ...]  # IPv6 first
+    exists: bool  # whether the name does
+    secure: bool  # both answers are
+    name: str  # of the host, where CNAME records lead
+
+
+@dataclass(frozen=True, slots=True)
 class MailExchanger:
     """One MX record."""
 

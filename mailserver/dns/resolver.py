@@ -23,7 +23,15 @@ from mailserver.dns.message import (
     follow,
 )
 from mailserver.dns.names import Malformed, write_name
-from mailserver.dns.records import KINDS, Answer, Kind, LookupFailed, MailExchanger, TlsaRecord
+from mailserver.dns.records import (
+    KINDS,
+    Addresses,
+    Answer,
+    Kind,
+    LookupFailed,
+    MailExchanger,
+    TlsaRecord,
+)
 from mailserver.dns.servers import servers
 
 MAX_CACHED = 20_000
@@ -95,10 +103,8 @@ class Resolver:
             return None
         return _texts(kept.answer, kind)
 
-    async def addresses(
-        self, host: str, deadline: float | None = None
-    ) -> tuple[list[str], bool, bool]:
-        """Return IPv6 and IPv4 addresses, whether the name exists, and whether all is secure.
+    async def addresses(self, host: str, deadline: float | None = None) -> Addresses:
+        """Return the IPv6 and IPv4 addresses of a host.
 
         LookupFailed when one family cannot be told and the other has nothing.
         """
@@ -106,12 +112,13 @@ class Resolver:
             self.aaaa(host, deadline), self.a(host, deadline), return_exceptions=True
         )
         good = [answer for answer in answers if isinstance(answer, Answer)]
-        found = [address for answer in good for address in answer.records]
+        found = tuple(address for answer in good for address in answer.records)
         failed = next((error for error in answers if isinstance(error, BaseException)), None)
         if failed is not None and (not found or not isinstance(failed, LookupFailed)):
             raise failed
         secure = failed is None and all(answer.secure for answer in good)
-        return found, any(answer.exists for answer in good), secure
+        exists = any(answer.exists for answer in good)
+        return Addresses(found, exists, secure, good[0].name)
 
     async def lookup(self, name: str, kind: Kind[T], deadline: float | None = None) -> Answer[T]:
         """Return the records of a type; LookupFailed when nobody can tell in time."""

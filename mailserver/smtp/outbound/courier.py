@@ -5,7 +5,7 @@ import logging
 import math
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from mailserver import tls
@@ -282,12 +282,12 @@ class Courier:
     async def _connect(self, hop: Hop, level: TlsLevel) -> Connection:
         if hop.secure and self._route.tls is TlsLevel.MAY:
             try:
-                records = await self._means.resolver.tlsa(hop.host, hop.port)
+                base, records = await self._tlsa(hop)
             except LookupFailed:
                 # who can suppress an answer must not be able to switch the check off (§2.2.1)
                 raise ConnectionFailed("DNS gave no answer for its TLSA records") from None
             if records:
-                return await self._with_dane(hop, dane.usable(records))
+                return await self._with_dane(replace(hop, host=base), dane.usable(records))
         try:
             return await self._opened(hop, level)
         except TlsFailed as error:
@@ -297,6 +297,17 @@ class Courier:
             # that never offered TLS (RFC 7435 §3)
             log.info("TLS failed", extra={"host": hop.host, "reason": error.text})
             return await self._opened(hop, TlsLevel.NONE)
+
+    async def _tlsa(self, hop: Hop) -> tuple[str, Sequence[TlsaRecord]]:
+        """Return the TLSA records of a host and whose they are.
+
+        Those where CNAME records lead come before those of the host itself (RFC 7672 §2.2.3).
+        """
+        for base in dict.fromkeys((hop.canonical or hop.host, hop.host)):
+            records = await self._means.resolver.tlsa(base, hop.port)
+            if records:
+                return base, records
+        return hop.host, ()
 
     async def _with_dane(self, hop: Hop, records: Sequence[TlsaRecord]) -> Connection:
         """Connect to a host with TLSA records: encrypted always, checked by those of use."""

@@ -34,6 +34,7 @@ class Hop:
     address: str
     port: int
     secure: bool = False  # its name and address come from signed answers
+    canonical: str = ""  # the name where its CNAME records lead, if it has any
 
 
 class NoRoute(Exception):
@@ -134,16 +135,16 @@ class Router:
         looped = False
         for exchanger in exchangers:
             try:
-                found, _, signed = await self._resolver.addresses(exchanger.host)
+                there = await self._resolver.addresses(exchanger.host)
             except LookupFailed:
                 unknown = True
                 continue
-            if any(address in self._own for address in found):
+            if any(address in self._own for address in there.found):
                 looped = True
                 break  # what follows is no better than ourselves
             hops += [
-                Hop(exchanger.host, address, self._port, secure and signed)
-                for address in _both_families(found)
+                Hop(exchanger.host, address, self._port, secure and there.secure, there.name)
+                for address in _both_families(there.found)
             ]
             if len(hops) >= MAX_ADDRESSES:
                 break
@@ -161,12 +162,15 @@ class Router:
         except ValueError:
             pass
         try:
-            found, _, secure = await self._resolver.addresses(normal_domain(host))
+            there = await self._resolver.addresses(normal_domain(host))
         except (LookupFailed, Invalid):
             raise _later("4.4.3", f"DNS gave no answer for the smarthost {host}") from None
-        if not found:  # somebody has misconfigured it: nothing is lost meanwhile
+        if not there.found:  # somebody has misconfigured it: nothing is lost meanwhile
             raise _later("4.4.4", f"The smarthost {host} has no address")
-        return [Hop(host, address, port, secure) for address in _both_families(found)]
+        return [
+            Hop(host, address, port, there.secure, there.name)
+            for address in _both_families(there.found)
+        ]
 
 
 def _both_families(addresses: Sequence[str]) -> list[str]:

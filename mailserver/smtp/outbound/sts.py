@@ -90,7 +90,7 @@ class Policies:
     async def _fetch(self, domain: str) -> str:
         """Fetch the policy; no redirect is followed (RFC 8461 §3.3)."""
         host = f"mta-sts.{domain}"
-        addresses, _, _ = await self._resolver.addresses(host)
+        addresses = (await self._resolver.addresses(host)).found
         if not addresses:
             raise Invalid("the host of the policy has no address")
         async with asyncio.timeout(FETCH_TIME):

@@ -68,10 +68,10 @@ async def test_records_are_typed(names: NameServer, make: Make) -> None:
     assert await resolver.texts("_imaps._tcp.a.example", "SRV") == ["0 1 993 a.example."]
     assert set(await resolver.texts("a.example", "MX")) == {"20 b.example.", "10 mx.example."}
     assert await resolver.texts("1.2.0.192.in-addr.arpa", "PTR") == ["a.example."]
-    found, exists, secure = await resolver.addresses("a.example")
-    assert found[0] == "2001:db8::1"  # IPv6 first
-    assert len(found) == 3
-    assert (exists, secure) == (True, False)
+    there = await resolver.addresses("a.example")
+    assert there.found[0] == "2001:db8::1"  # IPv6 first
+    assert len(there.found) == 3
+    assert (there.exists, there.secure, there.name) == (True, False, "a.example")
 
 
 async def test_no_name_no_data_and_no_answer_are_three_things(
