@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from mailserver.address import parse_address
 from mailserver.errors import Invalid
 from mailserver.networks import Networks
 
@@ -431,6 +432,51 @@ class Outbound(Section):
     )
 
 
+class Reports(Section):
+    """Reports between mail systems about DMARC and TLS."""
+
+    addresses: str = Field(
+        default="",
+        description="a word for each address here whose mail is looked through for reports",
+    )
+    dmarc: bool = Field(default=False, description="send DMARC aggregate reports to others")
+    tls: bool = Field(default=False, description="send TLS reports to others")
+    sender: str = Field(
+        default="",
+        description="address of an account that reports are from, in a domain whose DMARC record "
+        "has no `rua`",
+    )
+    organization: str = Field(
+        default="", description="whose reports they are; empty: server.hostname"
+    )
+    max_per_day: int = Field(
+        default=100, ge=1, description="reports of each kind that are sent on a day"
+    )
+    suppress: float = Field(
+        default=30 * 86400, ge=0, description="seconds an address that refused one gets no more"
+    )
+    keep: float = Field(
+        default=90 * 86400, ge=3 * 86400, description="seconds that reports and counts are kept"
+    )
+
+    @field_validator("addresses", "sender")
+    @classmethod
+    def _check_addresses(cls, words: str) -> str:
+        for word in words.split():
+            try:
+                parse_address(word)
+            except Invalid:
+                raise ValueError(f"{word} is no address") from None
+        return words
+
+    @model_validator(mode="after")
+    def _reports_have_a_sender(self) -> Self:
+        if (self.dmarc or self.tls) and len(self.sender.split()) != 1:
+            wanted = "reports.dmarc" if self.dmarc else "reports.tls"
+            raise ValueError(f"reports.sender should be one address with {wanted}")
+        return self
+
+
 class Imap(Section):
     """Limits of IMAP."""
 
@@ -628,6 +674,7 @@ class Config(Section):
     dns: Dns = Dns()
     authentication: Authentication = Authentication()
     outbound: Outbound = Outbound()
+    reports: Reports = Reports()
     imap: Imap = Imap()
     oauth: Oauth = Oauth()
     http: Http = Http()

@@ -44,7 +44,8 @@ class Metrics:
             buckets=(0.1, 0.5, 1, 5, 30, 120, 600, 3600, 6 * 3600, 86400),
             registry=registry,
         )
-        self._watch_incoming(prefix, counter)
+        self._watch_incoming(prefix, counter, gauge)
+        self._watch_reports(counter)
         self.queue_size = gauge(
             "queue_size", "recipients in the outgoing queue", "state", shared=True
         )
@@ -94,19 +95,21 @@ class Metrics:
             "name",
             shared=True,
         )
+        self.background_failures = counter("background_failures", "failed rounds of work", "task")
+
+        self._counts: dict[tuple[str, str, str], Callable[[], None]] = {}
+        self._observations: dict[str, Callable[[float], None]] = {}
+
+    def _watch_incoming(
+        self, prefix: str, counter: Callable[..., Counter], gauge: Callable[..., Gauge]
+    ) -> None:
+        """Make the metrics of the checks of incoming mail."""
         self.engines_available = gauge(
             "engines_available",
             "addresses of an engine that answer as they should",
             "engine",
             shared=True,
         )
-        self.background_failures = counter("background_failures", "failed rounds of work", "task")
-
-        self._counts: dict[tuple[str, str, str], Callable[[], None]] = {}
-        self._observations: dict[str, Callable[[float], None]] = {}
-
-    def _watch_incoming(self, prefix: str, counter: Callable[..., Counter]) -> None:
-        """Make the metrics of the checks of incoming mail."""
         self.spam_blocked = counter("spam_blocked", "messages refused or filed as junk", "stage")
         for stage in ("connect", "sender", "recipient", "message", "junk"):
             self.spam_blocked.labels(stage)
@@ -131,6 +134,28 @@ class Metrics:
             buckets=_LATENCY,
             registry=self._registry,
         )
+
+    def _watch_reports(self, counter: Callable[..., Counter]) -> None:
+        """Make the metrics of reports between mail systems."""
+        self.reports_received = counter(
+            "reports_received",
+            "reports of other mail systems, by what became of them",
+            "kind",
+            "outcome",
+        )
+        self.reported_failures = counter(
+            "reported_failures",
+            "messages and TLS sessions of ours that failed, as reports of others say",
+            "kind",
+        )
+        self.reports_sent = counter(
+            "reports_sent",
+            "reports to other mail systems, by what became of them",
+            "kind",
+            "outcome",
+        )
+        for kind in ("dmarc", "tls"):
+            self.reported_failures.labels(kind)
 
     def note(self, protocol: str, command: str, outcome: str, seconds: float | None) -> None:
         """Count one command, a name of its protocol's table; `seconds` None: its time says nothing.

@@ -37,6 +37,7 @@ class IdKind(StrEnum):
     IDENTITY = "i"
     SUBMISSION = "s"
     PUSH = "p"
+    FEEDBACK = "f"
 
 
 def id_text(kind: IdKind, value: int) -> str:

@@ -26,6 +26,7 @@ from mailserver.auth.throttle import Attempt, Throttle
 from mailserver.config import Config
 from mailserver.dns import Resolver
 from mailserver.errors import MailError, Unavailable
+from mailserver.feedback.receiving import Receiver
 from mailserver.imap import server as imap_server
 from mailserver.imap.server import ImapServer
 from mailserver.jmap.push import vapid
@@ -281,6 +282,7 @@ class Server:
         self._background.run("node", every(NODE_BEAT, lambda: store.keep_node(mail, self._name)))
         self._background.run("aftermath", lambda: aftermath.run(mail))
         self._background.run("maintenance", lambda: maintenance.run(mail, self._name))
+        self._background.run("reports received", Receiver(mail, self._name).run)
         self._background.run("search text", mail.indexer.run)
         self._background.run("old search text", lambda: mail.indexer.sweep(self._name))
         self._background.run("queue size", every(QUEUE_COUNT, self._count_queue))

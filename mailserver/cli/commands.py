@@ -19,6 +19,7 @@ from mailserver.cli import (
     mailbox,
     migrate,
     queue,
+    reports,
     running,
     spam,
     trace,
@@ -33,6 +34,7 @@ NOUNS: dict[str, typer.Typer] = {
     "domain": domain.commands,
     "mailbox": mailbox.commands,
     "queue": queue.commands,
+    "reports": reports.commands,
     "spam": spam.commands,
 }
 VERBS: dict[str, Callable[..., None]] = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mailserver.errors import MailError
 from mailserver.mail import submissions, uploads, vacation
-from mailserver.storage import changes, leases, push, tickets
+from mailserver.storage import changes, feedback, leases, push, tickets
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
@@ -49,6 +49,8 @@ async def once(mail: "Mail", owner: str) -> int:
     await submissions.catch_up(mail)
     await submissions.expire(mail, now)
     await vacation.trim(mail, now)
+    kept = timedelta(seconds=mail.config.reports.keep)
+    await feedback.expire(mail.database, now - kept, now)
     kept = timedelta(seconds=mail.config.store.change_log)
     trimmed = await changes.trim(mail.database, now - kept)
     if trimmed:
