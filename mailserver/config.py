@@ -277,6 +277,24 @@ def _from_json(value: object) -> object:
     return json.loads(value) if isinstance(value, str) else value
 
 
+class Sending(Section):
+    """How much a user may send, and when an account is held as stolen. 0: any number."""
+
+    messages_per_hour: int = Field(default=500, ge=0, description="messages of one account")
+    messages_per_day: int = Field(default=3000, ge=0, description="messages of one account")
+    recipients_per_hour: int = Field(default=2000, ge=0, description="recipients of one account")
+    recipients_per_day: int = Field(default=10_000, ge=0, description="recipients of one account")
+    new_recipients_per_hour: int = Field(
+        default=500, ge=0, description="to whom it never sent before; beyond that it is held"
+    )
+    refused_per_hour: int = Field(
+        default=100,
+        ge=0,
+        description="recipients that other servers refuse; beyond that it is held",
+    )
+    exempt: str = Field(default="", description="a word for each login without these limits")
+
+
 class Limits(Section):
     """How much strangers may send; all processes count together. 0: any number."""
 
@@ -671,6 +689,7 @@ class Config(Section):
     tls: Tls = Tls()
     smtp: Smtp = Smtp()
     antispam: Antispam = Antispam()
+    sending: Sending = Sending()
     dns: Dns = Dns()
     authentication: Authentication = Authentication()
     outbound: Outbound = Outbound()

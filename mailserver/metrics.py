@@ -123,6 +123,7 @@ class Metrics:
             registry=self._registry,
         )
         self._shared.add(f"{prefix}_dns_list_in_use")
+        self.accounts_held = counter("accounts_held", "accounts held as stolen")
         self.traces_lost = counter(
             "traces_lost", "messages whose trace could not be written while PostgreSQL was away"
         )

@@ -25,6 +25,7 @@ CACHE_TIME = 5.0  # seconds until a new line of the server or a domain is seen e
 SERVER = ""
 TO = "to:"
 ALLOW, DENY = "allow", "deny"
+_SAYS = {ALLOW: "allows", DENY: "denies"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Shared:
                 network = ip_network((address, length), strict=False)
                 action = self._networks.get(network)
                 if action is not None:
-                    return Ruling(action == ALLOW, f"the server's list has {action} {network}")
+                    return Ruling(action == ALLOW, f"the server's list {_SAYS[action]} {network}")
         return None
 
     def recipient(self, recipient: Address) -> Ruling | None:
@@ -119,7 +120,7 @@ class Lists:
         found = {}
         for account, domain in accounts.items():
             for scope, whose in (
-                (scopes[account], "the user's"),
+                (scopes[account], "the recipient's"),
                 (f"@{domain}", "the domain's"),
                 (SERVER, "the server's"),
             ):
@@ -142,7 +143,7 @@ def _first(
     for subject in subjects:
         action = own.get((scope, subject)) or shared.line(scope, subject)
         if action == DENY or (action == ALLOW and subject in proven):
-            return Ruling(action == ALLOW, f"{whose} list has {action} {subject}")
+            return Ruling(action == ALLOW, f"{whose} list {_SAYS[action]} {subject}")
     return None
 
 

@@ -2,12 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from mailserver.antispam import trace
-from mailserver.antispam.greylist import Greylist
-from mailserver.antispam.ratelimit import Rates
 from mailserver.config import Antispam
 from mailserver.errors import MailError, Unavailable
 from mailserver.metrics import Metrics
@@ -27,9 +25,9 @@ PART = 10_000  # rows that are forgotten with one statement
 class Sharing:
     """Tells the other processes what is known and counted here, and learns from them."""
 
-    def __init__(self, rates: Rates, greylist: Greylist) -> None:
-        self._rates = rates
-        self._greylist = greylist
+    def __init__(self, *flushes: Callable[[], Awaitable[None]]) -> None:
+        """Take what writes what waits; each raises Unavailable when that has to wait."""
+        self._flushes = flushes
 
     async def run(self) -> None:
         """Work until cancelled; while PostgreSQL is away each process goes by what it knows."""
@@ -37,8 +35,8 @@ class Sharing:
         while True:
             await asyncio.sleep(SHARE_PAUSE)
             try:
-                await self._rates.flush()
-                await self._greylist.flush()
+                for flush in self._flushes:
+                    await flush()
                 is_away = False
             except Unavailable as error:
                 if not is_away:

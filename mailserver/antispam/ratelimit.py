@@ -61,6 +61,13 @@ class Rates:
         count.waiting += amount
         return count.estimate(moment) <= limit.most
 
+    def fits(self, limit: Limit, who: str, amount: int) -> bool:
+        """Tell whether so many more may happen now, without counting them."""
+        if not limit.most:
+            return True
+        moment = self._now().timestamp()
+        return self._find(limit, who, moment).estimate(moment) + amount <= limit.most
+
     def is_over(self, limit: Limit, who: str) -> bool:
         """Tell whether there are too many of something now, without counting."""
         if not limit.most:

@@ -17,6 +17,7 @@ from mailserver.antispam.lists import Lists
 from mailserver.antispam.maintenance import Maintenance, Sharing
 from mailserver.antispam.pipeline import Pipeline
 from mailserver.antispam.ratelimit import Rates
+from mailserver.antispam.sending import Brake
 from mailserver.antispam.trace import Journal
 from mailserver.app.background import every
 from mailserver.config import Config
@@ -54,11 +55,15 @@ def filters(mail: Mail, resolver: Resolver, owner: str) -> Filters:
     journal = Journal(mail.database, mail.ids, mail.metrics, mail.now)
     keeper = Maintenance(settings, mail.database, mail.ids, mail.metrics, mail.now, owner)
     work: dict[str, Work] = {"trace": journal.run, "antispam": keeper.run}
-    if not settings.enabled:
-        return Filters(Gate(journal=journal), journal, work)
     rates = Rates(mail.database, mail.now)
+    brake = Brake(mail.config.sending, mail.database, rates, mail.metrics, mail.now)
+    mail.brake = brake
+    work["sending"] = lambda: brake.run(owner)
+    if not settings.enabled:
+        work["antispam counts"] = Sharing(rates.flush, brake.flush).run
+        return Filters(Gate(journal=journal), journal, work)
     greylist = Greylist(settings.greylisting, mail.database, mail.metrics, mail.now, clock)
-    work["antispam counts"] = Sharing(rates, greylist).run
+    work["antispam counts"] = Sharing(rates.flush, brake.flush, greylist.flush).run
     lists = chosen(settings.dns_lists, settings.dns_lists_file, settings.dns_list_keys.current())
     dns_lists = DnsLists(lists, resolver, mail.metrics) if lists else None
     if dns_lists is not None:

@@ -9,9 +9,11 @@ from mailserver.antispam.lists import ALLOW, DENY, SERVER, TO, subject_of
 from mailserver.app.access import Access
 from mailserver.cli.target import ConfigFile, DataDir, Json, failing, run, show_done, show_rows
 from mailserver.errors import Invalid, NotFound
+from mailserver.events import QUEUE
 from mailserver.mail import accounts
-from mailserver.model import IdKind, id_text
-from mailserver.storage import spam_lists
+from mailserver.model import IdKind, Modseq, id_text
+from mailserver.storage import sending, spam_lists
+from mailserver.storage.sending import Held
 from mailserver.storage.spam_lists import Entry
 
 commands = typer.Typer(help="Whose mail is wanted, and whose is not.", no_args_is_help=True)
@@ -105,6 +107,44 @@ def list_all(
         ],
         json,
     )
+
+
+@commands.command("held")
+def show_held(data_dir: DataDir = None, config: ConfigFile = None, json: Json = False) -> None:
+    """Show the accounts that may not send, because they sent like stolen ones."""
+
+    async def work(store: Access) -> list[Held]:
+        return await sending.held(store.database)
+
+    rows = run(work, data_dir=data_dir, config=config, json=json)
+    show_rows(
+        [{"account": row.login, "since": row.held_at, "reason": row.reason} for row in rows], json
+    )
+
+
+@commands.command()
+def release(
+    login: Annotated[str, typer.Argument(metavar="LOGIN", help="The account.")],
+    keep_queue: Annotated[
+        bool, typer.Option("--keep-queue", help="What it has in the queue stays held.")
+    ] = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Let an account send again, and what was held of it leave."""
+
+    async def work(store: Access) -> None:
+        account = await accounts.find(store.mail, login)
+        async with store.database.transaction() as tx:
+            now = store.mail.now()
+            released = await sending.release(tx, account.id, now, queued=not keep_queue)
+        if not released:
+            raise NotFound(f"{login} is not held")
+        store.mail.events.publish(QUEUE, Modseq(store.mail.ids.next()))
+
+    run(work, data_dir=data_dir, config=config, json=json)
+    show_done(json, f"{login} may send again", account=login)
 
 
 def _put(

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mailserver.auth.passwords import Passwords
 from mailserver.config import Config
@@ -16,6 +16,9 @@ from mailserver.storage import accounts, changes
 from mailserver.storage.blobs import Blobs
 from mailserver.storage.database import Connection, Database
 from mailserver.storage.ids import Ids
+
+if TYPE_CHECKING:
+    from mailserver.mail.sending import Brake
 
 LIST_ROOM = 64 * 1024 * 1024  # octets of what JMAP lists show of stored envelopes
 FETCH_ROOM = 96 * 1024 * 1024  # octets of what FETCH shows of stored envelopes and headers
@@ -101,6 +104,7 @@ class Mail:
         self.search_bodies = search_bodies.SearchBodies(share(search_bodies.ROOM))
         self.indexer = Indexer(self)
         self.directory = Directory(self)
+        self.brake: Brake | None = None  # how much users may send; None: any number
         self.delivery_tasks = asyncio.Event()  # set when a delivery left something to do
 
     @asynccontextmanager

@@ -28,6 +28,8 @@ class Flaw(Enum):
     BAD_RECIPIENTS = auto()
     HELD_TWICE = auto()  # for a time and until one
     HELD_TOO_LONG = auto()
+    ACCOUNT_HELD = auto()  # it sends like one whose password was stolen
+    TOO_FAST = auto()
 
 
 class Unsendable(MailError):

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mailserver.address import Address, parse_address, quoted
 from mailserver.errors import Invalid
-from mailserver.mail import delivery, identities, recipients
+from mailserver.mail import accounts, delivery, identities, recipients
 from mailserver.mail.delivery import Accepted, Companion, Target
 from mailserver.mail.originals import Flaw, Original, Unsendable, return_path
 from mailserver.model import Account, AccountId, Identity
@@ -92,6 +92,28 @@ async def checked(mail: "Mail", account: AccountId, content: bytes) -> Original:
         if not await recipients.may_send_as(mail, account, author):
             raise Unsendable(Flaw.AUTHOR_NOT_YOURS)
     return original
+
+
+class Brake(Protocol):
+    """Says how much an account may send."""
+
+    async def admit(self, account: AccountId, login: str, recipients: Sequence[str]) -> str:
+        """Return what keeps an account from sending: "held", "too fast", or nothing."""
+        ...
+
+
+_REFUSALS = {"held": Flaw.ACCOUNT_HELD, "too fast": Flaw.TOO_FAST}
+
+
+async def admit(mail: "Mail", envelope: Envelope) -> None:
+    """Count a message that a user wants to send; Unsendable when it is too much."""
+    if mail.brake is None:
+        return
+    account = await accounts.get(mail, envelope.account_id)
+    paths = [recipient.text for recipient in envelope.recipients]
+    refusal = await mail.brake.admit(account.id, account.login, paths)
+    if refusal:
+        raise Unsendable(_REFUSALS[refusal])
 
 
 async def send(

@@ -127,6 +127,7 @@ async def create(
         original.message_id() or message_id,
         envelope.release_at or mail.now(),
     )
+    await sending.admit(mail, envelope)
     await sending.send(mail, original, envelope, trace, message_id=message_id, companion=record)
     return record.made, record.modseq
 

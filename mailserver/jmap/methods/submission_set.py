@@ -339,6 +339,10 @@ REFUSALS: dict[Flaw, Callable[[Session, Unsendable], SetError]] = {
     Flaw.HELD_TOO_LONG: lambda session, error: invalid_properties(
         ["envelope"], f"mail is held for at most {session.limits.max_delay} seconds"
     ),
+    Flaw.ACCOUNT_HELD: lambda session, error: SetError(
+        "forbiddenToSend", "sending is held for this account; ask who runs the server"
+    ),
+    Flaw.TOO_FAST: lambda session, error: SetError("rateLimit"),
     Flaw.BAD_RECIPIENTS: lambda session, error: SetError(
         "invalidRecipients", invalidRecipients=list(error.items)
     ),

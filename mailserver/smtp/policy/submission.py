@@ -17,6 +17,10 @@ NO_AUTHOR = Reply(550, "5.6.0", "The message needs exactly one From field with a
 REPLIES: dict[Flaw, Reply] = {
     Flaw.NO_HEADER: Reply(550, "5.6.0", "The message has no header that can be read"),
     Flaw.AUTHOR_NOT_YOURS: Reply(550, "5.7.1", "From or Sender address does not belong to you"),
+    Flaw.ACCOUNT_HELD: Reply(
+        550, "5.7.1", "Sending is held for this account; ask who runs the server"
+    ),
+    Flaw.TOO_FAST: Reply(451, "4.7.0", "Too many messages or recipients, try again later"),
 }
 
 
@@ -61,10 +65,6 @@ class SubmissionPolicy:
         if content is None:
             raise Refused(CANNOT_CONVERT)
         account = _account(session)
-        try:
-            original = await sending.checked(session.mail, account, content)
-        except Unsendable as error:
-            raise Refused(REPLIES.get(error.flaw, NO_AUTHOR)) from None
         sent = sending.Envelope(
             account,
             envelope.sender.text,
@@ -79,6 +79,11 @@ class SubmissionPolicy:
             deliver_by=envelope.deliver_by,
             priority=envelope.priority,
         )
+        try:
+            original = await sending.checked(session.mail, account, content)
+            await sending.admit(session.mail, sent)
+        except Unsendable as error:
+            raise Refused(REPLIES.get(error.flaw, NO_AUTHOR)) from None
         done = await sending.send(
             session.mail,
             original,

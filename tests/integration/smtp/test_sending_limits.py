@@ -1,0 +1,112 @@
+"""How much a user may send, and the brake for accounts whose password was stolen."""
+
+import asyncio
+import smtplib
+
+import pytest
+
+from mailserver.antispam.ratelimit import Rates
+from mailserver.antispam.sending import Brake
+from mailserver.config import Sending
+from mailserver.mail.context import Mail
+from mailserver.model import Account
+from mailserver.storage import sending as stored
+from tests.integration.smtp.conftest import Servers
+from tests.integration.smtp.test_submission import PASSWORD, letter
+
+
+def brake(mail: Mail, **limits: int | str) -> Brake:
+    rates = Rates(mail.database, mail.now)
+    made = Brake(Sending.model_validate(limits), mail.database, rates, mail.metrics, mail.now)
+    mail.brake = made
+    return made
+
+
+async def send(servers: Servers, *recipients: str) -> None:
+    port = await servers.start("submissions")
+
+    def work() -> None:
+        with smtplib.SMTP_SSL("localhost", port, context=servers.tls.client, timeout=30) as client:
+            client.login("alice@example.test", PASSWORD)
+            client.send_message(letter(), to_addrs=list(recipients))
+
+    await asyncio.to_thread(work)
+
+
+async def states(mail: Mail) -> list[int]:
+    rows = await mail.database.fetch("SELECT state FROM queue_recipient ORDER BY recipient")
+    return [row["state"] for row in rows]
+
+
+async def test_a_burst_to_strangers_holds_the_account_and_what_waits_of_it(
+    mail: Mail,
+    alice: Account,
+    bob: Account,
+    servers: Servers,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    made = brake(mail, new_recipients_per_hour=5)
+    await send(servers, *(f"user{n}@example.org" for n in range(5)))
+    with pytest.raises(smtplib.SMTPDataError) as refusal:
+        await send(servers, "one.more@example.org")
+    assert refusal.value.args[0] == 550
+    assert b"Sending is held for this account" in refusal.value.args[1]
+    assert await states(mail) == [3] * 5
+    assert "account is held" in caplog.messages
+    assert await made.admit(bob.id, "bob@example.test", ["x@example.org"]) == ""
+    [held] = await stored.held(mail.database)
+    assert held.login == "alice@example.test"
+    async with mail.database.transaction() as tx:
+        assert await stored.release(tx, alice.id, mail.now(), queued=True)
+        assert not await stored.release(tx, alice.id, mail.now(), queued=True)
+    assert await states(mail) == [0] * 5
+
+
+async def test_whom_an_account_wrote_before_is_no_stranger(mail: Mail, alice: Account) -> None:
+    friends = [f"user{n}@example.org" for n in range(5)]
+    old = brake(mail, new_recipients_per_hour=5)
+    assert await old.admit(alice.id, "alice@example.test", friends) == ""
+    await old.flush()
+    new = brake(mail, new_recipients_per_hour=5)
+    for _ in range(3):
+        assert await new.admit(alice.id, "alice@example.test", friends) == ""
+    assert await new.admit(alice.id, "alice@example.test", ["USER1@example.org", "x@y.test"]) == ""
+
+
+async def test_too_much_in_an_hour_is_put_off_and_does_not_count(
+    mail: Mail, alice: Account, bob: Account, servers: Servers
+) -> None:
+    made = brake(mail, recipients_per_hour=2)
+    await send(servers, "bob@example.test", "carol@example.org")
+    with pytest.raises(smtplib.SMTPDataError) as refusal:
+        await send(servers, "bob@example.test")
+    assert refusal.value.args[0] == 451
+    assert await stored.held(mail.database) == []
+    assert await made.admit(bob.id, "bob@example.test", ["a@b.test", "b@b.test"]) == ""
+
+
+async def test_all_processes_count_together(mail: Mail, alice: Account) -> None:
+    one, two = brake(mail, messages_per_hour=2), brake(mail, messages_per_hour=2)
+    for made in (one, two):
+        assert await made.admit(alice.id, "alice@example.test", ["a@b.test"]) == ""
+        await made._rates.flush()
+    assert await two.admit(alice.id, "alice@example.test", ["a@b.test"]) == "too fast"
+
+
+async def test_recipients_that_others_refuse_hold_the_account(
+    mail: Mail, alice: Account, servers: Servers
+) -> None:
+    made = brake(mail, refused_per_hour=2)
+    await send(servers, *(f"user{n}@example.org" for n in range(3)))
+    await mail.database.execute(
+        "UPDATE queue_recipient SET state = 2, finished_at = now(), last_reply = '550 no such user'"
+    )
+    await made.look("this process")
+    [held] = await stored.held(mail.database)
+    assert held.reason == "other servers refused 3 of its recipients in an hour"
+
+
+async def test_who_is_exempt_is_not_limited(mail: Mail, alice: Account) -> None:
+    made = brake(mail, messages_per_hour=1, exempt="alice@example.test")
+    for _ in range(3):
+        assert await made.admit(alice.id, "alice@example.test", ["a@b.test"]) == ""
