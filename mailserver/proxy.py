@@ -127,7 +127,7 @@ class _Door(asyncio.Protocol):
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         early, self._early = self._early, b""
-        _feed(self._transport, early)
+        feed(self._transport, early)
         try:
             transport = await handshake
         except (OSError, TimeoutError) as error:  # errors of TLS are OSError
@@ -154,7 +154,7 @@ class _Door(asyncio.Protocol):
     def _go_on(self, transport: asyncio.Transport, rest: bytes) -> None:
         if not transport.is_closing():
             transport.resume_reading()
-            _feed(transport, rest)
+            feed(transport, rest)
 
 
 class _Forwarded:
@@ -179,7 +179,7 @@ class _Forwarded:
         return getattr(self._transport, name)
 
 
-def _feed(transport: asyncio.Transport, octets: bytes) -> None:
+def feed(transport: asyncio.Transport, octets: bytes) -> None:
     """Let whoever reads from a transport now have octets that were read before."""
     # uvloop's layer of TLS is no subclass of asyncio.BufferedProtocol, so the method is asked for
     protocol = cast(Any, transport.get_protocol())

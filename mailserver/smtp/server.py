@@ -13,6 +13,7 @@ import logging
 import secrets
 import socket
 import ssl
+from asyncio import sslproto
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -183,7 +184,7 @@ class Connection(SMTP):
         self._greeted = False
         self._early = False  # the client spoke before it was greeted
         self._idle = False  # waits for a command
-        self._silent = False  # TLS begins without being asked for
+        self._hello = b""  # of TLS, if it comes before TLS can take it
         self._ended = ""  # why the server ended the connection
         self._dialogue: Session | None = None
 
@@ -207,6 +208,9 @@ class Connection(SMTP):
 
     def data_received(self, data: bytes) -> None:
         """Take octets, and notice a client that does not wait for the greeting."""
+        if self._server.kind.implicit_tls and self._tls_protocol is None:
+            self._hello += data  # uvloop reads before the conversation has begun
+            return
         if not self._greeted:
             self._early = True
         super().data_received(data)
@@ -218,9 +222,8 @@ class Connection(SMTP):
 
     async def push(self, status: str | bytes) -> None:
         """Send aiosmtpd's own reply, the invitation to begin TLS."""
-        if not self._silent:
-            self._send(Reply(220, "2.0.0", "Ready to start TLS"))
-            await self._flush()
+        self._send(Reply(220, "2.0.0", "Ready to start TLS"))
+        await self._flush()
 
     def _reset_timeout(self, duration: float | None = None) -> None:
         """Set the time by which something must have happened; one timer serves them all."""
@@ -272,7 +275,10 @@ class Connection(SMTP):
         """Upgrade the connection; Disconnected when the handshake fails."""
         self._reset_timeout(HANDSHAKE_TIMEOUT)
         try:
-            await self.smtp_STARTTLS("")
+            if self._server.kind.implicit_tls:
+                await self._begin_tls()
+            else:
+                await self.smtp_STARTTLS("")
         except TLSSetupException as error:
             self._ended = "handshake"
             log.info(
@@ -286,6 +292,24 @@ class Connection(SMTP):
             raise Disconnected from None
         if not self._session.tls:  # the peer went away during the handshake
             raise Disconnected
+
+    async def _begin_tls(self) -> None:
+        """Do what smtp_STARTTLS does, and give TLS what the client has said already."""
+        assert self.tls_context is not None
+        waiter: asyncio.Future[None] = self.loop.create_future()
+        transport = cast(asyncio.Transport, self.transport)
+        layer = sslproto.SSLProtocol(self.loop, self, self.tls_context, waiter, server_side=True)
+        self._tls_protocol = layer
+        self._original_transport = transport
+        transport.set_protocol(layer)
+        self.transport = layer._app_transport
+        layer.connection_made(transport)
+        proxy.feed(transport, self._hello)
+        self._hello = b""
+        try:
+            await waiter
+        except OSError as error:  # errors of TLS are OSError
+            raise TLSSetupException from error
 
     async def ask(self, reply: Reply) -> bytes:
         """Send a reply that the client answers with a line that is no command."""
@@ -408,7 +432,6 @@ class Connection(SMTP):
     async def _converse(self, session: Session) -> None:
         """Greet, then answer one line after the other."""
         if self._server.kind.implicit_tls:
-            self._silent = True
             await self.start_tls()
         try:
             if self._server.kind.pauses:

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import smtplib
+import socket
 import ssl
 import threading
 import urllib.request
@@ -219,6 +220,17 @@ def test_sighup_replaces_all_and_refuses_nobody(node: Program) -> None:
             wait_gone([os.pidfd_open(pid)])
     assert len(workers(node)) == WORKERS
     assert total(node) == load.done
+
+
+def test_tls_begins_on_port_465_however_soon_the_client_speaks(node: Program) -> None:
+    """The hello of TLS may be there before the conversation has begun."""
+    context = ssl.create_default_context(cafile=node.document["ca"])
+    for _ in range(30):
+        with (
+            socket.create_connection(tuple(node.document["listeners"]["submissions"]), 10) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as client,
+        ):
+            assert client.recv(100).startswith(b"220 ")
 
 
 def test_a_change_is_told_to_the_clients_of_other_workers(
