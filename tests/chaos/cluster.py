@@ -20,6 +20,7 @@ from mailserver.runtime.embedded.seaweedfs import SeaweedFS
 from mailserver.tls import make_development_ca
 from tests.chaos.proxy import Dial, Proxy
 from tests.name_server import NameServer
+from tests.pgbouncer import PgBouncer
 from tests.running import descendants, run_command
 from tests.smtp_peer import Peer
 
@@ -122,6 +123,7 @@ class Cluster:
     peer: Peer
     names: NameServer
     ca: Path
+    pooler: PgBouncer | None = None  # between the last node and PostgreSQL
 
     async def stop(self) -> None:
         """Stop everything, the nodes first."""
@@ -130,6 +132,8 @@ class Cluster:
                 assert await node.stop() == 0
             await node.database.stop()
             await node.s3.stop()
+        if self.pooler is not None:
+            self.pooler.stop()
         await self.peer.stop()
         self.names.stop()
         await asyncio.gather(self.postgres.stop(), self.seaweedfs.stop())
@@ -146,10 +150,13 @@ async def start_cluster(
     directory: Path,
     names_of_nodes: tuple[str, ...] = ("one", "two"),
     settings: Mapping[str, str] | None = None,
+    *,
+    pooled: bool = False,
 ) -> Cluster:
     """Start nodes with four accounts; mail to remote.test goes to a peer that keeps it.
 
-    `settings` are of PostgreSQL. Credentials are in files, as a platform mounts them.
+    `settings` are of PostgreSQL. Credentials are in files, as a platform mounts them. With `pooled`
+    the last node sees PostgreSQL only through a PgBouncer.
     """
     postgres = Postgres(directory / "postgres", settings=settings)
     seaweedfs = SeaweedFS(directory / "seaweedfs")
@@ -162,9 +169,12 @@ async def start_cluster(
     names.add("mx.remote.test", "A", "127.0.0.1")
     tls = make_development_ca(directory / "tls", ["127.0.0.1"], datetime.now(UTC))
     common = _common(seaweedfs, tls.certificate, tls.key, peer_port, dns_port)
+    pooler = _pooler(directory, postgres) if pooled else None
     nodes = []
     for name in names_of_nodes:
-        database, s3 = Proxy(to_postgres(postgres)), Proxy(_to_s3(seaweedfs))
+        through = pooler if name == names_of_nodes[-1] else None
+        database = Proxy(to_postgres(postgres) if through is None else _to_pooler(through))
+        s3 = Proxy(_to_s3(seaweedfs))
         await asyncio.gather(database.start(), s3.start())
         config = directory / f"{name}.toml"
         secrets = {
@@ -184,7 +194,7 @@ async def start_cluster(
         nodes.append(Node(name, directory, database, s3, config))
     await asyncio.to_thread(_prepare, directory, nodes[0].config)
     await asyncio.gather(*(node.start() for node in nodes))
-    return Cluster(tuple(nodes), postgres, seaweedfs, peer, names, tls.ca)
+    return Cluster(tuple(nodes), postgres, seaweedfs, peer, names, tls.ca, pooler)
 
 
 def _common(
@@ -251,6 +261,21 @@ def to_postgres(postgres: Postgres) -> Dial:
         query = parse_qs(urlsplit(postgres.dsn()).query)
         path = f"{query['host'][0]}/.s.PGSQL.{query['port'][0]}"
         return await asyncio.open_unix_connection(path)
+
+    return dial
+
+
+def _pooler(directory: Path, postgres: Postgres) -> PgBouncer:
+    pooler = PgBouncer(directory / "pooler", postgres.dsn(), postgres.data, default_pool_size=20)
+    pooler.start()
+    return pooler
+
+
+def _to_pooler(pooler: PgBouncer) -> Dial:
+    port = urlsplit(pooler.dsn).port
+
+    async def dial() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", port)
 
     return dial
 

@@ -66,6 +66,13 @@ async def _freeze_postgresql(cluster: Cluster, chance: random.Random) -> None:
     await _freeze(cluster.postgres.pid, chance.uniform(0.5, 4))
 
 
+async def _kill_pooler(cluster: Cluster, chance: random.Random) -> None:
+    if cluster.pooler is not None:
+        cluster.pooler.stop()
+        await asyncio.sleep(chance.uniform(0, 2))
+        await asyncio.to_thread(cluster.pooler.start)
+
+
 async def _kill_seaweedfs(cluster: Cluster, chance: random.Random) -> None:
     assert cluster.seaweedfs.pid is not None
     os.kill(cluster.seaweedfs.pid, signal.SIGKILL)
@@ -146,6 +153,7 @@ FAULTS: dict[str, Fault] = {
     "crash postgresql": _crash_postgresql,
     "kill postgresql": _kill_postgresql,
     "freeze postgresql": _freeze_postgresql,
+    "kill pooler": _kill_pooler,
     "kill seaweedfs": _kill_seaweedfs,
     "freeze seaweedfs": _freeze_seaweedfs,
     "cut": _cut,

@@ -33,7 +33,7 @@ QUIET = 180.0  # seconds in which what waits must have left, once all is well ag
 
 @pytest_asyncio.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    cluster = await start_cluster(tmp_path)
+    cluster = await start_cluster(tmp_path, pooled=True)
     yield cluster
     await cluster.stop()
 
