@@ -39,7 +39,7 @@ class Pipeline:
     ) -> None:
         """Take a clock in seconds."""
         self._settings = settings
-        self._checks = checks
+        self.checks = checks
         self._guard = Guard(metrics, clock)
         self._trusted = Networks(settings.trusted_networks)
         self.door = Door(settings, checks, self._guard)
@@ -60,7 +60,7 @@ class Pipeline:
         findings += done.findings if done else ()
         known = tuple(findings)
         findings += await self._guard.ask(
-            {judge.name: judge.judge(inquiry, known) for judge in self._checks.judges}, deadline
+            {judge.name: judge.judge(inquiry, known) for judge in self.checks.judges}, deadline
         )
         rulings = await self._rulings(inquiry, done, accounts)
         personal = dict(
@@ -85,9 +85,9 @@ class Pipeline:
 
     async def _authenticate(self, inquiry: Inquiry, deadline: float) -> Authentication | None:
         """Return whether the message is from whom it says; None when nobody can tell."""
-        if self._checks.authentication is None:
+        if self.checks.authentication is None:
             return None
-        resolver, rules = self._checks.authentication
+        resolver, rules = self.checks.authentication
         found: list[Authentication] = []
 
         async def check() -> Finding:
@@ -104,12 +104,12 @@ class Pipeline:
         self, inquiry: Inquiry, done: Authentication | None, accounts: Mapping[AccountId, str]
     ) -> Mapping[AccountId, Ruling]:
         """Return what the lists of the recipients say about the authors and the sender."""
-        if self._checks.people is None:
+        if self.checks.people is None:
             return {}
         passed = done is not None and done.dmarc.result == "pass"
         senders = [*authors(inquiry.raw), *([inquiry.sender] if inquiry.sender else [])]
         verified = done.dmarc.domain if done is not None and passed else ""
-        return await self._checks.people.about(accounts, senders, verified)
+        return await self.checks.people.about(accounts, senders, verified)
 
     async def _for_account(
         self,
@@ -130,7 +130,7 @@ class Pipeline:
         more = await self._guard.ask(
             {
                 name: judge.judge_for(account, inquiry, findings)
-                for name, judge in self._checks.personal.items()
+                for name, judge in self.checks.personal.items()
             },
             deadline,
         )
@@ -177,8 +177,8 @@ class Pipeline:
         }
         edits = [edit for finding in verdict.findings for edit in finding.edits]
         content, top = fields.without_forged(apply(inquiry.raw, edits)), b""
-        if done is not None and self._checks.authentication is not None:
-            _, rules = self._checks.authentication
+        if done is not None and self.checks.authentication is not None:
+            _, rules = self.checks.authentication
             content = authentication.without_forged(content, [rules.authserv_id])
             top = authentication.authentication_results(done, rules.authserv_id)
             top += authentication.received_spf(done, inquiry, rules.authserv_id)

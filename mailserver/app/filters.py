@@ -1,16 +1,17 @@
 """The checks of incoming mail that this process makes, put together as configured."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mailserver.antispam.authentication import Rules
 from mailserver.antispam.checks import Checks
+from mailserver.antispam.content.filter import ContentFilter
 from mailserver.antispam.dnsbl import DnsLists, NameLists, chosen
 from mailserver.antispam.engines import build
 from mailserver.antispam.engines.engine import Engine
 from mailserver.antispam.engines.watch import LOOK, EngineWatch
-from mailserver.antispam.evidence import Judge, PersonalJudge
 from mailserver.antispam.gate import Gate
 from mailserver.antispam.greylist import Greylist
 from mailserver.antispam.lists import Lists
@@ -23,6 +24,8 @@ from mailserver.app.background import every
 from mailserver.config import Config
 from mailserver.dns import Resolver
 from mailserver.mail.context import Mail
+
+log = logging.getLogger(__name__)
 
 Work = Callable[[], Awaitable[None]]
 
@@ -38,9 +41,11 @@ class Filters:
 
     async def close(self) -> None:
         """Write down what waits, and close what is open."""
-        await self.journal.flush()
-        for engine in self.engines:
-            await engine.close()
+        try:
+            await self.journal.flush()
+        finally:
+            for engine in self.engines:
+                await engine.close()
 
 
 def engines(config: Config) -> list[Engine]:
@@ -49,7 +54,7 @@ def engines(config: Config) -> list[Engine]:
     return build(settings.engines, config.server.hostname) if settings.enabled else []
 
 
-def filters(mail: Mail, resolver: Resolver, owner: str) -> Filters:
+async def filters(mail: Mail, resolver: Resolver, owner: str) -> Filters:
     """Return all checks, none when mail is taken as it comes, and the journal."""
     settings, clock = mail.config.antispam, asyncio.get_running_loop().time
     journal = Journal(mail.database, mail.ids, mail.metrics, mail.now)
@@ -68,6 +73,8 @@ def filters(mail: Mail, resolver: Resolver, owner: str) -> Filters:
     dns_lists = DnsLists(lists, resolver, mail.metrics) if lists else None
     if dns_lists is not None:
         work["dns lists"] = dns_lists.run
+    names = [NameLists(dns_lists)] if dns_lists is not None and dns_lists.names else []
+    content = await _content()
     beside = engines(mail.config)
     if beside:
         work["engines"] = every(LOOK, EngineWatch(beside, mail.metrics).look)
@@ -77,21 +84,18 @@ def filters(mail: Mail, resolver: Resolver, owner: str) -> Filters:
         dns_lists=dns_lists,
         greylist=greylist,
         authentication=(resolver, Rules.of(mail.config)),
-        judges=[*_own_judges(dns_lists), *beside],
-        personal=_personal(),
+        judges=[content, *names, *beside],
+        personal={content.name: content},
     )
     pipeline = Pipeline(settings, checks, mail.metrics, clock)
     return Filters(Gate(pipeline, journal), journal, work, beside)
 
 
-def _own_judges(dns_lists: DnsLists | None) -> list[Judge]:
-    """Return the checks of whole messages that this process makes itself."""
-    judges: list[Judge] = []
-    if dns_lists is not None and dns_lists.names:
-        judges.append(NameLists(dns_lists))
-    return judges
-
-
-def _personal() -> dict[str, PersonalJudge]:
-    """Return the checks that depend on who gets a message."""
-    return {}
+async def _content() -> ContentFilter:
+    """Return the content filter; a broken one finds nothing, with an alarm for each message."""
+    content = ContentFilter()
+    try:
+        await content.load()
+    except Exception:
+        log.exception("the content filter is broken: mail is delivered without it")
+    return content

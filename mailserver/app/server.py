@@ -160,7 +160,7 @@ class Server:
         )
         self._front.application = self._jmap
         self._servers |= protocol_servers(
-            mail, authenticator, self._tls, self._guard(mail, resolver)
+            mail, authenticator, self._tls, await self._guard(mail, resolver)
         )
         # What is loaded now stays for good, and requests make garbage without cycles: looking
         # through it all again and again took an eighth of the time of a JMAP list.
@@ -270,9 +270,9 @@ class Server:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_RETRY)
 
-    def _guard(self, mail: Mail, resolver: Resolver) -> Gate:
+    async def _guard(self, mail: Mail, resolver: Resolver) -> Gate:
         """Start what the checks of incoming mail need beside the sessions."""
-        made = self._filters = filters(mail, resolver, self._name)
+        made = self._filters = await filters(mail, resolver, self._name)
         for name, work in made.work.items():
             self._background.run(name, work)
         return made.gate
