@@ -424,6 +424,29 @@ class Authentication(Section):
     )
 
 
+class Discovery(Section):
+    """What mail programs and other servers are told about this server, in DNS and by HTTP."""
+
+    host: str = Field(
+        default="", description="the name that mail programs connect to; empty: server.hostname"
+    )
+    imaps: int = Field(default=993, ge=0, le=65535, description="public port; 0: none is told")
+    imap: int = Field(default=0, ge=0, le=65535, description="the same, with STARTTLS")
+    submissions: int = Field(default=465, ge=0, le=65535, description="the same, of submission")
+    submission: int = Field(default=587, ge=0, le=65535, description="the same, with STARTTLS")
+    jmap: int = Field(default=443, ge=0, le=65535, description="the same, of HTTPS")
+    mta_sts: Literal["none", "testing", "enforce"] = Field(
+        default="testing", description="the mode of the policy of our domains, RFC 8461"
+    )
+    mta_sts_hosts: str = Field(
+        default="",
+        description="hosts or patterns that the policy allows, a word each; empty: server.hostname",
+    )
+    mta_sts_max_age: int = Field(
+        default=604800, ge=86400, le=31557600, description="seconds others keep the policy"
+    )
+
+
 class Outbound(Section):
     """Delivery to other servers, and the queue of what waits for it."""
 
@@ -692,6 +715,7 @@ class Config(Section):
     sending: Sending = Sending()
     dns: Dns = Dns()
     authentication: Authentication = Authentication()
+    discovery: Discovery = Discovery()
     outbound: Outbound = Outbound()
     reports: Reports = Reports()
     imap: Imap = Imap()

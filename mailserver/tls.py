@@ -105,12 +105,7 @@ def expiry(certificate: Path) -> datetime | None:
         der = _first_certificate(certificate.read_text("latin-1"))
         if der is None:
             return None
-        position, _ = _element(der, _element(der, 0)[0])
-        if der[position] == 0xA0:  # the version is optional
-            position = _element(der, position)[1]
-        for _ in range(3):  # serialNumber, signature, issuer (RFC 5280 §4.1)
-            position = _element(der, position)[1]
-        validity, _ = _element(der, position)
+        validity, _ = _element(der, _field(der, 3))  # after serialNumber, signature, issuer
         not_after = _element(der, validity)[1]
         text = der[slice(*_element(der, not_after))].decode("ascii")
         if der[not_after] == 0x17:  # UTCTime, with the years 1950 to 2049 (RFC 5280 §4.1.2.5.1)
@@ -118,6 +113,31 @@ def expiry(certificate: Path) -> datetime | None:
         return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
     except (OSError, ValueError, IndexError):
         return None
+
+
+def key_digest(certificate: Path) -> str | None:
+    """Return the SHA-256 of the key of the first certificate of a PEM file, for TLSA `3 1 1`.
+
+    None when it cannot be read.
+    """
+    try:
+        der = _first_certificate(certificate.read_text("latin-1"))
+        if der is None:
+            return None
+        start = _field(der, 5)  # after validity and subject: the subjectPublicKeyInfo
+        return hashlib.sha256(der[start : _element(der, start)[1]]).hexdigest()
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _field(der: bytes, number: int) -> int:
+    """Return where a field of a certificate begins, the version not counted (RFC 5280 §4.1)."""
+    position, _ = _element(der, _element(der, 0)[0])
+    if der[position] == 0xA0:  # the version is optional
+        number += 1
+    for _ in range(number):
+        position = _element(der, position)[1]
+    return position
 
 
 def _first_certificate(chain: str) -> bytes | None:

@@ -10,8 +10,9 @@ from mailserver.app.access import Access
 from mailserver.app.exits import Exit
 from mailserver.cli.target import ConfigFile, DataDir, Json, run, show_json, show_rows
 from mailserver.dns import Resolver
-from mailserver.mail import publishing
-from mailserver.mail.publishing import TTL, Check, Finding, Record
+from mailserver.mail import dns_check, publishing
+from mailserver.mail.dns_check import Check, Finding
+from mailserver.mail.publishing import TTL, Record
 
 commands = typer.Typer(help="The DNS records that mail needs.", no_args_is_help=True)
 
@@ -48,7 +49,7 @@ def records(
     elif format_ is Format.ZONE:
         typer.echo(zone(found))
     else:
-        show_json(endpoint(domain, found))
+        show_json(endpoint(found))
 
 
 @commands.command()
@@ -59,7 +60,7 @@ def check(
 
     async def work(store: Access) -> list[Check]:
         resolver = Resolver(store.config.dns, asyncio.get_running_loop().time)
-        return await publishing.check(store.mail, domain, resolver.texts)
+        return await dns_check.check(store.mail, domain, resolver)
 
     found = run(work, data_dir=data_dir, config=config, json=json)
     show_rows(
@@ -86,21 +87,20 @@ def _strings(text: str) -> list[str]:
     return [f'"{text[start : start + TXT_PIECE]}"' for start in range(0, len(text), TXT_PIECE)]
 
 
-def endpoint(domain: str, found: list[Record]) -> dict[str, object]:
+def endpoint(found: list[Record]) -> dict[str, object]:
     """Return a DNSEndpoint of external-dns; JSON is YAML."""
+    targets: dict[tuple[str, str], list[str]] = {}
+    for each in found:  # records of one name and type belong together
+        dot = "" if each.kind in ("SRV", "TXT") else "."  # those of SRV need their last dot
+        targets.setdefault((each.name, each.kind), []).append(each.value.removesuffix(dot))
     return {
         "apiVersion": "externaldns.k8s.io/v1alpha1",
         "kind": "DNSEndpoint",
-        "metadata": {"name": f"mail-{domain.replace('.', '-')}"},
+        "metadata": {"name": f"mail-{found[0].name.replace('.', '-')}"},
         "spec": {
             "endpoints": [
-                {
-                    "dnsName": each.name,
-                    "recordType": each.kind,
-                    "recordTTL": TTL,
-                    "targets": [each.value],
-                }
-                for each in found
+                {"dnsName": name, "recordType": kind, "recordTTL": TTL, "targets": values}
+                for (name, kind), values in targets.items()
             ]
         },
     }

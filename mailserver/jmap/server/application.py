@@ -20,6 +20,7 @@ from mailserver.jmap.server.access import Access, header_map, peer_of
 from mailserver.jmap.server.api import Api
 from mailserver.jmap.server.blobs import Downloads, Uploads, Wish
 from mailserver.jmap.server.conditions import is_known
+from mailserver.jmap.server.discovery import Asked, Discovery, Handler
 from mailserver.jmap.server.events import EventSource, parse_wish
 from mailserver.jmap.server.replies import (
     JSON,
@@ -85,7 +86,7 @@ def application(
 
 
 class Application:
-    """JMAP, blobs, events, health, metrics."""
+    """JMAP, blobs, events, health, metrics, and how mail programs find all of this."""
 
     def __init__(
         self, mail: Mail, authenticator: Authenticator, ready: Ready, exposition: Exposition | None
@@ -115,6 +116,10 @@ class Application:
                 ("/readyz", "GET", self._readiness),
                 ("/metrics", "GET", self._metrics),
                 ("/", "GET", self._page),
+                *(
+                    (path, method, _before_login(handler))
+                    for path, method, handler in Discovery(mail).routes()
+                ),
             )
         )
 
@@ -297,6 +302,16 @@ class Application:
             session=escape(base + resource.WELL_KNOWN),
         )
         await reply(exchange.send, 200, page.encode(), (_HTML, _PAGE_POLICY))
+
+
+def _before_login(handler: Handler) -> Callable[[Exchange], Awaitable[None]]:
+    """Return what answers with a document for anybody."""
+
+    async def answered(exchange: Exchange) -> None:
+        body, headers = await handler(Asked(exchange.scope, exchange.headers, exchange.receive))
+        await reply(exchange.send, 200, body, headers)
+
+    return answered
 
 
 def _noting(exchange: Exchange, send: Send) -> Send:
