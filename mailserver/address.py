@@ -16,6 +16,7 @@ _DOT_ATOM = re.compile(
     r"[^\x00-\x20\x7f()<>@,;:\\\"\[\].]+(?:\.[^\x00-\x20\x7f()<>@,;:\\\"\[\].]+)*\Z"
 )
 MAX_LOCAL_PART = 64  # octets, RFC 5321 §4.5.3.1.1
+MAX_REWRITTEN = 400  # octets of one with another address in it: a server has passed mail on (SRS)
 MAX_DOMAIN = 255  # octets, RFC 5321 §4.5.3.1.2
 
 
@@ -63,7 +64,8 @@ def parse_address(text: str) -> Address:
     elif not _DOT_ATOM.match(local_part):
         raise Invalid("the local part has a character that must be quoted")
     local_part = unicodedata.normalize("NFC", local_part).casefold()
-    if not local_part or len(local_part.encode()) > MAX_LOCAL_PART:
+    limit = MAX_REWRITTEN if local_part.startswith(("srs0=", "srs1=")) else MAX_LOCAL_PART
+    if not local_part or len(local_part.encode()) > limit:
         raise Invalid("the local part is empty or too long")
     if any(ord(character) < 32 or ord(character) == 127 for character in local_part):
         raise Invalid("the local part has a control character")

@@ -8,6 +8,7 @@ from enum import Enum, Flag, IntEnum, StrEnum, auto
 from typing import NamedTuple, NewType
 
 AccountId = NewType("AccountId", int)
+NOBODY = AccountId(0)  # whose mail it is that only passes through: no account has this id
 MailboxId = NewType("MailboxId", int)
 EmailId = NewType("EmailId", int)
 ThreadId = NewType("ThreadId", int)

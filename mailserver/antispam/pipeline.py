@@ -183,7 +183,7 @@ class Pipeline:
             top = authentication.authentication_results(done, rules.authserv_id)
             top += authentication.received_spf(done, inquiry, rules.authserv_id)
         top += fields.scores(verdict, self._settings.junk_score)
-        return Decision(reply, placed, content, top)
+        return Decision(reply, placed, content, top, verdict.action)
 
 
 def _about_dmarc(done: Authentication) -> tuple[str, str]:

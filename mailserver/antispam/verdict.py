@@ -53,3 +53,4 @@ class Decision:
     accounts: Mapping[AccountId, Verdict]  # where it goes when it is delivered: ACCEPT or JUNK
     content: bytes  # without fields that only look like ours
     top: bytes = b""  # fields that say what was found, for the top of the header
+    message: Action = Action.ACCEPT  # what it deserves by itself, whomever it is for

@@ -1,4 +1,4 @@
-"""`alias`: further addresses of accounts."""
+"""`alias`: further addresses of accounts, and addresses that lead to other servers."""
 
 from typing import Annotated
 
@@ -16,18 +16,40 @@ def add(
     address: Annotated[
         str, typer.Argument(help="sales@example.org, or @example.org for all that is left.")
     ],
-    login: Annotated[str, typer.Argument(help="The account that gets the mail.")],
+    login: Annotated[
+        str, typer.Argument(help="The account that gets the mail, or an address elsewhere.")
+    ],
     data_dir: DataDir = None,
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Let an address lead to an account."""
+    """Let an address lead to an account, or to an address on another server."""
 
     async def work(store: Access) -> None:
-        await accounts.add_alias(store.mail, address, login)
+        if await accounts.is_here(store.mail, login):
+            await accounts.add_alias(store.mail, address, login)
+        else:
+            await accounts.add_forward(store.mail, address, login)
 
     run(work, data_dir=data_dir, config=config, json=json)
     show_done(json, f"{address} leads to {login}", address=address, login=login)
+
+
+@commands.command()
+def unforward(
+    address: Annotated[str, typer.Argument(help="The alias.")],
+    target: Annotated[str, typer.Argument(help="The address elsewhere, as `alias list` has it.")],
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Let an address no longer lead to one on another server."""
+
+    async def work(store: Access) -> None:
+        await accounts.remove_forward(store.mail, address, target)
+
+    run(work, data_dir=data_dir, config=config, json=json)
+    show_done(json, f"{address} leads no more to {target}", address=address, target=target)
 
 
 @commands.command("list")

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from mailserver.address import normal_domain, parse_address
-from mailserver.errors import AlreadyExists, NotFound
+from mailserver.errors import AlreadyExists, ConfigurationError, NotFound
 from mailserver.mail import identities
 from mailserver.mail.context import Change, Mail
+from mailserver.mail.sending import path_text
 from mailserver.model import Account, AccountId, ChangeKind, MailboxId, Role
 from mailserver.storage import accounts, mailboxes, push, tickets
 
@@ -110,10 +111,7 @@ async def list_domains(mail: Mail) -> list[str]:
 
 async def add_alias(mail: Mail, address: str, login: str) -> None:
     """Let an address, or `@domain` for all that is left, lead to an account."""
-    domain = address.rpartition("@")[2]
-    normal = f"@{normal_domain(domain)}" if address.startswith("@") else str(parse_address(address))
-    if not await accounts.domain_exists(mail.database, normal.rpartition("@")[2]):
-        raise NotFound(f"domain {domain}")
+    normal = await _own(mail, address)
     account = await find(mail, login)
     async with mail.change(account.id) as change:
         if not await accounts.insert_address(change.tx, normal, account.id):
@@ -122,6 +120,47 @@ async def add_alias(mail: Mail, address: str, login: str) -> None:
     mail.directory.forget()
 
 
+async def add_forward(mail: Mail, address: str, target: str) -> None:
+    """Let an address, or `@domain` for all that is left, lead to one on another server."""
+    normal = await _own(mail, address)
+    wanted = parse_address(target)
+    if await accounts.domain_exists(mail.database, wanted.domain):
+        raise NotFound(f"account {target}")
+    if not mail.config.server.secret_key.current():
+        raise ConfigurationError("server.secret_key is not set: nothing can be forwarded")
+    if not await accounts.insert_forward(mail.database, normal, path_text(target, wanted)):
+        raise AlreadyExists(normal)
+    mail.directory.forget()
+
+
+async def remove_forward(mail: Mail, address: str, target: str) -> None:
+    """Let an address no longer lead to one on another server; NotFound."""
+    normal = _normal(address)
+    if not await accounts.delete_forward(mail.database, normal, target.strip()):
+        raise NotFound(f"{normal} leading to {target}")
+    mail.directory.forget()
+
+
+async def is_here(mail: Mail, target: str) -> bool:
+    """Tell whether the domain of an address is one of this server's."""
+    return await accounts.domain_exists(mail.database, parse_address(target).domain)
+
+
+def _normal(address: str) -> str:
+    domain = address.rpartition("@")[2]
+    return f"@{normal_domain(domain)}" if address.startswith("@") else str(parse_address(address))
+
+
+async def _own(mail: Mail, address: str) -> str:
+    """Return an address here in its normal form; NotFound when its domain is not ours."""
+    normal = _normal(address)
+    domain = normal.rpartition("@")[2]
+    if not await accounts.domain_exists(mail.database, domain):
+        raise NotFound(f"domain {domain}")
+    return normal
+
+
 async def list_aliases(mail: Mail) -> list[tuple[str, str]]:
-    """Return all (address, login) pairs beyond each account's own login."""
-    return await accounts.aliases(mail.database)
+    """Return all (address, login or address elsewhere) pairs beyond each account's own login."""
+    found = await accounts.aliases(mail.database) + await accounts.forwards(mail.database)
+    return sorted(found)

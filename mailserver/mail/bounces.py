@@ -100,7 +100,9 @@ async def _queue(
     if not message.sender:
         return None
     try:
-        address = parse_address(message.sender)
+        # of mail that was forwarded the report goes to whoever sent it
+        receiver = mail.forwarding.returns_to(message.sender) or message.sender
+        address = parse_address(receiver)
     except Invalid:
         log.warning("bounce to nobody", extra={"queue_id": shown(message.id)})
         return None
@@ -109,7 +111,7 @@ async def _queue(
         Report(
             _ACTIONS[kind],
             mail.config.server.hostname,
-            message.sender,
+            receiver,
             [_recipient(each) for each in reported],
             message.received_at,
             now,
@@ -124,7 +126,7 @@ async def _queue(
     outgoing = Outgoing(
         message.account_id,
         "",
-        (OutgoingRecipient(message.sender, address.domain, notify="NEVER"),),
+        (OutgoingRecipient(receiver, address.domain, notify="NEVER"),),
         message.session,
         smtputf8=not raw.isascii(),
         body="7BIT" if raw.isascii() else "8BITMIME",

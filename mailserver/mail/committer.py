@@ -260,12 +260,13 @@ class Committer:
         self._answer(batch)
 
     async def _begin(self, arrivals: Sequence[Arrival]) -> Batch:
-        if sum(len(arrival.raw) for arrival in arrivals) > INLINE:
+        written = [each for arrival in arrivals for each in (arrival, *arrival.also)]
+        if sum(len(arrival.raw) for arrival in written) > INLINE:
             # zstd and SHA-256 leave the interpreter free: the sessions go on meanwhile
-            sealed = await asyncio.to_thread(seal, arrivals)
+            sealed = await asyncio.to_thread(seal, written)
         else:
-            sealed = seal(arrivals)
-        return Batch(self._mail.now(), dict(zip(map(id, arrivals), sealed, strict=True)))
+            sealed = seal(written)
+        return Batch(self._mail.now(), dict(zip(map(id, written), sealed, strict=True)))
 
     def _answer(self, batch: Batch) -> None:
         """Tell the sessions of a batch that it is durable, and everyone what changed."""
@@ -328,7 +329,7 @@ class Committer:
                 batch.responding.add(target.account_id)
         if owner is not None:
             batch.modseqs[owner] = Modseq(locked[owner].modseq + 1)
-        batch.admitted.append(arrival)
+        batch.admitted += (arrival, *arrival.also)
 
     def _mailbox(self, target: Target) -> MailboxId | None:
         return target.mailbox_id or self._inboxes.get(target.account_id)
@@ -406,7 +407,7 @@ def _is_named(arrival: Arrival, names: Mapping[tuple[AccountId, MailboxId], str]
 
 def _is_plain(arrival: Arrival) -> bool:
     """Whether nothing is to be written of it but a copy for each account."""
-    alone = arrival.outgoing is None and arrival.companion is None
+    alone = arrival.outgoing is None and arrival.companion is None and not arrival.also
     return alone and not any(target.also_in for target in arrival.targets)
 
 

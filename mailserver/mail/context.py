@@ -76,6 +76,7 @@ class Mail:
     ) -> None:
         from mailserver.mail import search_bodies, search_headers
         from mailserver.mail.committer import Committer
+        from mailserver.mail.forwarding import Forwarding
         from mailserver.mail.indexer import Indexer
         from mailserver.mail.listings import Listings
         from mailserver.mail.recipients import Directory
@@ -104,6 +105,7 @@ class Mail:
         self.search_bodies = search_bodies.SearchBodies(share(search_bodies.ROOM))
         self.indexer = Indexer(self)
         self.directory = Directory(self)
+        self.forwarding = Forwarding(self)
         self.brake: Brake | None = None  # how much users may send; None: any number
         self.delivery_tasks = asyncio.Event()  # set when a delivery left something to do
 

@@ -66,6 +66,14 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
+class Onward:
+    """A copy of a message that is sent on to another server, as it leaves here."""
+
+    raw: bytes
+    outgoing: Outgoing
+
+
+@dataclass(frozen=True, slots=True)
 class Incoming:
     """One of several messages that are stored together."""
 
@@ -122,6 +130,7 @@ class Arrival:
     done: "asyncio.Future[Accepted]" = field(repr=False)
     sender: str | None = None  # reverse-path of what is delivered; None for what is only stored
     companion: Companion | None = None
+    also: "tuple[Arrival, ...]" = ()  # what is queued in the same commit
 
 
 def seal(arrivals: Sequence[Arrival]) -> list[Sealed]:
@@ -152,6 +161,7 @@ async def accept(
     enforce_quota: bool = False,
     sender: str | None = None,
     companion: Companion | None = None,
+    onward: Sequence[Onward] = (),
 ) -> Accepted:
     """Store a message for all its targets and queue the rest, in one commit: all or nothing.
 
@@ -162,20 +172,28 @@ async def accept(
     mail that RCPT let in is not refused for a race.
     """
     if not targets and outgoing is None:
-        raise Invalid("a message needs a recipient")
+        if not onward:
+            raise Invalid("a message needs a recipient")
+        raw, outgoing, onward = onward[0].raw, onward[0].outgoing, onward[1:]
     first: dict[AccountId, Target] = {}
     for target in targets:
         first.setdefault(target.account_id, target)
+    loop, found = asyncio.get_running_loop(), await _digest(raw)
+    also = [
+        Arrival(each.raw, found, (), each.outgoing, received_at, False, loop.create_future())
+        for each in onward
+    ]
     arrival = Arrival(
         raw,
-        await _digest(raw),
+        found,
         tuple(first.values()),
         outgoing,
         received_at,
         enforce_quota,
-        asyncio.get_running_loop().create_future(),
+        loop.create_future(),
         sender,
         companion,
+        tuple(also),
     )
     return await mail.committer.commit(arrival)
 

@@ -67,17 +67,27 @@ class Signatures:
         if domain is None:
             return content
         now = self._mail.now()
-        signers = [
-            signer
-            for signer in await self._signers(domain, now)
-            if signer.row.signs_from <= now
-            and (signer.row.signs_until is None or now < signer.row.signs_until)
-        ]
+        signers = await self._in_use(domain)
         if not signers:
             return content
         if len(content) > LARGE:
             return await asyncio.to_thread(_signed, content, signers, now)
         return _signed(content, signers, now)
+
+    async def signer(self, domain: str, algorithm: str) -> Signer | None:
+        """Return a key of a domain that is in use; None when it has none."""
+        return next(
+            (each for each in await self._in_use(domain) if each.row.algorithm == algorithm), None
+        )
+
+    async def _in_use(self, domain: str) -> list[Signer]:
+        now = self._mail.now()
+        return [
+            signer
+            for signer in await self._signers(domain, now)
+            if signer.row.signs_from <= now
+            and (signer.row.signs_until is None or now < signer.row.signs_until)
+        ]
 
     async def _signers(self, domain: str, now: datetime) -> list[Signer]:
         known = self._known.get(domain)

@@ -11,6 +11,7 @@ from mailserver.address import Address, parse_address
 from mailserver.errors import Invalid, MailError, Unavailable
 from mailserver.mail import content, delivery, recipients, submissions
 from mailserver.mail.delivery import Target
+from mailserver.mail.forwarding import Letter, Passage, was_at
 from mailserver.model import AccountId, IdKind, QueueId, QueueState, id_text
 from mailserver.queue.rules import Outcome, Result, Schedule
 from mailserver.queue.work import Ended, Ledger
@@ -208,13 +209,18 @@ async def deliver_here(
     """
     outcomes: dict[str, Outcome] = {}
     targets: list[Target] = []
+    passages: list[Passage] = []
     for claimed in claims:
-        found = await _accounts(mail, claimed, raw)
+        found = await _places(mail, claimed, raw)
         if isinstance(found, Outcome):
             outcomes[claimed.recipient] = found
         else:
-            targets += found
-    if targets:
+            targets += found.targets
+            passages += found.passages
+    first = claims[0]
+    letter = Letter(first.sender, raw, "", first.smtputf8, first.body, first.require_tls)
+    onward = await mail.forwarding.copies(letter, passages)
+    if targets or onward:
         top = f"Return-Path: <{claims[0].sender}>\r\n".encode()
         handed = _Handed(
             recorder.ledger,
@@ -227,15 +233,23 @@ async def deliver_here(
             received_at=mail.now(),
             sender=claims[0].sender,
             companion=handed,
+            onward=onward,
         )
         recorder.note(handed.written)
     return [outcomes.get(claimed.recipient, _DONE) for claimed in claims]
 
 
-async def _accounts(mail: "Mail", claimed: Claimed, raw: bytes) -> list[Target] | Outcome:
+@dataclass(frozen=True, slots=True)
+class _Places:
+    targets: list[Target]
+    passages: list[Passage]
+
+
+async def _places(mail: "Mail", claimed: Claimed, raw: bytes) -> _Places | Outcome:
+    """Return where a message goes for a recipient here, or why it cannot."""
     address = _parsed(claimed.recipient)
     found = await recipients.resolve(mail, address) if address is not None else None
-    if found is None or not found.accounts:
+    if address is None or found is None or not found.is_known:
         return Outcome(Result.FAILED, "550 5.1.1 No such user here", "5.1.1")
     for account in found.accounts:
         limit = account.quota_limit
@@ -244,7 +258,10 @@ async def _accounts(mail: "Mail", claimed: Claimed, raw: bytes) -> list[Target] 
             return Outcome(Result.FAILED, reply, "5.2.2")
         if limit is not None and account.quota_used >= limit:
             return Outcome(Result.DEFERRED, "452 4.2.2 Mailbox full", "4.2.2")
-    return [Target(account.id) for account in found.accounts]
+    if found.forwards and was_at(raw, address):
+        return Outcome(Result.FAILED, "554 5.4.6 The message goes round in circles", "5.4.6")
+    passages = [Passage(address, found.forwards, claimed.notify)] if found.forwards else []
+    return _Places([Target(account.id) for account in found.accounts], passages)
 
 
 def _parsed(address: str) -> Address | None:

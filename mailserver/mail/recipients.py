@@ -18,10 +18,16 @@ CACHE_SIZE = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What an address leads to: not `local`: another server's; local without accounts: nobody."""
+    """What an address leads to: not `local`: another server's; local without all else: nobody."""
 
     local: bool
     accounts: tuple[Account, ...] = ()
+    forwards: tuple[str, ...] = ()  # addresses on other servers that get a copy
+
+    @property
+    def is_known(self) -> bool:
+        """Whether somebody gets the mail."""
+        return bool(self.accounts or self.forwards)
 
 
 class Directory:
@@ -55,13 +61,14 @@ class Directory:
             str(address.without_subaddress(separator)),
             f"@{address.domain}",
         ]
-        found = await accounts.by_address(self._mail.database, forms)
+        found, forwards = await accounts.leads(self._mail.database, forms)
         for form in forms:
             matches = tuple(
                 account for match, account in found if match == form and account.enabled
             )
-            if matches:
-                return Resolution(True, matches)
+            elsewhere = tuple(target for match, target in forwards if match == form)
+            if matches or elsewhere:
+                return Resolution(True, matches, elsewhere)
         return Resolution(await accounts.domain_exists(self._mail.database, address.domain))
 
 

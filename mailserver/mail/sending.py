@@ -27,6 +27,7 @@ class Recipient:
     accounts: tuple[Account, ...]
     notify: str | None = None  # RFC 3461 §4.1
     orcpt: str | None = None  # RFC 3461 §4.2
+    is_alias: bool = False  # that leads to another server too: the queue delivers to it
 
     @property
     def reports_success(self) -> bool:
@@ -156,7 +157,9 @@ def targets(found: Sequence[Recipient]) -> list[Target]:
 def _outgoing(envelope: Envelope) -> Outgoing | None:
     """Return what the queue takes; None when that is nothing."""
     leaving = tuple(
-        OutgoingRecipient(each.text, each.domain, each.notify, each.orcpt, bool(each.accounts))
+        OutgoingRecipient(
+            each.text, each.domain, each.notify, each.orcpt, bool(each.accounts) or each.is_alias
+        )
         for each in envelope.queued
     )
     if not leaving:
@@ -228,7 +231,7 @@ async def forward_paths(mail: "Mail", wanted: Sequence[Recipient]) -> tuple[Reci
         except Invalid:
             bad.append(each.text)
             continue
-        if where.local and not where.accounts:
+        if where.local and not where.is_known:
             bad.append(each.text)
         has_room = all(
             account.quota_limit is None or account.quota_used < account.quota_limit
@@ -239,7 +242,8 @@ async def forward_paths(mail: "Mail", wanted: Sequence[Recipient]) -> tuple[Reci
                 each,
                 text=path_text(each.text, address),
                 domain=address.domain,
-                accounts=where.accounts if has_room else (),
+                accounts=where.accounts if has_room and not where.forwards else (),
+                is_alias=bool(where.forwards),
             )
         )
     if bad:

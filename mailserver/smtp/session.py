@@ -75,6 +75,8 @@ class Recipient:
     accounts: tuple[Account, ...]
     notify: str | None = None  # RFC 3461 §4.1
     orcpt: str | None = None  # RFC 3461 §4.2
+    forwards: tuple[str, ...] = ()  # addresses on other servers that get a copy
+    is_report: bool = False  # it comes back for whom `forwards` names
 
 
 @dataclass(slots=True)

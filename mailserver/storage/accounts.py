@@ -202,6 +202,55 @@ async def by_address(database: Executor, addresses: Sequence[str]) -> list[tuple
     return [(row["address"], _account(row)) for row in rows]
 
 
+async def leads(
+    database: Executor, addresses: Sequence[str]
+) -> tuple[list[tuple[str, Account]], list[tuple[str, str]]]:
+    """Return which of the addresses lead to which accounts, and to which addresses elsewhere."""
+    rows = await database.fetch(
+        """
+        SELECT address.address, id, login, name, enabled, quota_limit, quota_used, modseq,
+               NULL AS target
+        FROM address
+        JOIN account ON account.id = address.account_id
+        WHERE address.address = ANY($1::text[])
+        UNION ALL
+        SELECT address, NULL, NULL, NULL, NULL, NULL, NULL, NULL, target
+        FROM forward
+        WHERE address = ANY($1::text[])
+        ORDER BY id, target
+        """,
+        addresses,
+    )
+    return (
+        [(row["address"], _account(row)) for row in rows if row["target"] is None],
+        [(row["address"], row["target"]) for row in rows if row["target"] is not None],
+    )
+
+
+async def insert_forward(database: Executor, address: str, target: str) -> bool:
+    """Let an address lead to one on another server; False when it does already."""
+    tag = await database.execute(
+        "INSERT INTO forward (address, target) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        address,
+        target,
+    )
+    return tag.endswith(" 1")
+
+
+async def delete_forward(database: Executor, address: str, target: str) -> bool:
+    """Let an address no longer lead to one on another server; False when it did not."""
+    tag = await database.execute(
+        "DELETE FROM forward WHERE address = $1 AND target = $2", address, target
+    )
+    return tag.endswith(" 1")
+
+
+async def forwards(database: Executor) -> list[tuple[str, str]]:
+    """Return all (address, target) pairs that lead to other servers."""
+    rows = await database.fetch("SELECT address, target FROM forward ORDER BY address, target")
+    return [(row["address"], row["target"]) for row in rows]
+
+
 async def modseq(database: Executor, account: AccountId) -> Modseq | None:
     """Return the account's newest modseq."""
     value = await database.fetchval("SELECT modseq FROM account WHERE id = $1", account)

@@ -13,6 +13,7 @@ from mailserver.dns import LookupFailed, Resolver, TlsaRecord
 from mailserver.mail.originals import repair_line_ends
 from mailserver.mime.headers import HeaderBlock
 from mailserver.mime.recode import has_long_lines, is_lines, to_lines, to_seven_bit
+from mailserver.model import NOBODY
 from mailserver.queue.routes import SEALED_FOR, Route, TlsLevel
 from mailserver.queue.rules import Outcome, Result
 from mailserver.queue.work import Claimed
@@ -188,7 +189,11 @@ class Courier:
         self, connection: Connection, job: Job, letter: Letter, outcomes: dict[str, Outcome]
     ) -> None:
         """Send to all recipients without an outcome, in as many transactions as it takes."""
-        ready = await self._ready(letter, seven_bit="8BITMIME" not in connection.extensions)
+        ready = await self._ready(
+            letter,
+            seven_bit="8BITMIME" not in connection.extensions,
+            passing=job.first.account_id == NOBODY,
+        )
         if ready is None:
             outcomes.update({each.recipient: CANNOT_CONVERT for each in job.claims})
             return
@@ -213,8 +218,11 @@ class Courier:
             if some:
                 most = max(sum(each.recipient in outcomes for each in part), 1)
 
-    async def _ready(self, letter: Letter, *, seven_bit: bool) -> Letter | None:
-        """Return the message as it is sent: in 7 bits where that is needed, then signed."""
+    async def _ready(self, letter: Letter, *, seven_bit: bool, passing: bool) -> Letter | None:
+        """Return the message as it is sent: in 7 bits where that is needed, then signed.
+
+        What only passes through is not signed: whoever wrote it did not show who it is.
+        """
         convert = (seven_bit and letter.eight_bit) or letter.long_lines
         ready = self._signed.get(convert)
         if ready is None:
@@ -225,7 +233,9 @@ class Courier:
                     content = letter.content  # lines too long, but most servers take them
             if content is None:
                 return None
-            ready = self._signed[convert] = Letter.of(await self._means.sign(content))
+            if not passing:
+                content = await self._means.sign(content)
+            ready = self._signed[convert] = Letter.of(content)
         return ready
 
     async def _connections(self) -> AsyncIterator[Connection]:

@@ -9,7 +9,8 @@ from mailserver.antispam.verdict import Action, Decision, Verdict
 from mailserver.antispam.visit import Visit
 from mailserver.errors import NotFound
 from mailserver.mail import delivery, junk
-from mailserver.mail.delivery import Target
+from mailserver.mail.delivery import Onward, Target
+from mailserver.mail.forwarding import Letter, was_at
 from mailserver.mail.originals import return_path
 from mailserver.model import IdKind, id_text
 from mailserver.queue.enqueue import Outgoing
@@ -27,6 +28,8 @@ BARE_LINE_END = Reply(
     "The message has a CR or an LF that is not part of a CR LF (RFC 5321 section 2.3.8)",
     ("Make every line of it end with CR LF and send it again",),
 )
+NOT_FORWARDED = Reply(550, "5.7.1", "Looks like spam, which is not forwarded")
+ROUND_IN_CIRCLES = Reply(554, "5.4.6", "The message goes round in circles")
 MAX_REASON = 400  # octets of a reason in a reply; RFC 5321 §4.5.3.1.5 allows 512 for the line
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
@@ -71,7 +74,9 @@ class MxPolicy:
         if not found.local:
             raise Refused(RELAYING_DENIED)
         envelope = session.envelope
-        recipient = routing.local_recipient(path, found, envelope.size if envelope else 0)
+        recipient = routing.returning(session.mail, path, envelope.sender if envelope else None)
+        if recipient is None:
+            recipient = routing.local_recipient(path, found, envelope.size if envelope else 0)
         if self._pipeline is not None and envelope is not None:
             verdict = await self._pipeline.door.recipient(
                 self._visit(self._pipeline, session), envelope.sender.address, path.address
@@ -96,14 +101,18 @@ class MxPolicy:
         outgoing = routing.reported(session, envelope, junk_for)
         # Return-Path belongs to the final delivery, which is then that of the queue
         top = return_path(envelope.sender.text) if outgoing is None else b""
-        raw = b"".join((top, found, routing.trace(session, envelope), content))
+        traced = b"".join((found, routing.trace(session, envelope), content))
+        onward = await _onward(session, envelope, traced, decision)
         here = routing.at_once(envelope, outgoing)
-        done = await self._deliver(session, envelope, raw, here, decision, outgoing)
+        done = await self._deliver(
+            session, envelope, top + traced, here, decision, outgoing, onward
+        )
         if done.queue_id is not None:
             stored = id_text(IdKind.QUEUE, done.queue_id)
         else:
             stored = id_text(IdKind.EMAIL, done.delivered[0].email_id)
         waiting = len(outgoing.recipients) if outgoing else 0
+        waiting += sum(len(each.outgoing.recipients) for each in onward)
         return Accepted(stored, len(done.delivered), waiting, decision)
 
     async def _judge(self, session: Session, envelope: Envelope, content: bytes) -> Decision | None:
@@ -133,6 +142,7 @@ class MxPolicy:
         targets: list[Target],
         decision: Decision | None,
         outgoing: Outgoing | None,
+        onward: list[Onward],
     ) -> delivery.Accepted:
         """Store the message; a Junk mailbox that is removed meanwhile is made again."""
         for last in (False, True):
@@ -145,6 +155,7 @@ class MxPolicy:
                     received_at=session.mail.now(),
                     outgoing=outgoing,
                     sender=envelope.sender.text,
+                    onward=onward,
                 )
             except NotFound:
                 if last or placed == targets:
@@ -158,6 +169,34 @@ class MxPolicy:
             visit = session.visit = pipeline.arrive(session.id, session.peer, session.mail.now())
         visit.helo, visit.tls = session.helo, session.tls
         return visit
+
+
+async def _onward(
+    session: Session, envelope: Envelope, traced: bytes, decision: Decision | None
+) -> list[Onward]:
+    """Return the copies for other servers; none of what is not wanted here.
+
+    Refused, too, is what would reach nobody then: nothing that was accepted is dropped.
+    """
+    passages = routing.passages(envelope.recipients)
+    if not passages:
+        return []
+    if decision is not None and decision.message is not Action.ACCEPT:
+        if any(each.forwards and not each.accounts for each in envelope.recipients):
+            session.mail.metrics.spam_blocked.labels("message").inc()
+            raise Judged(NOT_FORWARDED, decision.verdict)
+        return []
+    if any(each.alias is not None and was_at(traced, each.alias) for each in passages):
+        raise Refused(ROUND_IN_CIRCLES)
+    letter = Letter(
+        envelope.sender.text,
+        traced,
+        session.id,
+        smtputf8=envelope.smtputf8,
+        body=envelope.body,
+        require_tls=envelope.require_tls,
+    )
+    return await session.mail.forwarding.copies(letter, passages)
 
 
 def _is_junk(decision: Decision | None, target: Target) -> bool:

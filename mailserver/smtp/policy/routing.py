@@ -8,6 +8,7 @@ from mailserver.mail import accounts
 from mailserver.mail import recipients as directory
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
+from mailserver.mail.forwarding import Passage
 from mailserver.mail.recipients import Resolution
 from mailserver.mime.recode import is_lines, to_lines
 from mailserver.model import Account, AccountId
@@ -29,18 +30,38 @@ async def resolve(mail: Mail, path: Path) -> Resolution:
     # <Postmaster> without a domain: that of any domain here (RFC 5321 §4.5.1)
     for domain in await accounts.list_domains(mail):
         found = await directory.resolve(mail, Address("postmaster", domain))
-        if found.accounts:
+        if found.is_known:
             return found
     return Resolution(local=True)
 
 
 def local_recipient(path: Path, found: Resolution, size: int) -> Recipient:
     """Accept a recipient here; Refused when nobody has that address, or has no room."""
-    if not found.accounts:
+    if not found.is_known:
         raise Refused(NO_SUCH_USER)
     for account in found.accounts:
         _check_room(account, size)
-    return Recipient(path, found.accounts)
+    return Recipient(path, found.accounts, forwards=found.forwards)
+
+
+def returning(mail: Mail, path: Path, sender: Path | None) -> Recipient | None:
+    """Return the recipient of a report about mail that was forwarded; None: it is none.
+
+    Only what has the null sender is a report: with another one this would be a relay.
+    """
+    original = mail.forwarding.returns_to(path.text)
+    if original is None or sender is None or sender.address is not None:
+        return None
+    return Recipient(path, (), forwards=(original,), is_report=True)
+
+
+def passages(recipients: Iterable[Recipient]) -> list[Passage]:
+    """Return where the message goes on to."""
+    return [
+        Passage(None if each.is_report else each.path.address, each.forwards, each.notify)
+        for each in recipients
+        if each.forwards
+    ]
 
 
 def _check_room(account: Account, size: int) -> None:
@@ -82,6 +103,8 @@ def reported(session: Session, envelope: Envelope, but: Container[AccountId]) ->
         for each in envelope.recipients
         if envelope.sender.address is not None
         and each.path.address is not None  # <Postmaster> has none to report on
+        and each.accounts
+        and not each.forwards
         and "SUCCESS" in (each.notify or "").split(",")
         and not any(account.id in but for account in each.accounts)
     ]

@@ -55,7 +55,9 @@ class SubmissionPolicy:
         if not found.local:
             return Recipient(path, ())
         size = session.envelope.size if session.envelope else 0
-        return routing.local_recipient(path, found, size)
+        recipient = routing.local_recipient(path, found, size)
+        # the queue delivers to all that an alias leads to
+        return Recipient(path, (), forwards=found.forwards) if found.forwards else recipient
 
     async def accept(self, session: Session, envelope: Envelope, data: Data) -> Accepted:
         """Deliver to users here and queue the rest, in one commit."""
@@ -112,4 +114,5 @@ def _recipient(accepted: Recipient) -> sending.Recipient:
         accepted.accounts,
         accepted.notify,
         accepted.orcpt,
+        is_alias=bool(accepted.forwards),
     )
