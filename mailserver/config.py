@@ -167,6 +167,8 @@ class Listeners(Section):
     smtp: Listener = Listener(port=2525)
     submission: Listener = Listener(port=2587)
     submissions: Listener = Listener(port=2465)
+    lmtp: Listener = Listener(enabled=False, port=2424)
+    relay: Listener = Listener(enabled=False, port=2526)
     imap: Listener = Listener(port=2143)
     imaps: Listener = Listener(port=2993)
     http: Listener = Listener(port=8080)
@@ -227,7 +229,26 @@ class Smtp(Section):
         description="networks, a word each, of relays that may say for whom they speak (XCLIENT)",
     )
 
-    _check_networks = field_validator("xclient_networks")(networks)
+    lmtp_networks: str = Field(
+        default="127.0.0.0/8 ::1",
+        description="networks, a word each, of servers that deliver by LMTP",
+    )
+    relay_networks: str = Field(
+        default="", description="networks, a word each, that send by `listeners.relay`"
+    )
+    relay_domains: str = Field(
+        default="", description="a word for each domain as which they send, in From and envelope"
+    )
+    relay_account: str = Field(
+        default="", description="the account of relayed mail whose sender is no address here"
+    )
+    relay_rate: int = Field(
+        default=10_000, ge=0, description="messages in an hour of one of their addresses; 0: any"
+    )
+
+    _check_networks = field_validator("xclient_networks", "lmtp_networks", "relay_networks")(
+        networks
+    )
 
     catch_outbound: bool = Field(
         default=False, description="queue mail to other domains as caught: shown, never sent"

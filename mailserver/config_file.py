@@ -107,6 +107,13 @@ def problems_for_service(config: Config) -> list[str]:
     if (config.tls.certificate is None) != (config.tls.key is None):
         missing.append("tls.certificate and tls.key: give both or none")
     missing += _problems_with_tokens(config.oauth)
+    if config.listeners.relay.enabled:
+        keys = ("relay_networks", "relay_domains", "relay_account")
+        missing += [
+            f"smtp.{key}: needed by listeners.relay"
+            for key in keys
+            if not getattr(config.smtp, key)
+        ]
     needs_tls = [name for name in ("submissions", "imaps", "https") if _listens(config, name)]
     if config.tls.certificate is None and needs_tls:
         missing.append(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mailserver.antispam.pipeline import Pipeline
+from mailserver.antispam.ratelimit import Rates
 from mailserver.antispam.trace import Journal
 
 
@@ -12,6 +13,7 @@ class Gate:
 
     pipeline: Pipeline | None = None
     journal: Journal | None = None
+    rates: Rates | None = None  # counts that all processes share
 
 
 OPEN = Gate()

@@ -88,7 +88,7 @@ async def filters(mail: Mail, resolver: Resolver, owner: str) -> Filters:
         personal={content.name: content},
     )
     pipeline = Pipeline(settings, checks, mail.metrics, clock)
-    return Filters(Gate(pipeline, journal), journal, work, beside)
+    return Filters(Gate(pipeline, journal, rates), journal, work, beside)
 
 
 async def _content() -> ContentFilter:

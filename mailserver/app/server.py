@@ -351,7 +351,8 @@ def protocol_servers(
 ) -> dict[str, Listening]:
     """Return the server of each listener that is wanted, but for HTTP."""
     listeners = mail.config.listeners
-    smtp = {"smtp": "mx", "submission": "submission", "submissions": "submissions"}
+    names = ("submission", "submissions", "lmtp", "relay")
+    smtp = {"smtp": "mx", **{name: name for name in names}}
     share = mail.config.server.share
     limits = Limits.of(mail.config.smtp, share)
     servers: dict[str, Listening] = {

@@ -22,6 +22,8 @@ PURPOSES = {
     "smtp": "mail from other servers",
     "submission": "clients send, STARTTLS",
     "submissions": "clients send, TLS",
+    "lmtp": "mail from a server in front",
+    "relay": "programs beside this server send",
     "imap": "clients read, STARTTLS",
     "imaps": "clients read, TLS",
     "http": "JMAP, /healthz /readyz /metrics",

@@ -28,7 +28,9 @@ from mailserver.networks import NOWHERE, Networks
 from mailserver.smtp import commands
 from mailserver.smtp.limits import Limits
 from mailserver.smtp.outcomes import Outcomes
+from mailserver.smtp.policy.lmtp import LmtpPolicy
 from mailserver.smtp.policy.mx import MxPolicy
+from mailserver.smtp.policy.relay import RelayPolicy
 from mailserver.smtp.policy.submission import SubmissionPolicy
 from mailserver.smtp.protocol import replies
 from mailserver.smtp.protocol.framing import (
@@ -77,6 +79,8 @@ KINDS: dict[str, Kind] = {
     "mx": Kind(MxPolicy, pauses=True),
     "submission": Kind(SubmissionPolicy),
     "submissions": Kind(SubmissionPolicy, implicit_tls=True),
+    "lmtp": Kind(LmtpPolicy),
+    "relay": Kind(RelayPolicy),
 }
 
 
@@ -321,6 +325,10 @@ class Connection(SMTP):
             raise Refused(_FAULTS[line])
         return line
 
+    def say(self, reply: Reply) -> None:
+        """Send a reply before the one that the handler returns."""
+        self._send(reply)
+
     def reception(self) -> Reception:
         """Return what takes the next message."""
         limits = self._server.limits
@@ -444,7 +452,7 @@ class Connection(SMTP):
             self._send(refusal.reply)
             await self._flush()
             return
-        self._send(replies.greeting(session.hostname))
+        self._send(replies.greeting(session.hostname, session.protocol))
         self._greeted = True
         while (line := await self._next_line(MAX_LINE)) is not None:
             self._reset_timeout(PROCESSING_TIMEOUT)

@@ -54,6 +54,10 @@ class Wire(Protocol):
         """Send a reply that the client answers with a line that is no command."""
         ...
 
+    def say(self, reply: Reply) -> None:
+        """Send a reply before the one that the handler returns."""
+        ...
+
     def reception(self) -> Reception:
         """Return what takes the next message."""
         ...
@@ -107,12 +111,21 @@ class Accepted:
     decision: Decision | None = None  # of the checks
 
 
+SMTP_GREETINGS = frozenset({"EHLO", "HELO"})
+LMTP_GREETINGS = frozenset({"LHLO"})  # RFC 2033 §4.1
+
+
 class Policy(Protocol):
     """What differs between mail from other servers and mail from users."""
 
     @property
     def authentication(self) -> bool:
         """Tell whether clients must log in before they send."""
+        ...
+
+    @property
+    def greetings(self) -> frozenset[str]:
+        """Return the commands by which a client says its name."""
         ...
 
     async def connected(self, session: "Session") -> None:
@@ -137,6 +150,16 @@ class Policy(Protocol):
 
     async def accept(self, session: "Session", envelope: Envelope, data: Data) -> Accepted:
         """Store the message for every recipient; return after the commit."""
+        ...
+
+
+class EachPolicy(Policy, Protocol):
+    """A policy of LMTP: each recipient has a reply of its own (RFC 2033 §4.2)."""
+
+    async def accept_each(
+        self, session: "Session", envelope: Envelope, data: Data
+    ) -> list[Accepted | Exception]:
+        """Store the message for each recipient; return what became of each, in order."""
         ...
 
 
@@ -169,6 +192,16 @@ class Session:
     def hostname(self) -> str:
         """Return the name by which this server goes."""
         return self.mail.config.server.hostname
+
+    @property
+    def speaks_lmtp(self) -> bool:
+        """Tell whether this is LMTP (RFC 2033)."""
+        return self.policy.greetings is LMTP_GREETINGS
+
+    @property
+    def protocol(self) -> str:
+        """Return what is spoken, as the greeting says it."""
+        return "LMTP" if self.speaks_lmtp else "ESMTP"
 
     @property
     def relay_is_trusted(self) -> bool:

@@ -11,7 +11,7 @@ from mailserver.smtp.commands.failures import reply_to
 from mailserver.smtp.protocol import replies
 from mailserver.smtp.protocol.bdat import parse as parse_bdat
 from mailserver.smtp.protocol.replies import Refused, Reply
-from mailserver.smtp.session import Disconnected, Session
+from mailserver.smtp.session import LMTP_GREETINGS, SMTP_GREETINGS, Disconnected, Session
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ class Spec:
 COMMANDS: dict[str, Spec] = {
     "EHLO": Spec(hello.parse, hello.ehlo, "EHLO domain"),
     "HELO": Spec(hello.parse, hello.helo, "HELO domain"),
+    "LHLO": Spec(hello.parse, hello.ehlo, "LHLO domain"),
     "STARTTLS": Spec(session.parse_nothing, hello.starttls, "STARTTLS"),
     "AUTH": Spec(auth.parse, auth.auth, "AUTH mechanism [initial-response]"),
     "MAIL": Spec(mail.parse, mail.mail, "MAIL FROM:<reverse-path> [parameters]"),
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Spec] = {
     "QUIT": Spec(session.parse_nothing, session.quit_, "QUIT"),
 }
 
+GREETINGS = SMTP_GREETINGS | LMTP_GREETINGS
 MAX_ERRORS = 100  # in the weights below, before the connection is closed
 BAD_COMMAND = 10  # ten bad commands
 BAD_RECIPIENT = 1  # a list with dead addresses is no attack, a dictionary is
@@ -56,6 +58,8 @@ async def run(session: Session, line: bytes) -> Reply | None:
     verb, _, argument = line.partition(b" ")
     name = verb.decode("ascii", "replace").upper()
     spec = COMMANDS.get(name)
+    if name in GREETINGS and name not in session.policy.greetings:  # RFC 2033 §4.1
+        spec = None
     if spec is None:
         name = "unknown"
     began = session.clock()

@@ -2,7 +2,9 @@
 
 import logging
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
+from dataclasses import replace
+from typing import cast
 
 from mailserver.antispam.trace import Place
 from mailserver.antispam.verdict import Action, Verdict
@@ -10,7 +12,7 @@ from mailserver.smtp.commands.failures import reply_to
 from mailserver.smtp.protocol import replies
 from mailserver.smtp.protocol.bdat import Bdat
 from mailserver.smtp.protocol.replies import Refused, Reply
-from mailserver.smtp.session import Accepted, Disconnected, Envelope, Judged, Session
+from mailserver.smtp.session import Accepted, Disconnected, EachPolicy, Envelope, Judged, Session
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +74,10 @@ async def _taken(session: Session, envelope: Envelope, receiving: Awaitable[None
         await receiving
         received = await envelope.reception.content()
         content = received.content
+        if session.speaks_lmtp:
+            policy = cast(EachPolicy, session.policy)
+            outcomes = await policy.accept_each(session, envelope, received)
+            return _answer_each(session, envelope, outcomes, content, began)
         accepted = await session.policy.accept(session, envelope, received)
     except Disconnected:
         _log(session, envelope, None, "Disconnected", len(content), began)
@@ -83,6 +89,9 @@ async def _taken(session: Session, envelope: Envelope, receiving: Awaitable[None
         _log(session, envelope, None, outcome, len(content), began)
         verdict = error.verdict if isinstance(error, Judged) else None
         _record(session, envelope, reply, content, verdict)
+        if session.speaks_lmtp:  # one reply for each recipient, also to what concerns all of them
+            for _ in envelope.recipients[1:]:
+                session.wire.say(reply)
         raise
     finally:
         session.reset()
@@ -93,6 +102,33 @@ async def _taken(session: Session, envelope: Envelope, receiving: Awaitable[None
     verdict = accepted.decision.verdict if accepted.decision else None
     _record(session, envelope, reply, content, verdict, accepted)
     return reply
+
+
+def _answer_each(
+    session: Session,
+    envelope: Envelope,
+    outcomes: Sequence[Accepted | Exception],
+    content: bytes,
+    began: float,
+) -> Reply:
+    """Say what became of each recipient, in the order of RCPT (RFC 2033 §4.2)."""
+    answers: list[Reply] = []
+    for recipient, outcome in zip(envelope.recipients, outcomes, strict=True):
+        only = replace(envelope, recipients=[recipient])
+        if isinstance(outcome, Exception):
+            reply, accepted = reply_to(outcome), None
+        else:
+            reply, accepted = Reply(250, "2.0.0", f"<{recipient.path.text}> {outcome.id}"), outcome
+        text = "accepted" if accepted else f"{reply.code} {reply.status}"
+        _log(session, only, accepted, text, len(content), began)
+        _record(session, only, reply, content, None, accepted)
+        answers.append(reply)
+    if any(reply.code == 250 for reply in answers):
+        session.messages += 1
+        session.mail.metrics.messages_received.inc()
+    for reply in answers[:-1]:
+        session.wire.say(reply)
+    return answers[-1]
 
 
 def _record(

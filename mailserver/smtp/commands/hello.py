@@ -24,7 +24,8 @@ EXTENSIONS: tuple[Callable[[Session], str | None], ...] = (
     lambda session: "ENHANCEDSTATUSCODES",  # RFC 2034
     lambda session: "CHUNKING",  # RFC 3030 §2
     lambda session: "BINARYMIME",  # RFC 3030 §3
-    lambda session: "DSN",  # RFC 3461
+    # whoever delivers by LMTP is told at once and reports itself
+    lambda session: None if session.speaks_lmtp else "DSN",  # RFC 3461
     lambda session: "REQUIRETLS" if session.tls else None,  # RFC 8689 §2
     lambda session: f"LIMITS RCPTMAX={session.mail.config.smtp.max_recipients}",  # RFC 9422
     lambda session: _future_release(session) if session.policy.authentication else None,

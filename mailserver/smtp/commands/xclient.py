@@ -44,4 +44,4 @@ async def xclient(session: Session, command: Xclient) -> Reply:
         await session.policy.connected(session)
     except Refused as refusal:
         return Reply(421, "4.7.0", refusal.reply.text)
-    return replies.greeting(session.hostname)
+    return replies.greeting(session.hostname, session.protocol)

@@ -18,7 +18,7 @@ from mailserver.smtp.policy import routing
 from mailserver.smtp.protocol.framing import Data
 from mailserver.smtp.protocol.paths import Path
 from mailserver.smtp.protocol.replies import Refused, Reply
-from mailserver.smtp.session import Accepted, Envelope, Judged, Recipient, Session
+from mailserver.smtp.session import SMTP_GREETINGS, Accepted, Envelope, Judged, Recipient, Session
 
 RELAYING_DENIED = Reply(550, "5.7.1", "Relaying denied")
 # Passed on, a lone CR or LF is what lets one message look like two (RFC 5321 §2.3.8).
@@ -38,6 +38,7 @@ class MxPolicy:
     """Anybody may send to a user here, and to nobody else."""
 
     authentication = False
+    greetings = SMTP_GREETINGS
 
     def __init__(self, gate: Gate = OPEN) -> None:
         self._pipeline = gate.pipeline

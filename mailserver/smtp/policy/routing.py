@@ -156,6 +156,7 @@ def trace(session: Session, envelope: Envelope) -> bytes:
                 tls=bool(session.tls),
                 authenticated=session.principal is not None,
                 smtputf8=envelope.smtputf8,
+                lmtp=session.speaks_lmtp,
             ),
             tls=session.tls,
             id=session.id,

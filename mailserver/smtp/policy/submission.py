@@ -2,13 +2,13 @@
 
 from mailserver.antispam.gate import OPEN, Gate
 from mailserver.mail import recipients, sending
-from mailserver.mail.originals import Flaw, Unsendable, repair_line_ends
+from mailserver.mail.originals import Flaw, Original, Unsendable, repair_line_ends
 from mailserver.model import AccountId, IdKind, id_text
 from mailserver.smtp.policy import routing
 from mailserver.smtp.protocol.framing import Data
 from mailserver.smtp.protocol.paths import Path
 from mailserver.smtp.protocol.replies import Refused, Reply
-from mailserver.smtp.session import Accepted, Envelope, Recipient, Session
+from mailserver.smtp.session import SMTP_GREETINGS, Accepted, Envelope, Recipient, Session
 
 NEEDS_AUTHENTICATION = Reply(530, "5.7.0", "Authentication required")
 NOT_YOURS = Reply(550, "5.7.1", "Sender address does not belong to you")
@@ -28,6 +28,7 @@ class SubmissionPolicy:
     """A user who logged in sends as one of the own addresses."""
 
     authentication = True
+    greetings = SMTP_GREETINGS
 
     def __init__(self, gate: Gate = OPEN) -> None:
         self._gate = gate
@@ -45,9 +46,21 @@ class SubmissionPolicy:
         """Check that the reverse-path belongs to the account; the null one belongs to all."""
         address = envelope.sender.address
         if address is not None and not await recipients.may_send_as(
-            session.mail, _account(session), address
+            session.mail, _own(session), address
         ):
             raise Refused(NOT_YOURS)
+
+    async def account(self, session: Session, envelope: Envelope) -> AccountId:
+        """Return whose message it is."""
+        return _own(session)
+
+    async def checked(self, session: Session, account: AccountId, content: bytes) -> Original:
+        """Return the message when its authors are the account's addresses; Unsendable."""
+        return await sending.checked(session.mail, account, content)
+
+    async def admit(self, session: Session, sent: sending.Envelope) -> None:
+        """Count what is sent; Unsendable when it is too much for a user."""
+        await sending.admit(session.mail, sent)
 
     async def recipient(self, session: Session, path: Path) -> Recipient:
         """Accept users here that have room, and everybody elsewhere."""
@@ -66,7 +79,7 @@ class SubmissionPolicy:
         content = await routing.as_lines(text)
         if content is None:
             raise Refused(CANNOT_CONVERT)
-        account = _account(session)
+        account = await self.account(session, envelope)
         sent = sending.Envelope(
             account,
             envelope.sender.text,
@@ -82,8 +95,8 @@ class SubmissionPolicy:
             priority=envelope.priority,
         )
         try:
-            original = await sending.checked(session.mail, account, content)
-            await sending.admit(session.mail, sent)
+            original = await self.checked(session, account, content)
+            await self.admit(session, sent)
         except Unsendable as error:
             raise Refused(REPLIES.get(error.flaw, NO_AUTHOR)) from None
         done = await sending.send(
@@ -100,7 +113,7 @@ class SubmissionPolicy:
         return Accepted(shown, len(done.delivered), len(sent.queued))
 
 
-def _account(session: Session) -> AccountId:
+def _own(session: Session) -> AccountId:
     if session.principal is None:
         raise Refused(NEEDS_AUTHENTICATION)
     return session.principal.account_id

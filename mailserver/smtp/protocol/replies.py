@@ -60,6 +60,6 @@ NO_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients")
 TOO_EARLY = Reply(554, "5.5.1", "Clients wait for the greeting (RFC 5321 section 3.1)")
 
 
-def greeting(hostname: str) -> Reply:
+def greeting(hostname: str, protocol: str = "ESMTP") -> Reply:
     """Return what the server says first (RFC 5321 §4.3.1)."""
-    return Reply(220, "", f"{hostname} ESMTP")
+    return Reply(220, "", f"{hostname} {protocol}")

@@ -33,11 +33,14 @@ class Trace:
         ).encode()
 
 
-def with_protocol(*, esmtp: bool, tls: bool, authenticated: bool, smtputf8: bool) -> str:
+def with_protocol(
+    *, esmtp: bool, tls: bool, authenticated: bool, smtputf8: bool, lmtp: bool = False
+) -> str:
     """Return the value of the `with` clause (RFC 3848, RFC 6531 §4.3)."""
     if not esmtp:
         return "SMTP"
-    name = "UTF8SMTP" if smtputf8 else "ESMTP"
+    name = "LMTP" if lmtp else "SMTP" if smtputf8 else "ESMTP"
+    name = f"UTF8{name}" if smtputf8 else name
     return f"{name}{'S' if tls else ''}{'A' if authenticated else ''}"
 
 
