@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -129,8 +129,8 @@ class Driver(asyncio.Protocol):
         self.began = time.perf_counter()
         self.wanted, self.replies = b"354", 3
         self.transport.write(
-            b"MAIL FROM:<sender@example.org> SIZE=%d\r\nRCPT TO:<%b>\r\nDATA\r\n"
-            % (len(self.data), recipient)
+            b"MAIL FROM:<%b> SIZE=%d\r\nRCPT TO:<%b>\r\nDATA\r\n"
+            % (self.load.sender, len(self.data), recipient)
         )
 
     def fail(self, line: bytes) -> None:
@@ -142,10 +142,17 @@ class Driver(asyncio.Protocol):
 class Load:
     """A number of messages over a number of connections."""
 
-    def __init__(self, recipients: list[str], count: int, seed: int) -> None:
+    sender = b"sender@example.org"
+    connections = CONNECTIONS
+
+    def __init__(
+        self, recipients: list[str], count: int, seed: int, bodies: Sequence[bytes] = ()
+    ) -> None:
+        """Take the messages to send, again and again; by default some are made."""
         chance = random.Random(seed)
         self.recipients = [recipient.encode() for recipient in recipients]
-        self.bodies = [message(chance, number) + b".\r\n" for number in range(BODIES)]
+        made = bodies or [message(chance, number) for number in range(BODIES)]
+        self.bodies = [body + b".\r\n" for body in made]
         self.unique = f"{os.getpid()}.{time.time_ns()}"
         self.left = count
         self.count = count
@@ -166,7 +173,7 @@ class Load:
         loop = asyncio.get_running_loop()
         drivers = []
         began = time.perf_counter()
-        for _ in range(min(CONNECTIONS, self.count)):
+        for _ in range(min(self.connections, self.count)):
             _, driver = await loop.create_connection(lambda: Driver(self), host, port)
             drivers.append(driver)
         await asyncio.gather(*(driver.done for driver in drivers))
@@ -218,7 +225,7 @@ def usage(pid: int) -> dict[str, float]:
 
 
 @contextmanager
-def own_server() -> Iterator[dict[str, Any]]:
+def own_server(environment: Mapping[str, str] = os.environ) -> Iterator[dict[str, Any]]:
     """Run `mailserver dev` in a temporary folder."""
     program = [sys.executable, "-m", "mailserver"]
     with tempfile.TemporaryDirectory(prefix="mailserver-bench-") as directory:
@@ -229,6 +236,7 @@ def own_server() -> Iterator[dict[str, Any]]:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                env=environment,
             )
         try:
             document = Path(directory, "dev.json")

@@ -327,7 +327,7 @@ class Limits(Section):
         default=500, ge=0, description="in an hour; a refused recipient is 1, a bad command is 10"
     )
     messages_per_sender: int = Field(
-        default=2000, ge=0, description="in an hour, by one address as the reverse-path"
+        default=20_000, ge=0, description="in an hour, by one address as the reverse-path"
     )
     messages_per_recipient: int = Field(
         default=2000, ge=0, description="in an hour, to one address"

@@ -16,7 +16,7 @@ from mailserver.app.node import Node
 from mailserver.app.presence import Presence
 from mailserver.app.secret import with_key
 from mailserver.app.shield import shielded
-from mailserver.config import Config
+from mailserver.config import Config, Limits, Sending
 from mailserver.config_file import Loaded, load
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,10 @@ def configuration(
         "tls.key": files.key,
         "server.workers": 1,
         "smtp.catch_outbound": True,
-        "antispam.greylisting.mode": "off",  # who tries it out does not want to come again
+        # who tries it out does not want to come again, and may send as much as they like
+        "antispam.greylisting.mode": "off",
+        **{f"antispam.limits.{name}": 0 for name in Limits.model_fields},
+        **{f"sending.{name}": 0 for name in Sending.model_fields if name != "exempt"},
         "log.format": "text",
     }
     if free_ports:
