@@ -57,10 +57,11 @@ manifest: $(VENV)/.dev  ## deploy/manifest.yaml from the chart; needs Helm (test
 lock:  ## pin every dependency with its hashes (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock" \
-	    --extra embedded --extra filter --group build pyproject.toml -o requirements.lock
+	    --extra embedded --extra filter --extra tracing --group build pyproject.toml -o requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock" \
-	    --extra embedded --extra filter --group build --group dev -c requirements.lock pyproject.toml \
+	    --extra embedded --extra filter --extra tracing --group build --group dev \
+	    -c requirements.lock pyproject.toml \
 	    -o requirements-dev.lock
 	echo "jmaplib[push,ws]==3.0.1\npytest\npytest-asyncio" | uv pip compile --universal \
 	    --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \

@@ -675,6 +675,24 @@ class Metrics(Section):
     )
 
 
+class Tracing(Section):
+    """Traces by OpenTelemetry."""
+
+    endpoint: str = Field(
+        default="", description="URL of a collector that takes OTLP by HTTP; empty: none are made"
+    )
+    ratio: float = Field(
+        default=1.0, ge=0, le=1, description="part of the traces that is made, as 0.1"
+    )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _check_endpoint(cls, url: str) -> str:
+        if url and urlsplit(url).scheme not in ("http", "https"):
+            raise ValueError("should be an http or https URL, as http://collector:4318")
+        return url
+
+
 class Log(Section):
     """Logging to standard error (terminal) or standard output (JSON)."""
 
@@ -744,6 +762,7 @@ class Config(Section):
     http: Http = Http()
     push: Push = Push()
     metrics: Metrics = Metrics()
+    tracing: Tracing = Tracing()
     log: Log = Log()
     mover: Mover = Mover()
     store: Store = Store()

@@ -25,7 +25,7 @@ from mailserver.auth.passwords import Passwords
 from mailserver.auth.throttle import Attempt, Throttle
 from mailserver.config import Config
 from mailserver.dns import Resolver
-from mailserver.errors import MailError, Unavailable
+from mailserver.errors import ConfigurationError, MailError, Unavailable
 from mailserver.feedback.receiving import Receiver
 from mailserver.imap import server as imap_server
 from mailserver.imap.server import ImapServer
@@ -48,6 +48,7 @@ from mailserver.storage.ids import NODE_BEAT
 from mailserver.storage.mover import Mover
 from mailserver.storage.notify import Notifier
 from mailserver.tls import Certificate, expiry
+from mailserver.tracing import UNTRACED, Tracing
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ class Server:
         self._database = store.open_database(config, backends)
         self._blobs = store.open_blobs(backends)
         self._passwords = Passwords(config.server.share(PASSWORD_THREADS))
+        self._tracing = _tracing(config, self._name)
         self._tls = _certificate(config)
         self._front = Front()
         self._servers: dict[str, Listening] = {
@@ -137,7 +139,13 @@ class Server:
         """
         await self._wait_for_database(migrate=first)
         mail = await store.open_mail(
-            self.config, self._database, self._blobs, self._passwords, self.metrics, self._name
+            self.config,
+            self._database,
+            self._blobs,
+            self._passwords,
+            self.metrics,
+            self._name,
+            self._tracing,
         )
         self._mail = mail
         if prepare is not None:
@@ -219,6 +227,7 @@ class Server:
         if self._push is not None:
             await shielded(self._push.close(), 5, "push")
         await shielded(leases.give_back(self._database, self._name), 5, "leases")
+        await shielded(asyncio.to_thread(self._tracing.close), 8, "traces")
         self._passwords.close()
         await self._database.close()
 
@@ -400,6 +409,19 @@ def _shared_throttle(notifier: Notifier) -> Throttle:
         lambda each: notifier.notice("login", each.login, each.network, each.succeeded)
     )
     return throttle
+
+
+def _tracing(config: Config, name: str) -> Tracing:
+    """Return who makes spans; what that needs is 20 MB, so it is loaded only then."""
+    if not config.tracing.endpoint:
+        return UNTRACED
+    try:
+        from mailserver.app import otlp
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"tracing.endpoint needs the extra `tracing` ({error.name} is not installed)"
+        ) from None
+    return otlp.Tracing(config, name)
 
 
 def _tokens(config: Config) -> Judge | None:

@@ -19,6 +19,7 @@ from mailserver.storage.blobs import S3Blobs
 from mailserver.storage.database import Database
 from mailserver.storage.ids import Ids, take_node
 from mailserver.storage.notify import Notifier
+from mailserver.tracing import UNTRACED, Tracing
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ async def open_mail(
     passwords: Passwords,
     metrics: Metrics,
     name: str,
+    tracing: Tracing = UNTRACED,
 ) -> Mail:
     """Return the handle of the store for a process; the schema must be up to date."""
     return Mail(
@@ -59,6 +61,7 @@ async def open_mail(
         metrics=metrics,
         config=config,
         now=now,
+        tracing=tracing,
     )
 
 

@@ -16,6 +16,7 @@ from mailserver.storage import accounts, changes
 from mailserver.storage.blobs import Blobs
 from mailserver.storage.database import Connection, Database
 from mailserver.storage.ids import Ids
+from mailserver.tracing import UNTRACED, Tracing
 
 if TYPE_CHECKING:
     from mailserver.mail.sending import Brake
@@ -73,6 +74,7 @@ class Mail:
         config: Config,
         now: Callable[[], datetime],
         passwords: Passwords,
+        tracing: Tracing = UNTRACED,
     ) -> None:
         from mailserver.mail import search_bodies, search_headers
         from mailserver.mail.committer import Committer
@@ -93,6 +95,7 @@ class Mail:
         self.config = config
         self.now = now
         self.passwords = passwords
+        self.tracing = tracing
         self.committer = Committer(self)
         self.listings = Listings(self)
         self.fetched: Shelves[bytes] = Shelves(share(FETCH_ROOM))  # by account, mailbox and items

@@ -178,24 +178,25 @@ async def accept(
     first: dict[AccountId, Target] = {}
     for target in targets:
         first.setdefault(target.account_id, target)
-    loop, found = asyncio.get_running_loop(), await _digest(raw)
-    also = [
-        Arrival(each.raw, found, (), each.outgoing, received_at, False, loop.create_future())
-        for each in onward
-    ]
-    arrival = Arrival(
-        raw,
-        found,
-        tuple(first.values()),
-        outgoing,
-        received_at,
-        enforce_quota,
-        loop.create_future(),
-        sender,
-        companion,
-        tuple(also),
-    )
-    return await mail.committer.commit(arrival)
+    with mail.tracing.span("commit", size=len(raw), accounts=len(first)):
+        loop, found = asyncio.get_running_loop(), await _digest(raw)
+        also = [
+            Arrival(each.raw, found, (), each.outgoing, received_at, False, loop.create_future())
+            for each in onward
+        ]
+        arrival = Arrival(
+            raw,
+            found,
+            tuple(first.values()),
+            outgoing,
+            received_at,
+            enforce_quota,
+            loop.create_future(),
+            sender,
+            companion,
+            tuple(also),
+        )
+        return await mail.committer.commit(arrival)
 
 
 async def accept_together(

@@ -134,7 +134,7 @@ async def send(
     if not envelope.recipients:
         raise Invalid("a message needs a recipient")
     now = mail.now()
-    outgoing = _outgoing(envelope)
+    outgoing = _outgoing(envelope, mail.tracing.parent())
     # Return-Path belongs to the final delivery (RFC 5321 §4.4): what leaves here has none.
     top = return_path(envelope.sender) if outgoing is None else b""
     return await delivery.accept(
@@ -154,7 +154,7 @@ def targets(found: Sequence[Recipient]) -> list[Target]:
     return list(once.values())
 
 
-def _outgoing(envelope: Envelope) -> Outgoing | None:
+def _outgoing(envelope: Envelope, traceparent: str | None) -> Outgoing | None:
     """Return what the queue takes; None when that is nothing."""
     leaving = tuple(
         OutgoingRecipient(
@@ -177,6 +177,7 @@ def _outgoing(envelope: Envelope) -> Outgoing | None:
         release_at=envelope.release_at,
         deliver_by=envelope.deliver_by,
         priority=envelope.priority,
+        traceparent=traceparent,
     )
 
 

@@ -38,6 +38,7 @@ class Outgoing:
     release_at: datetime | None = None  # not before this time (RFC 4865)
     deliver_by: DeliverBy | None = None  # RFC 2852
     priority: int = 0  # -9 to 9 (RFC 6710)
+    traceparent: str | None = None  # the span in which it is accepted
 
 
 def reports_delay(notify: str | None) -> bool:
@@ -90,6 +91,7 @@ def rows(
         by.at if by else None,
         by.mode if by else None,
         outgoing.priority,
+        outgoing.traceparent,
     )
     recipients = {
         recipient.address: NewRecipient(

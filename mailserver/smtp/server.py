@@ -415,7 +415,10 @@ class Connection(SMTP):
         connections.inc()
         try:
             if admitted:
-                await self._converse(session)
+                with server.mail.tracing.span(
+                    "SMTP session", kind="server", session=session.id, listener=server.name
+                ):
+                    await self._converse(session)
             else:
                 self._ended = "too many connections"
                 self._send(replies.TOO_MANY_CONNECTIONS)

@@ -26,6 +26,7 @@ class NewQueued(NamedTuple):
     deliver_by: datetime | None = None
     by_mode: str | None = None
     priority: int = 0
+    traceparent: str | None = None  # the span that queued it
 
 
 class NewRecipient(NamedTuple):
@@ -53,11 +54,11 @@ async def insert(
         """
         INSERT INTO queue_message (id, account_id, blob_id, sender, size, smtputf8, body, envid,
                                    ret, received_at, session, require_tls, deliver_by, by_mode,
-                                   priority)
+                                   priority, traceparent)
         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::text[], $5::bigint[],
                              $6::boolean[], $7::text[], $8::text[], $9::text[],
                              $10::timestamptz[], $11::text[], $12::boolean[],
-                             $13::timestamptz[], $14::text[], $15::smallint[])
+                             $13::timestamptz[], $14::text[], $15::smallint[], $16::text[])
         """,
         *zip(*messages, strict=True),
     )

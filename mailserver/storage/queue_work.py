@@ -37,6 +37,7 @@ class Claimed(NamedTuple):
     deliver_by: datetime | None
     by_mode: str | None
     priority: int
+    traceparent: str | None
 
 
 def _claimed(row: Record) -> Claimed:
@@ -67,7 +68,7 @@ async def claim(database: Executor, owner: str, now: datetime, limit: int) -> li
         WHERE r.message_id = due.message_id AND r.recipient = due.recipient
         RETURNING r.message_id, r.recipient, r.domain, r.attempts, r.expires_at, r.notify, r.orcpt,
                   m.account_id, m.blob_id, m.sender, m.size, m.smtputf8, m.body, m.envid, m.ret,
-                  m.received_at, m.require_tls, m.deliver_by, m.by_mode, m.priority
+                  m.received_at, m.require_tls, m.deliver_by, m.by_mode, m.priority, m.traceparent
         """,
         owner,
         now,
@@ -103,7 +104,7 @@ async def claim_of(
         WHERE r.message_id = due.message_id AND r.recipient = due.recipient
         RETURNING r.message_id, r.recipient, r.domain, r.attempts, r.expires_at, r.notify, r.orcpt,
                   m.account_id, m.blob_id, m.sender, m.size, m.smtputf8, m.body, m.envid, m.ret,
-                  m.received_at, m.require_tls, m.deliver_by, m.by_mode, m.priority
+                  m.received_at, m.require_tls, m.deliver_by, m.by_mode, m.priority, m.traceparent
         """,
         owner,
         now,

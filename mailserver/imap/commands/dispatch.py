@@ -136,7 +136,7 @@ async def _command(session: Session, command: Command) -> bool:
         session.send(status_line(tag, b"NO", b"Unknown charset", charsets))
         _count(session, name, b"NO", 0.0)
         return True
-    status, text, code = await _outcome(session, name, spec, arguments)
+    status, text, code = await _traced(session, name, spec, arguments)
     code = _with_limit(session, status, code)
     if session.state in LOGGED_IN and spec.announces:
         await _synchronize(session, spec)
@@ -155,6 +155,20 @@ def _name(cursor: Cursor) -> bytes:
         cursor.space()
         name += b" " + cursor.word()
     return name
+
+
+async def _traced(
+    session: Session, name: bytes, spec: Spec, arguments: object
+) -> tuple[bytes, bytes, bytes | None]:
+    """Do a command as one span; IDLE is none, it lasts until something happens."""
+    if name == b"IDLE":
+        return await _outcome(session, name, spec, arguments)
+    with session.mail.tracing.span(
+        f"IMAP {name.decode()}", kind="server", session=session.id
+    ) as span:
+        done = await _outcome(session, name, spec, arguments)
+        span.note(outcome=_OUTCOMES[done[0]])
+    return done
 
 
 async def _outcome(

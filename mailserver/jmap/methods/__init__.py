@@ -181,12 +181,24 @@ async def answer(session: Session, request: Request) -> list[Response]:
     session.created_ids = dict(request.created_ids or {})
     responses: list[Response] = []
     for call in request.calls:
-        responses.append(await _run(session, call, responses))
+        responses.append(await _traced(session, call, responses))
         while session.following:  # RFC 8620 §5.4, RFC 8621 §7.5
             method, arguments = session.following.pop(0)
             implicit = Call(method, arguments, call.id)
-            responses.append(await _run(session, implicit, responses, implicit=True))
+            responses.append(await _traced(session, implicit, responses, implicit=True))
     return responses
+
+
+async def _traced(
+    session: Session, call: Call, before: list[Response], *, implicit: bool = False
+) -> Response:
+    """Run one call as one span."""
+    method = call.method if call.method in METHODS else "unknown"
+    with session.mail.tracing.span(f"JMAP {method}", session=session.id) as span:
+        response = await _run(session, call, before, implicit=implicit)
+        if response[0] == "error":
+            span.note(outcome=response[1]["type"])
+    return response
 
 
 async def _run(

@@ -70,7 +70,8 @@ class Api:
         self, principal: Principal, request: Request, session_id: str
     ) -> dict[str, Any]:
         session = self.session(principal, session_id)
-        responses = await methods.answer(session, request)
+        with self._mail.tracing.span("JMAP request", kind="server", session=session_id):
+            responses = await methods.answer(session, request)
         answer: dict[str, Any] = {
             "methodResponses": responses,
             "sessionState": self.session_state(principal, await self.shares.of(principal)),

@@ -13,6 +13,7 @@ from mailserver.smtp.protocol import replies
 from mailserver.smtp.protocol.bdat import Bdat
 from mailserver.smtp.protocol.replies import Refused, Reply
 from mailserver.smtp.session import Accepted, Disconnected, EachPolicy, Envelope, Judged, Session
+from mailserver.tracing import Span
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,15 @@ def _refusal(session: Session, envelope: Envelope | None) -> Reply | None:
 
 async def _taken(session: Session, envelope: Envelope, receiving: Awaitable[None]) -> Reply:
     """Read what is left of the message, and store it."""
+    with session.mail.tracing.span(
+        "message", session=session.id, recipients=len(envelope.recipients)
+    ) as span:
+        return await _stored(session, envelope, receiving, span)
+
+
+async def _stored(
+    session: Session, envelope: Envelope, receiving: Awaitable[None], span: Span
+) -> Reply:
     assert envelope.reception is not None
     began = session.clock()
     content = b""
@@ -87,6 +97,7 @@ async def _taken(session: Session, envelope: Envelope, receiving: Awaitable[None
         refused = isinstance(error, Refused)
         outcome = f"{reply.code} {reply.status}" if refused else type(error).__name__
         _log(session, envelope, None, outcome, len(content), began)
+        span.note(size=len(content), outcome=outcome)
         verdict = error.verdict if isinstance(error, Judged) else None
         _record(session, envelope, reply, content, verdict)
         if session.speaks_lmtp:  # one reply for each recipient, also to what concerns all of them
@@ -98,6 +109,7 @@ async def _taken(session: Session, envelope: Envelope, receiving: Awaitable[None
     session.messages += 1
     session.mail.metrics.messages_received.inc()
     _log(session, envelope, accepted, "accepted", len(content), began)
+    span.note(size=len(content), outcome="accepted", message_id=accepted.id)
     reply = Reply(250, "2.0.0", f"OK {accepted.id}")
     verdict = accepted.decision.verdict if accepted.decision else None
     _record(session, envelope, reply, content, verdict, accepted)

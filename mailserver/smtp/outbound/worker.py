@@ -284,22 +284,38 @@ class Worker:
                 return
 
     async def _job(self, destination: Destination, courier: Courier, job: Job) -> None:
+        first = job.first
+        with self._mail.tracing.span(
+            "delivery",
+            kind="consumer",
+            parent=first.traceparent,
+            queue_id=_shown(first),
+            domain=first.domain,
+            recipients=len(job.claims),
+            attempt=first.attempts,
+        ) as span:
+            outcomes = await self._tried(destination, courier, job)
+            results = sorted({outcome.result.name.lower() for outcome in outcomes})
+            span.note(outcome=" ".join(results))
+        await self._record(job.claims, outcomes, destination.route)
+
+    async def _tried(self, destination: Destination, courier: Courier, job: Job) -> list[Outcome]:
+        """Return how the attempt ended for each recipient, whatever happens."""
         claims = job.claims
         try:
-            outcomes = await self._outcomes(destination, courier, job)
+            return await self._outcomes(destination, courier, job)
         except MailError as error:
             log.warning(
                 "queue: message not read",
                 extra={"queue_id": _shown(job.first), "error": repr(error)},
             )
-            outcomes = [_trouble(error) for _ in claims]
+            return [_trouble(error) for _ in claims]
         except asyncio.CancelledError:
             raise
         except Exception:
             log.exception("queue: delivery failed", extra={"queue_id": _shown(job.first)})
             internal = Outcome(Result.DEFERRED, "451 4.3.0 Internal error of this server", "4.3.0")
-            outcomes = [internal for _ in claims]
-        await self._record(claims, outcomes, destination.route)
+            return [internal for _ in claims]
 
     async def _outcomes(
         self, destination: Destination, courier: Courier, job: Job

@@ -133,7 +133,11 @@ class MxPolicy:
             for each in envelope.recipients
             for account in each.accounts
         }
-        return await self._pipeline.message(visit, inquiry, accounts)
+        with session.mail.tracing.span("checks") as span:
+            decision = await self._pipeline.message(visit, inquiry, accounts)
+            verdict = decision.verdict
+            span.note(action=verdict.action.name.lower(), score=verdict.score)
+        return decision
 
     async def _deliver(
         self,
