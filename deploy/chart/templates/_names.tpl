@@ -100,6 +100,10 @@ are read again without a restart. */}}
 - { name: MAILSERVER_HTTP__FORWARDED_NETWORKS, value: {{ join " " . | quote }} }
 - { name: MAILSERVER_HTTP__FORWARDED_FIELD, value: {{ $.Values.proxies.field | quote }} }
 {{- end }}
+{{- if .Values.tracing.endpoint }}
+- { name: MAILSERVER_TRACING__ENDPOINT, value: {{ .Values.tracing.endpoint | quote }} }
+- { name: MAILSERVER_TRACING__RATIO, value: {{ .Values.tracing.ratio | quote }} }
+{{- end }}
 - { name: MAILSERVER_METRICS__PREFIX, value: {{ .Values.metrics.prefix | quote }} }
 {{- with .Values.extraEnv }}
 {{ toYaml . }}

@@ -47,8 +47,8 @@ def read(program: Program) -> None:
     with imaplib.IMAP4_SSL(host, port, ssl_context=context(program), timeout=60) as client:
         client.login(*account(program, 1))
         client.select("INBOX")
-        client.fetch("1:*", "(ENVELOPE)")
-        client.select("no such mailbox")
+        client.search(None, "ALL")
+        client.select('"no such mailbox"')
 
 
 def ask(program: Program) -> None:

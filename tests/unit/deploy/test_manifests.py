@@ -42,6 +42,7 @@ EVERYTHING = {
     "database": {"directExistingSecret": "direct", "notices": "listen"},
     "proxies": {"networks": ["10.0.0.0/8", "fd00::/8"], "forwarded": ["10.0.0.0/8"]},
     "image": {"digest": "sha256:" + 64 * "0", "pullSecrets": [{"name": "harbor"}]},
+    "tracing": {"endpoint": "http://collector.monitoring.svc:4318", "ratio": 0.1},
     "podAnnotations": {"a": "b"},
     "nodeSelector": {"disk": "fast"},
     "service": {"type": "LoadBalancer", "externalTrafficPolicy": "Local"},
