@@ -288,6 +288,13 @@ class Grant:
     login: str | None = None  # of the grantee
 
 
+class Tree(NamedTuple):
+    """Which mailboxes an account has, without numbers."""
+
+    modseq: Modseq  # of the account
+    digest: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A mailbox as one principal sees it."""

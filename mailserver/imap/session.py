@@ -15,7 +15,7 @@ from mailserver.imap.protocol.sequences import compact
 from mailserver.imap.selected import EVERYTHING, Hears, Refused, Selected, Watcher
 from mailserver.mail import access, listings, mailboxes
 from mailserver.mail.context import Mail
-from mailserver.model import AccountId, Principal, Right
+from mailserver.model import AccountId, Principal, Right, Tree
 
 CHUNK = 256 * 1024  # octets that are written before the session waits for the client to read
 
@@ -38,7 +38,7 @@ class Listed(NamedTuple):
 
     command: List
     utf8: bool
-    tree: bytes | None  # as of which mailboxes; None: it was asked once
+    tree: Tree | None  # as of which mailboxes; None: it was asked once
     answer: bytes
 
 

@@ -5,7 +5,7 @@ somebody see are below `Other Users/` and the login of their owner (RFC 2342).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mailserver.errors import Forbidden, NotFound
 from mailserver.mail import mailboxes
@@ -17,9 +17,11 @@ from mailserver.model import (
     Grant,
     Mailbox,
     MailboxId,
+    Modseq,
     Place,
     Principal,
     Right,
+    Tree,
 )
 from mailserver.storage import acl
 from mailserver.storage import mailboxes as mailbox_table
@@ -55,15 +57,23 @@ async def find(mail: "Mail", principal: Principal, path: str, *needs: Right) -> 
     raise NotFound("mailbox")
 
 
-async def enter(mail: "Mail", principal: Principal, path: str) -> tuple[Place, range | None]:
+class Entry(NamedTuple):
+    """A mailbox that somebody opens."""
+
+    place: Place
+    recent: range | None = None  # its \\Recent UIDs, if they were taken in the same step
+    modseq: Modseq | None = None  # of the account at that moment, if it was looked at
+
+
+async def enter(mail: "Mail", principal: Principal, path: str) -> Entry:
     """Return a mailbox that a principal may read, to be opened for writing, as `find` does.
 
-    With it come its \\Recent UIDs if they were taken in the same step (RFC 3501 §2.3.2).
+    Its \\Recent UIDs are taken if that is possible in one step (RFC 3501 §2.3.2).
     """
     if _owner_part(path) is not None:
-        return await find(mail, principal, path, Right.READ), None
-    found, taken = await mailboxes.enter(mail, principal.account_id, path)
-    return _allowed(_own(principal, found), Right.READ), taken
+        return Entry(await find(mail, principal, path, Right.READ))
+    mailbox, recent, modseq = await mailboxes.enter(mail, principal.account_id, path)
+    return Entry(_allowed(_own(principal, mailbox), Right.READ), recent, modseq)
 
 
 async def visible(mail: "Mail", principal: Principal) -> list[Place]:
@@ -75,12 +85,12 @@ async def visible(mail: "Mail", principal: Principal) -> list[Place]:
     return places
 
 
-async def tree(mail: "Mail", principal: Principal) -> bytes | None:
-    """Return what is the same as long as `visible` says the same but for numbers.
+async def tree(mail: "Mail", principal: Principal, known: Tree | None) -> Tree | None:
+    """Return what has the same digest as long as `visible` says the same but for numbers.
 
-    None when others share something: that is not looked at.
+    None when others share something: that is not looked at. `known` is what it was before.
     """
-    return await mailbox_table.tree_of_principal(mail.database, principal.account_id)
+    return await mailbox_table.tree_of_principal(mail.database, principal.account_id, known)
 
 
 async def rights(

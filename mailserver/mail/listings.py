@@ -308,11 +308,16 @@ class Listings:
 
 
 async def open_listing(
-    mail: "Mail", account: AccountId, mailbox: MailboxId, known: int = 0
+    mail: "Mail", account: AccountId, mailbox: MailboxId, known: int = 0, now: int | None = None
 ) -> Listing:
-    """Return the listing of a mailbox, up to date; `known` is a modseq that it is known to have."""
+    """Return the listing of a mailbox, up to date; `known` is a modseq that it is known to have.
+
+    `now` is the modseq that the account had just now, if that is known: a listing as of then needs
+    no query.
+    """
     listing = mail.listings.get(account, mailbox)
-    await refresh(mail, listing, known)
+    if now is None or listing.modseq < now:
+        await refresh(mail, listing, known)
     return listing
 
 

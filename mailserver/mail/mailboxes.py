@@ -9,6 +9,7 @@ from mailserver.errors import AlreadyExists, Forbidden, InUse, Invalid, NotFound
 from mailserver.mail.context import Change
 from mailserver.model import AccountId, ChangeKind, Mailbox, MailboxId, Role
 from mailserver.storage import acl, mailboxes, messages, subscriptions
+from mailserver.storage.mailboxes import Entered
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
@@ -38,11 +39,11 @@ async def by_path(mail: "Mail", account: AccountId, path: str) -> Mailbox:
     return found
 
 
-async def enter(mail: "Mail", account: AccountId, path: str) -> tuple[Mailbox, range | None]:
+async def enter(mail: "Mail", account: AccountId, path: str) -> Entered:
     """Return what `by_path` does, and the \\Recent UIDs if the caller alone got them with it."""
     path = normal_path(path)
     if SEPARATOR in path:
-        return _find(await list_all(mail, account), path), None
+        return Entered(_find(await list_all(mail, account), path))
     found = await mailboxes.enter_at_root(mail.database, account, path)
     if found is None:
         raise NotFound("mailbox")

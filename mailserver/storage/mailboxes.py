@@ -13,6 +13,7 @@ from mailserver.model import (
     Membership,
     Modseq,
     Role,
+    Tree,
     rights_of,
 )
 from mailserver.storage.database import Executor, Record
@@ -76,25 +77,40 @@ async def of_principal(database: Executor, account: AccountId) -> tuple[list[Mai
     return _with_paths(rows), any(row["shares"] for row in rows[:1])
 
 
-async def tree_of_principal(database: Executor, account: AccountId) -> bytes | None:
-    """Return a digest of which mailboxes there are, without numbers, if nobody else shares any."""
-    digest: bytes | None = await database.fetchval(
+async def tree_of_principal(
+    database: Executor, account: AccountId, known: Tree | None
+) -> Tree | None:
+    """Return which mailboxes there are, if nobody else shares any.
+
+    Every change of them is a change of the account: nothing is read if it has the modseq that it
+    is known to have had.
+    """
+    row = await database.fetchrow(
         """
-        SELECT sha256(convert_to(
-                   string_agg(
-                       ROW(id, parent_id, name, role, subscribed, owner_rights)::text, E'\\n'
-                       ORDER BY id
-                   ), 'UTF8'
-               ))
-        FROM mailbox
-        WHERE account_id = $1 AND NOT EXISTS (
+        SELECT account.modseq,
+               CASE WHEN account.modseq IS DISTINCT FROM $2 THEN (
+                   SELECT sha256(convert_to(
+                              string_agg(
+                                  ROW(id, parent_id, name, role, subscribed, owner_rights)::text,
+                                  E'\\n' ORDER BY id
+                              ), 'UTF8'
+                          ))
+                   FROM mailbox
+                   WHERE account_id = $1
+               ) END AS digest
+        FROM account
+        WHERE account.id = $1 AND NOT EXISTS (
             SELECT FROM acl
             WHERE (grantee_id = $1 OR grantee_id IS NULL) AND acl.account_id <> $1
         )
         """,
         account,
+        known.modseq if known is not None else None,
     )
-    return digest
+    if row is None:
+        return None
+    modseq, digest = row
+    return known if known is not None and digest is None else Tree(modseq, digest or b"")
 
 
 async def of_accounts(
@@ -138,9 +154,15 @@ async def at_root(database: Executor, account: AccountId, name: str) -> Mailbox 
     return _mailbox(row, name) if row is not None else None
 
 
-async def enter_at_root(
-    database: Executor, account: AccountId, name: str
-) -> tuple[Mailbox, range | None] | None:
+class Entered(NamedTuple):
+    """A mailbox that is to be opened."""
+
+    mailbox: Mailbox
+    recent: range | None = None  # the recent UIDs, if they became nobody else's
+    modseq: Modseq | None = None  # of the account at that moment, if it was looked at
+
+
+async def enter_at_root(database: Executor, account: AccountId, name: str) -> Entered | None:
     """Return a mailbox that has no parent, and its recent UIDs if this made them nobody else's.
 
     They are left alone when there are none, when the owner may not do everything there, and when
@@ -162,7 +184,8 @@ async def enter_at_root(
                   AND m.recent_uid = found.recent_uid AND m.recent_uid < m.uidnext
             RETURNING m.uidnext
         )
-        SELECT found.*, (SELECT uidnext FROM taken) AS next
+        SELECT found.*, (SELECT uidnext FROM taken) AS next,
+               (SELECT modseq FROM account WHERE id = $1) AS account_modseq
         FROM found
         """,
         account,
@@ -171,7 +194,9 @@ async def enter_at_root(
     if row is None:
         return None
     mailbox = _mailbox(row, name)
-    return mailbox, range(mailbox.recent_uid, row["next"]) if row["next"] is not None else None
+    following, modseq = row["next"], row["account_modseq"]
+    recent = range(mailbox.recent_uid, following) if following is not None else None
+    return Entered(mailbox, recent, modseq)
 
 
 def _path(known: dict[int, tuple[int | None, str]], mailbox: int) -> str:

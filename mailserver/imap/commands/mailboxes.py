@@ -50,8 +50,9 @@ async def _plain_list(session: Session, command: List) -> bytes:
     before, utf8 = session.listed, session.utf8
     tree = None
     if before is not None and (before.command, before.utf8) == (command, utf8):
-        tree = await access.tree(session.mail, session.user)
-        if tree is not None and tree == before.tree:
+        tree = await access.tree(session.mail, session.user, before.tree)
+        if tree is not None and before.tree is not None and tree.digest == before.tree.digest:
+            session.listed = before._replace(tree=tree)
             return before.answer
     found = choose(command, await access.visible(session.mail, session.user))
     lines = [_list_line(command, each, session.mailbox_name(each.path)) for each in found]

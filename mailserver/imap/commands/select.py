@@ -9,6 +9,7 @@ from mailserver.imap.protocol.view import View
 from mailserver.imap.selected import CHANGING, Selected
 from mailserver.imap.session import Session
 from mailserver.mail import access, listings, mailboxes, optimistic
+from mailserver.mail.access import Entry
 from mailserver.mail.context import Mail
 from mailserver.mail.listings import Listing
 from mailserver.model import SPECIAL_USES, Mailbox, Place, Right
@@ -40,16 +41,16 @@ async def _open(session: Session, command: Select, *, examined: bool) -> bytes:
         session.untagged(b"OK [CLOSED] The previous mailbox is closed")
     session.unselect()  # also when the new one cannot be opened
     mail = session.mail
-    taken: range | None = None
     if examined:
-        place = await access.find(mail, session.user, command.mailbox, Right.READ)
+        entry = Entry(await access.find(mail, session.user, command.mailbox, Right.READ))
     else:
-        place, taken = await access.enter(mail, session.user, command.mailbox)
+        entry = await access.enter(mail, session.user, command.mailbox)
+    place = entry.place
     account, mailbox = place.account_id, place.mailbox
     subscription = mail.events.subscribe(account)
     try:
         writable = bool(place.rights & CHANGING) and not examined
-        listing, recent = await _listed(mail, place, taken, writable=writable)
+        listing, recent = await _listed(mail, entry, writable=writable)
     except BaseException:
         mail.events.unsubscribe(subscription)
         raise
@@ -75,10 +76,9 @@ async def _open(session: Session, command: Select, *, examined: bool) -> bytes:
     return b"READ-ONLY" if selected.read_only else b"READ-WRITE"
 
 
-async def _listed(
-    mail: Mail, place: Place, taken: range | None, *, writable: bool
-) -> tuple[Listing, range]:
+async def _listed(mail: Mail, entry: Entry, *, writable: bool) -> tuple[Listing, range]:
     """Return the messages, and the UIDs that are \\Recent here: taken, or only looked at."""
+    place, taken, modseq = entry
     account, mailbox = place.account_id, place.mailbox
     first = mailbox.recent_uid
     if taken is None:
@@ -86,7 +86,8 @@ async def _listed(
         if writable and first < mailbox.uidnext:
             # before the messages are listed: what comes in between is for whoever asks next
             taken = await mailboxes.take_recent(mail, account, mailbox.id)
-    listing = await listings.open_listing(mail, account, mailbox.id, known=mailbox.modseq)
+            modseq = None
+    listing = await listings.open_listing(mail, account, mailbox.id, mailbox.modseq, modseq)
     if not writable:
         return listing, range(first, listing.uids[-1] + 1 if listing.uids else first)
     return listing, taken
