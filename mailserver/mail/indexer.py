@@ -32,6 +32,9 @@ LEASE_TIME = timedelta(seconds=30)  # prolonged with every piece; who is killed 
 PAUSE = 1.0  # seconds without a change after which what was changed is followed
 PAUSES = 20  # after so many it is followed though changes go on
 LONGEST_REST = 2.0  # seconds
+STEPS = 4  # of a rest that is as long as the work before it; one is enough while nobody works
+LONGER = 10  # times as long as the work: the rest while others work all the time
+PATIENCE = 60.0  # seconds after which it is no longer than the work
 SWEEP = 30.0  # seconds between two looks at all accounts
 PIECE = 50  # messages that are read and written at once
 PIECE_OCTETS = 8 * 1024 * 1024  # of messages, unless one alone is larger
@@ -108,26 +111,39 @@ class Indexer:
 
     async def _complete(self, account: AccountId, owner: str) -> None:
         """Put everything of an account into the index, as long as the lease is ours."""
+        begun = asyncio.get_running_loop().time()
         complete = False
         while not complete and await self._leased(owner):
-            complete = await self._unhurried(account)
+            complete = await self._unhurried(account, begun)
 
     async def _leased(self, owner: str) -> bool:
         mail = self._mail
         return await leases.take(mail.database, LEASE, owner, mail.now(), LEASE_TIME)
 
     async def _up_to_date(self, account: AccountId) -> None:
+        begun = asyncio.get_running_loop().time()
         complete = False
         while not complete:
-            complete = await self._unhurried(account)
+            complete = await self._unhurried(account, begun)
 
-    async def _unhurried(self, account: AccountId) -> bool:
-        """Catch up a little, and rest as long as that took: sessions come first."""
+    async def _unhurried(self, account: AccountId, begun: float) -> bool:
+        """Catch up a little, and rest then: sessions come first."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         complete = await self.catch_up(account, PIECE)
-        await asyncio.sleep(min(loop.time() - started, LONGEST_REST))
+        ended = loop.time()
+        await self._rest(ended - started, patient=ended < begun + PATIENCE)
         return complete
+
+    async def _rest(self, worked: float, *, patient: bool) -> None:
+        """Rest until nobody in this process works, or for so long that what they do goes first."""
+        step = min(worked, LONGEST_REST) / STEPS
+        database = self._mail.database
+        for _ in range(STEPS * (LONGER if patient else 1)):
+            before = database.used_at
+            await asyncio.sleep(step)
+            if database.used_at == before and not database.lent:
+                return
 
     async def _attempt(self, work: Awaitable[object]) -> bool:
         try:

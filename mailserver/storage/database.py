@@ -150,6 +150,7 @@ class Database:
         self._pool: Pool | None = None
         self._opening = asyncio.Lock()
         self._idle: list[Connection] = []  # the one used last at the end
+        self.used_at = 0.0  # loop time at which a connection was last given back
         self._held = 0  # connections out of the pool: lent, idle and being opened
         self._turns: deque[asyncio.Future[Connection | None]] = deque()  # None: a place is free
 
@@ -266,7 +267,7 @@ class Database:
         if doubtful or connection.closed or connection.pool is not self._pool:
             await self._release(connection)
         elif not self._serve(connection):
-            now = connection.since = asyncio.get_running_loop().time()
+            now = connection.since = self.used_at = asyncio.get_running_loop().time()
             self._idle.append(connection)
             if self._idle[0].since < now - IDLE_TIME:
                 await self._release(self._idle.pop(0))
@@ -275,7 +276,7 @@ class Database:
         """Take back a connection that has just served well; False when more than that is to do."""
         if self._turns or connection.pool is not self._pool:
             return False
-        now = connection.since = asyncio.get_running_loop().time()
+        now = connection.since = self.used_at = asyncio.get_running_loop().time()
         self._idle.append(connection)
         if self._idle[0].since >= now - IDLE_TIME:
             return True
