@@ -4,17 +4,29 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
-from mailserver.antispam.authentication import Rules
+from mailserver.antispam.authentication import Authentication, Rules
 from mailserver.antispam.authentication.lookups import Lookups
 from mailserver.antispam.dnsbl import DnsLists
-from mailserver.antispam.evidence import Finding, Judge, PersonalJudge
+from mailserver.antispam.evidence import Finding, Inquiry, Judge, PersonalJudge
 from mailserver.antispam.greylist import Greylist
 from mailserver.antispam.lists import Lists
 from mailserver.antispam.ratelimit import Rates
+from mailserver.antispam.verdict import Verdict
 from mailserver.metrics import Metrics
 
 log = logging.getLogger(__name__)
+
+
+class Results(Protocol):
+    """Counts what became of messages, for reports to the domains that they claim to be from."""
+
+    def record(
+        self, inquiry: Inquiry, done: Authentication, verdict: Verdict, *, delivered: bool
+    ) -> None:
+        """Take note of one message; this never fails and never waits."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +40,7 @@ class Checks:
     authentication: tuple[Lookups, Rules] | None = None
     judges: Sequence[Judge] = ()
     personal: Mapping[str, PersonalJudge] = field(default_factory=dict)  # by the name of the check
+    results: Results | None = None  # is told of each message that was authenticated
 
 
 class Guard:

@@ -81,6 +81,10 @@ class Pipeline:
         decision = self._decide(inquiry, verdict, personal, done)
         if decision.verdict.action is Action.ACCEPT and verdict.action is Action.ACCEPT:
             self.door.sent_good_mail(visit, inquiry.sender, done)
+        if done is not None and self.checks.results is not None:
+            delivered = decision.verdict.action.delivers
+            whole = verdict if delivered else decision.verdict
+            self.checks.results.record(inquiry, done, whole, delivered=delivered)
         return decision
 
     async def _authenticate(self, inquiry: Inquiry, deadline: float) -> Authentication | None:

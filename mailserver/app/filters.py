@@ -23,6 +23,8 @@ from mailserver.antispam.trace import Journal
 from mailserver.app.background import every
 from mailserver.config import Config
 from mailserver.dns import Resolver
+from mailserver.feedback.collecting import DmarcResults
+from mailserver.feedback.tally import Tally
 from mailserver.mail.context import Mail
 
 log = logging.getLogger(__name__)
@@ -54,8 +56,13 @@ def engines(config: Config) -> list[Engine]:
     return build(settings.engines, config.server.hostname) if settings.enabled else []
 
 
-async def filters(mail: Mail, resolver: Resolver, owner: str) -> Filters:
-    """Return all checks, none when mail is taken as it comes, and the journal."""
+async def filters(
+    mail: Mail, resolver: Resolver, owner: str, tally: Tally | None = None
+) -> Filters:
+    """Return all checks, none when mail is taken as it comes, and the journal.
+
+    The tally counts what the checks find, for reports to other domains.
+    """
     settings, clock = mail.config.antispam, asyncio.get_running_loop().time
     journal = Journal(mail.database, mail.ids, mail.metrics, mail.now)
     keeper = Maintenance(settings, mail.database, mail.ids, mail.metrics, mail.now, owner)
@@ -86,9 +93,18 @@ async def filters(mail: Mail, resolver: Resolver, owner: str) -> Filters:
         authentication=(resolver, Rules.of(mail.config)),
         judges=[content, *names, *beside],
         personal={content.name: content},
+        results=_results(mail.config, tally),
     )
     pipeline = Pipeline(settings, checks, mail.metrics, clock)
     return Filters(Gate(pipeline, journal, rates), journal, work, beside)
+
+
+def _results(config: Config, tally: Tally | None) -> DmarcResults | None:
+    """Return what counts results of DMARC; nobody does while no reports are sent."""
+    if tally is None or not config.reports.dmarc:
+        return None
+    separator = config.smtp.subaddress_separator
+    return DmarcResults(tally, config.reports, separator, config.antispam.junk_score)
 
 
 async def _content() -> ContentFilter:

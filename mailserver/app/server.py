@@ -27,6 +27,8 @@ from mailserver.config import Config
 from mailserver.dns import Resolver
 from mailserver.errors import ConfigurationError, MailError, Unavailable
 from mailserver.feedback.receiving import Receiver
+from mailserver.feedback.sending import Sender
+from mailserver.feedback.tally import Tally
 from mailserver.imap import server as imap_server
 from mailserver.imap.server import ImapServer
 from mailserver.jmap.push import vapid
@@ -122,6 +124,7 @@ class Server:
         self._push: PushClient | None = None
         self._s3_answers: bool | None = None
         self._worker: Worker | None = None
+        self._tally: Tally | None = None
         self._filters: Filters | None = None
         self._stopping = False
         self.metrics.watch_database(
@@ -222,6 +225,8 @@ class Server:
         if self._mail is not None:
             await shielded(self._mail.committer.drain(), grace + 5, "commits")
         await shielded(self._background.stop(), 5, "background")
+        if self._tally is not None:
+            await shielded(self._tally.flush(), 5, "report counts")
         if self._filters is not None:
             await shielded(self._filters.close(), 10, "filters")
         if self._push is not None:
@@ -281,7 +286,7 @@ class Server:
 
     async def _guard(self, mail: Mail, resolver: Resolver) -> Gate:
         """Start what the checks of incoming mail need beside the sessions."""
-        made = self._filters = await filters(mail, resolver, self._name)
+        made = self._filters = await filters(mail, resolver, self._name, self._tally)
         for name, work in made.work.items():
             self._background.run(name, work)
         return made.gate
@@ -291,14 +296,17 @@ class Server:
         self._background.run("node", every(NODE_BEAT, lambda: store.keep_node(mail, self._name)))
         self._background.run("aftermath", lambda: aftermath.run(mail))
         self._background.run("maintenance", lambda: maintenance.run(mail, self._name))
+        self._tally = Tally(mail.database, mail.now)
+        self._background.run("report counts", self._tally.run)
         self._background.run("reports received", Receiver(mail, self._name).run)
+        self._background.run("reports sent", Sender(mail, resolver, self._name).run)
         self._background.run("search text", mail.indexer.run)
         self._background.run("old search text", lambda: mail.indexer.sweep(self._name))
         self._background.run("queue size", every(QUEUE_COUNT, self._count_queue))
         self._background.run("s3", every(S3_CHECK, self._watch_s3))
         self._background.run("certificate", every(CERTIFICATE_LOOK, self._watch_certificate))
         if self.config.outbound.enabled:
-            self._worker = Worker(mail, resolver, self._name)
+            self._worker = Worker(mail, resolver, self._name, tally=self._tally)
             self._background.run("queue", self._worker.run)
         if self.config.mover.enabled:
             mover = Mover(

@@ -52,6 +52,10 @@ class TlsFailed(ConnectionFailed):
     """TLS could not be begun."""
 
 
+class NoTls(ConnectionFailed):
+    """TLS is needed, and the server does not offer it."""
+
+
 class MessageCut(ConnectionFailed):
     """The whole message was sent, and nobody knows what became of it."""
 

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from mailserver import tls
 from mailserver.dns import LookupFailed, Resolver, TlsaRecord
+from mailserver.feedback.tally import Tally
 from mailserver.mail.originals import repair_line_ends
 from mailserver.mime.headers import HeaderBlock
 from mailserver.mime.recode import has_long_lines, is_lines, to_lines, to_seven_bit
@@ -23,11 +24,13 @@ from mailserver.smtp.outbound.connection import (
     Connection,
     ConnectionFailed,
     MessageCut,
+    NoTls,
     Timeouts,
     TlsFailed,
 )
 from mailserver.smtp.outbound.route import Hop, Router
 from mailserver.smtp.outbound.sts import Policies
+from mailserver.smtp.outbound.tls_results import TlsResults
 from mailserver.smtp.protocol.client import (
     Envelope,
     RecipientLine,
@@ -119,6 +122,7 @@ class Means:
     hostname: str
     max_messages: int  # over one connection
     now: Callable[[], datetime]
+    tally: Tally  # for TLS reports
 
 
 class Courier:
@@ -131,6 +135,7 @@ class Courier:
         self._connection: Connection | None = None
         self.cut = False  # the last delivery ended with its connection
         self._signed: dict[bool, Letter] = {}  # the message under way, in 7 bits or as it is
+        self._results = TlsResults(means.tally, domain)
 
     @property
     def connected(self) -> bool:
@@ -278,6 +283,8 @@ class Courier:
         if route.smarthost is not None or route.tls is not TlsLevel.MAY:
             return hops, route.tls
         policy = await self._means.policies.find(self._domain)
+        self._results.counting = not self._domain.startswith("[")
+        self._results.policy = None if policy is None or policy.mode is Mode.NONE else policy
         if policy is None or policy.mode is Mode.NONE:
             return hops, route.tls
         allowed = [hop for hop in hops if policy.allows(hop.host)]
@@ -286,6 +293,7 @@ class Courier:
                 log.info("MTA-STS: hosts do not fit the policy", extra={"domain": self._domain})
             return hops, route.tls
         if not allowed:
+            self._results.outside(hops[0])
             raise Unreachable(NOT_IN_POLICY)
         return allowed, TlsLevel.VERIFY
 
@@ -295,18 +303,22 @@ class Courier:
                 base, records = await self._tlsa(hop)
             except LookupFailed:
                 # who can suppress an answer must not be able to switch the check off (§2.2.1)
+                self._results.unsigned(hop)
                 raise ConnectionFailed("DNS gave no answer for its TLSA records") from None
             if records:
-                return await self._with_dane(replace(hop, host=base), dane.usable(records))
-        try:
-            return await self._opened(hop, level)
-        except TlsFailed as error:
-            if level is not TlsLevel.MAY:
-                raise
-            # opportunistic: what cannot be encrypted goes in the clear, as it would to a server
-            # that never offered TLS (RFC 7435 §3)
-            log.info("TLS failed", extra={"host": hop.host, "reason": error.text})
-            return await self._opened(hop, TlsLevel.NONE)
+                opening = self._with_dane(replace(hop, host=base), dane.usable(records))
+                return await self._results.counted(opening, hop, records)
+        first, *others = _levels(level, testing=self._results.testing)
+        opening = self._results.counted(self._opened(hop, first), hop)
+        for milder in others:
+            try:
+                return await opening
+            except (TlsFailed, NoTls) as error:
+                # opportunistic: what cannot be encrypted goes in the clear, as it would to a server
+                # that never offered TLS (RFC 7435 §3)
+                log.info("TLS failed", extra={"host": hop.host, "reason": error.text})
+                opening = self._opened(hop, milder)
+        return await opening
 
     async def _tlsa(self, hop: Hop) -> tuple[str, Sequence[TlsaRecord]]:
         """Return the TLSA records of a host and whose they are.
@@ -345,7 +357,7 @@ class Courier:
                 await connection.start_tls(verifying or context, hop.host)
                 await connection.hello(means.hostname)
             elif level in (TlsLevel.ENCRYPT, TlsLevel.VERIFY):
-                raise ConnectionFailed("the server offers no TLS, which is required here")
+                raise NoTls("the server offers no TLS, which is required here")
             smarthost = self._route.smarthost
             if smarthost is not None and smarthost.login is not None:
                 sealed = smarthost.password or b""
@@ -355,6 +367,16 @@ class Courier:
             connection.abort()
             raise
         return connection
+
+
+def _levels(level: TlsLevel, *, testing: bool) -> list[TlsLevel]:
+    """Return what is asked of TLS, and what is asked instead where that fails.
+
+    A policy that is tested is tried in earnest, so that a report can say what it would prevent.
+    """
+    if level is not TlsLevel.MAY:
+        return [level]
+    return [*([TlsLevel.VERIFY] if testing else []), TlsLevel.MAY, TlsLevel.NONE]
 
 
 def _envelope(claims: Sequence[Claimed], letter: Letter, now: datetime) -> Envelope:

@@ -16,6 +16,7 @@ from datetime import datetime
 from mailserver.dns import Resolver
 from mailserver.errors import MailError, Unavailable
 from mailserver.events import QUEUE, Subscription
+from mailserver.feedback.tally import Tally
 from mailserver.mail import bounces, outgoing
 from mailserver.mail.context import Mail
 from mailserver.mail.dkim import Signatures
@@ -68,6 +69,7 @@ class Worker:
         timeouts: Timeouts | None = None,
         chance: random.Random | None = None,
         https_port: int = 443,
+        tally: Tally | None = None,
     ) -> None:
         """Take a name that no other worker has."""
         contexts = contexts or Contexts()
@@ -94,6 +96,7 @@ class Worker:
             hostname=mail.config.server.hostname,
             max_messages=self._settings.connection_messages,
             now=mail.now,
+            tally=tally or Tally(mail.database, mail.now),
         )
         self._recorder = Recorder(mail, self._ledger, lambda: self._reports_due.set())
         self._memory = Memory(MEMORY)

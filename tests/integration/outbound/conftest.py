@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from mailserver.config import Config
 from mailserver.dns import Resolver
+from mailserver.feedback.tally import Tally
 from mailserver.mail import delivery
 from mailserver.mail.context import Mail
 from mailserver.model import Account, QueueId, QueueState
@@ -76,6 +77,10 @@ class Sending:
     peers: list[Peer] = field(default_factory=list)
     authorities: list[Path] = field(default_factory=list)  # believed beside that of `tls`
     https_port: int = 443
+    tally: Tally = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tally = Tally(self.mail.database, self.mail.now)
 
     async def peer(self, address: str = "127.0.0.2", **options: Any) -> Peer:
         """Start another mail server."""
@@ -129,6 +134,7 @@ class Sending:
             timeouts=QUICK,
             chance=random.Random(1),
             https_port=self.https_port,
+            tally=self.tally,
         )
         self.workers.append(worker)
         self.tasks.append(asyncio.create_task(worker.run()))
