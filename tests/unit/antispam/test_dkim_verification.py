@@ -364,6 +364,18 @@ async def test_a_key_that_is_too_short_is_not_accepted() -> None:
     assert (found.result, found.reason) == ("policy", "a key of 512 bits is not accepted")
 
 
+@pytest.mark.parametrize("algorithm", ["rsa-sha256", "ed25519-sha256"])
+async def test_lines_that_are_too_long_are_verified_as_they_are(algorithm: str) -> None:
+    raw = LETTER + b"long " * 2000 + b"\r\n" + b"x" * 100_000 + b"\r\n"
+    assert await results(signed(raw, algorithm)) == ["pass"]
+
+
+async def test_a_large_message_is_verified_in_a_thread() -> None:
+    raw = LETTER + b"a line  of text \r\n" * 200_000
+    assert await results(signed(raw)) == ["pass"]
+    assert await results(signed(raw).replace(b"a line", b"a word", 1)) == ["fail"]
+
+
 async def test_a_resolver_that_fails_is_a_temporary_error() -> None:
     dns = zone()
     dns.failing.add(("r._domainkey.a.test", "TXT"))
