@@ -4,19 +4,22 @@ A text is looked for in the whole frame first, so that a rare word costs a searc
 nothing for each message.
 """
 
+from array import array
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from mailserver.mail.casemap import casemap
 from mailserver.mail.fuzzy import Query
 from mailserver.mime import Message, SearchText
-from mailserver.storage.compression import compressor, decompress_in_thread
+from mailserver.storage.compression import FAST, compressor, decompress_in_thread
 
 ROWS = 50  # messages of a frame
 OCTETS = 1024 * 1024  # of texts in a frame, unless one alone is larger
 LIMIT = 256 * 1024  # characters of the body, and of the header, that are stored of a message
 TEXT_OCTETS = 1024 * 1024  # of each: some characters become 18 when they are compared
-LEVEL = 1  # of zstd: a tenth larger than at 3, made in half the time and read faster
+LEVEL = FAST  # of zstd: half larger than at 1, and read in half the time
 IN_BODY = 0.8  # what a fuzzy match in a body is worth, beside one in the header
 _ROW_SIZE = 250  # octets that a message costs besides its share of the frame
 _PLACES = 3  # texts of a message
@@ -35,11 +38,12 @@ class Texts(NamedTuple):
 class Frame:
     """Texts of messages, NUL between them."""
 
-    __slots__ = ("data", "ids")
+    __slots__ = ("_starts", "data", "ids")
 
     def __init__(self, ids: Sequence[int], data: bytes) -> None:
         self.ids = ids
         self.data = data
+        self._starts: array[int] | None = None  # of the texts, once something was found in them
 
     @property
     def size(self) -> int:
@@ -56,15 +60,22 @@ class Frame:
     def matching(self, wanted: bytes, *, everywhere: bool) -> list[int]:
         """Return the emails whose body, or also header, contains octets."""
         octets = decompress_in_thread(self.data)
-        if wanted not in octets:
+        at = octets.find(wanted) if self.ids and b"\0" not in wanted else -1
+        if at < 0:
             return []
-        texts = octets.split(b"\0")
+        starts = self._starts
+        if starts is None:
+            sizes = (len(text) + 1 for text in octets.split(b"\0"))
+            starts = self._starts = array("l", accumulate(sizes, initial=0))
         width = _PLACES if everywhere else 1
-        return [
-            email_id
-            for place, email_id in enumerate(self.ids)
-            if any(wanted in text for text in texts[_PLACES * place : _PLACES * place + width])
-        ]
+        found = []
+        while at >= 0:
+            row, place = divmod(bisect_right(starts, at) - 1, _PLACES)
+            if place < width:
+                found.append(self.ids[row])
+            # what else there is of this message does not matter
+            at = octets.find(wanted, starts[_PLACES * (row + 1)])
+        return found
 
     def scores(self, query: Query, *, everywhere: bool) -> list[tuple[int, float]]:
         """Return the emails that a query matches, with how well."""
