@@ -127,6 +127,16 @@ class Metrics:
         self.traces_lost = counter(
             "traces_lost", "messages whose trace could not be written while PostgreSQL was away"
         )
+        self.content_timeouts = counter(
+            "content_timeouts", "messages for which the rules of the content filter had no time"
+        )
+        self._shared.add(f"{prefix}_content_filter_broken")  # one worker is enough for an alarm
+        self.content_filter_broken = Gauge(
+            f"{prefix}_content_filter_broken",
+            "1 while the content filter does not find its test pattern: nothing is filtered by it",
+            registry=self._registry,
+        )
+        self.spam_lessons = counter("spam_lessons", "lessons of users that were learned")
         self.checks = counter("checks", "checks of incoming mail", "check", "result")
         self.check_seconds = Histogram(
             f"{prefix}_check_seconds",

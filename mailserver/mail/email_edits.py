@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mailserver.errors import Forbidden, Invalid, MailError, NotFound
 from mailserver.mail import flags as flag_groups
+from mailserver.mail import lessons
 from mailserver.mail.context import Change
 from mailserver.mail.flags import Restamp
 from mailserver.mail.messages import add_rows, remove_rows
@@ -107,6 +108,7 @@ async def edit(
                 result.failed[email] = error
         await _flag(change, plans)
         await _place(mail, change, plans)
+        await _teach(change, plans)
         if change.entries:
             result.modseq = change.modseq
     return result
@@ -248,6 +250,7 @@ async def _flag(change: Change, plans: Sequence[_Plan]) -> None:
         restamps.setdefault(mailbox, []).append(Restamp(group, new))
     for mailbox, some in sorted(restamps.items()):
         await flag_groups.write(change, mailbox, some)
+        await flag_groups.teach(change, some)
 
 
 async def _place(mail: "Mail", change: Change, plans: Sequence[_Plan]) -> None:
@@ -265,3 +268,15 @@ async def _place(mail: "Mail", change: Change, plans: Sequence[_Plan]) -> None:
         await add_rows(mail, change, rows, mailbox, ALL_RIGHTS)
     for mailbox, rows in sorted(leaving.items()):
         await remove_rows(change, mailbox, rows)
+
+
+async def _teach(change: Change, plans: Sequence[_Plan]) -> None:
+    """Note what new places say about spam."""
+    moves: dict[tuple[MailboxId, MailboxId], list[Membership]] = {}
+    for plan in plans:
+        if plan.shown != plan.target:
+            source = min(plan.shown - plan.target or plan.shown)
+            target = min(plan.target - plan.shown or plan.target)
+            moves.setdefault((source, target), []).append(plan.rows[0])
+    for (source, target), rows in sorted(moves.items()):
+        await lessons.of_move(change, rows, source, target)

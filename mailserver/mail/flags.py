@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from mailserver.mail import lessons
 from mailserver.mail.context import Change
+from mailserver.mail.lessons import Flagged
 from mailserver.mail.rights import limited
 from mailserver.model import (
     ALL_RIGHTS,
@@ -104,6 +106,7 @@ async def store(
         )
         if here:
             await write(change, mailbox, here)
+            await teach(change, here)
             elsewhere = [group for group in groups if group.mailbox_id != mailbox]
             for other, restamps in sorted(_followed(here, elsewhere).items()):
                 await write(change, other, restamps)
@@ -160,6 +163,14 @@ def _followed(
             if flags != group.flags:
                 found.setdefault(group.mailbox_id, []).append(Restamp(group.part(some), flags))
     return found
+
+
+async def teach(change: Change, restamps: Sequence[Restamp]) -> None:
+    """Note what new flags say about spam."""
+    await lessons.of_flags(
+        change,
+        (Flagged(each.group.email_ids, each.group.flags.bits, each.new.bits) for each in restamps),
+    )
 
 
 async def write(change: Change, mailbox: MailboxId, restamps: Sequence[Restamp]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mailserver.errors import NotFound, OverQuota
 from mailserver.mail import changes as change_log
-from mailserver.mail import flags
+from mailserver.mail import flags, lessons
 from mailserver.mail.context import Change
 from mailserver.mail.rights import limited
 from mailserver.model import (
@@ -190,6 +190,7 @@ async def copy(
         rows = await messages.in_mailbox(change.tx, account, source, uids)
         if rows:
             copied, grown = await add_rows(mail, change, rows, target, rights)
+            await lessons.of_move(change, rows, source, target)
             if grown:
                 await check_room(change)
         else:
@@ -229,6 +230,7 @@ async def move_rows(
 ) -> Copied:
     """Add messages to the target, then remove them from the source."""
     moved, grown = await add_rows(mail, change, rows, target, rights)
+    await lessons.of_move(change, rows, source, target)
     if grown > await remove_rows(change, source, rows):
         await check_room(change)
     return moved

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from mailserver.errors import NotFound, OverQuota, Unavailable
-from mailserver.mail import content, messages, quota, uploads
+from mailserver.mail import content, lessons, messages, quota, uploads
 from mailserver.mail.context import Change
 from mailserver.mail.messages import Copied
 from mailserver.mail.rights import limited
@@ -170,6 +170,7 @@ class _Transfer:
             tuple(row.email_id for row in new),
             tuple(row.thread_id for row in new),
         )
+        await lessons.of_arrival(change, [row.email_id for row in new], self.mailbox)
         return Copied(place.uidvalidity, [row.uid for row in found], list(uids))
 
     async def _emails(self, change: Change, found: Sequence[Membership]) -> list[Membership]:

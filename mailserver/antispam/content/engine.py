@@ -109,9 +109,9 @@ class Engine:
         assert rule.expression is not None
         return rule.expression(lambda name: hits.get(name, 0.0))
 
-    def run(self, views: Views, budget: Budget) -> Outcome:
-        """Try all rules, or as many as there is time for."""
-        found: dict[str, int] = {}
+    def run(self, views: Views, budget: Budget, facts: Sequence[str] = ()) -> Outcome:
+        """Try all rules, or as many as there is time for; facts are met like internal rules."""
+        found: dict[str, int] = dict.fromkeys(facts, 1)
         complete = True
         try:
             self._patterns(views, budget, found)

@@ -1,30 +1,72 @@
-"""The content filter as the pipeline sees it."""
+"""The content filter as the pipeline sees it: rules, what was learned, and who the sender is."""
 
 import asyncio
+import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
-from mailserver.antispam.content import rulefile
+from mailserver.antispam.content import calibration, reputation, rulefile
 from mailserver.antispam.content.engine import Engine
+from mailserver.antispam.content.model import Counts, evidence, margin, probability
 from mailserver.antispam.content.patterns import Budget
+from mailserver.antispam.content.reputation import Reputation
+from mailserver.antispam.content.tokens import Features, features
 from mailserver.antispam.content.views import Views
-from mailserver.antispam.evidence import Finding, Inquiry, Symbol
+from mailserver.antispam.evidence import Client, Finding, Inquiry, Symbol
 from mailserver.errors import MailError
+from mailserver.metrics import Metrics
 from mailserver.model import AccountId
 
+log = logging.getLogger(__name__)
+
 OWN_RULES = Path(__file__).parent / "rules"
-TIME_BUDGET = 1.0  # seconds for the rules of one message
+TIME_BUDGET = 0.5  # seconds for the rules of one message
 SMALL = 64 * 1024  # octets of a message that is looked at on the event loop
+SPAM = 5.0  # the score from which on a message counts as spam in the history of its sender
+RECENT = 64  # messages whose features are kept until each recipient was asked for
 GTUBE = b"XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
+_PROBE = b"From: probe@example.com\r\nSubject: probe\r\n\r\n" + GTUBE + b"\r\n"
 
 
 class FilterBroken(MailError):
     """The filter does not find what it must find."""
 
 
+class Learned(Protocol):
+    """What was learned, as `Models` knows it."""
+
+    @property
+    def server(self) -> Counts:
+        """What all accounts share."""
+        ...
+
+    async def refresh(self) -> None:
+        """Look for what is new of it."""
+        ...
+
+    async def of_account(self, account: AccountId) -> Counts | None:
+        """Return what an account taught."""
+        ...
+
+
+class Looked(NamedTuple):
+    """What was found in a message whoever gets it."""
+
+    inquiry: Inquiry  # its identity says whether it is the same message
+    views: Views
+    features: Features
+    margin: float | None  # None: too little was learned
+    symbols: tuple[Symbol, ...]
+    complete: bool
+
+
 class ContentFilter:
-    """Rules and what was learned; a `Judge` and a `PersonalJudge`."""
+    """A `Judge` and a `PersonalJudge`."""
 
     name = "content"
 
@@ -32,14 +74,27 @@ class ContentFilter:
         self,
         folders: Sequence[Path] = (),
         *,
+        models: Learned | None = None,
+        reputation: Reputation | None = None,
+        metrics: Metrics | None = None,
+        minimum: int = calibration.MINIMUM,
         clock: Callable[[], float] = time.monotonic,
         budget: float = TIME_BUDGET,
     ) -> None:
-        """Take the folders with rules, besides those that come with the server."""
+        """Take the folders with rules, besides those that come with the server.
+
+        `minimum` is from how many lessons on what an account taught counts.
+        """
         self._folders = (OWN_RULES, *folders)
+        self._models = models
+        self._reputation = reputation
+        self._metrics = metrics
+        self._minimum = minimum
         self._clock = clock
         self._budget = budget
         self._engine: Engine | None = None
+        self._nothing = Counts(1)
+        self._recent: OrderedDict[int, Looked] = OrderedDict()
 
     @property
     def engine(self) -> Engine:
@@ -49,34 +104,125 @@ class ContentFilter:
         return self._engine
 
     async def load(self) -> None:
-        """Read and compile the rules, then check that they work; FilterBroken when they do not."""
-        self._engine = await asyncio.to_thread(self._compiled)
+        """Read and compile the rules, then see that they work.
+
+        Raises FilterBroken when they do not: better no filter than one that finds nothing.
+        """
+        engine = await asyncio.to_thread(self._compiled)
+        if self._models is not None:
+            await self._models.refresh()
+        self._engine = engine
+        self.check(datetime.now().astimezone())
+
+    def check(self, now: datetime) -> None:
+        """Put the test pattern through the whole filter; FilterBroken when it is not found."""
+        probe = Inquiry("probe", Client("192.0.2.1"), None, (), _PROBE, now)
+        looked = self._look(probe, ())
+        works = "GTUBE" in [each.name for each in looked.symbols]
+        if self._metrics is not None:
+            self._metrics.content_filter_broken.set(not works)
+        if not works:
+            self._engine = None
+            raise FilterBroken("the content filter does not find its test pattern")
 
     def _compiled(self) -> Engine:
-        return Engine(rulefile.load(self._folders))
+        engine = Engine(rulefile.load(self._folders))
+        log.info("rules loaded", extra={"rules": len(engine), "unusable": len(engine.unusable)})
+        return engine
+
+    # Judging -----------------------------------------------------------------------------------
 
     async def judge(self, inquiry: Inquiry, findings: Sequence[Finding]) -> Finding:
-        """Say what rules and classifier find in a message."""
-        started = self._clock()
-        if len(inquiry.raw) <= SMALL:
-            finding = self._look(inquiry)
-        else:
-            finding = await asyncio.to_thread(self._look, inquiry)
-        return Finding(
-            finding.check, finding.result, finding.reason, finding.symbols, self._clock() - started
-        )
+        """Say what rules, classifier and the history of the sender find in a message."""
+        looked = await self._looked(inquiry, findings)
+        symbols = list(looked.symbols)
+        if self._reputation is not None:
+            origin = reputation.names(looked.views, findings)
+            symbols += await self._reputation.symbols(origin)
+            self._reputation.saw(origin, spam=_total(looked.symbols) >= SPAM)
+        score = _total(symbols)
+        result = "spam" if score >= SPAM else "ham" if score <= 0 else "unsure"
+        reason = "" if looked.complete else "no time for all rules"
+        if not looked.complete and self._metrics is not None:
+            self._metrics.content_timeouts.inc()
+        return Finding(self.name, result, reason, tuple(symbols))
 
     async def judge_for(
         self, account: AccountId, inquiry: Inquiry, findings: Sequence[Finding]
     ) -> Finding:
         """Say what this account's own lessons and acquaintances change."""
-        return Finding("content", "none")
+        looked = await self._looked(inquiry, findings)
+        symbols = []
+        if self._reputation is not None:
+            known = await self._reputation.knows(account, looked.views, findings)
+            symbols += [known] if known is not None else []
+        if self._models is not None:
+            own = await self._models.of_account(account)
+            if own is not None and own.lessons >= self._minimum:
+                symbols += self._taught(looked, own)
+        result = "none" if not symbols else "spam" if _total(symbols) > 0 else "ham"
+        return Finding(self.name, result, "", tuple(symbols))
 
-    def _look(self, inquiry: Inquiry) -> Finding:
-        views = Views(inquiry)
-        outcome = self.engine.run(views, Budget(self._budget, self._clock))
-        symbols: list[Symbol] = list(outcome.symbols)
-        score = sum(each.score for each in symbols)
-        result = "none" if not symbols else "spam" if score >= 5 else "ham"
-        reason = "" if outcome.complete else "no time for all rules"
-        return Finding(self.name, result, reason, tuple(symbols))
+    def _taught(self, looked: Looked, own: Counts) -> list[Symbol]:
+        """Return by how much the score is another with what the account taught."""
+        server = self._server()
+        if not _enough(server, own):
+            return []
+        theirs = margin(evidence(looked.features, server, own, calibration.OWN_WEIGHT))
+        before = 0.0 if looked.margin is None else calibration.score(looked.margin)
+        change = round(calibration.score(theirs) - before, 2)
+        if not change:
+            return []
+        text = f"{probability(theirs):.0%} likely to be spam by what the user taught"
+        return [Symbol("TAUGHT", change, text)]
+
+    def _server(self) -> Counts:
+        return self._models.server if self._models is not None else self._nothing
+
+    async def _looked(self, inquiry: Inquiry, findings: Sequence[Finding]) -> Looked:
+        """Look at a message, once for all who get it."""
+        known = self._recent.get(id(inquiry))
+        if known is not None and known.inquiry is inquiry:
+            return known
+        if len(inquiry.raw) <= SMALL:
+            looked = self._look(inquiry, findings)
+        else:
+            looked = await asyncio.to_thread(self._look, inquiry, findings)
+        self._recent[id(inquiry)] = looked
+        while len(self._recent) > RECENT:
+            self._recent.popitem(last=False)
+        return looked
+
+    def _look(self, inquiry: Inquiry, findings: Sequence[Finding]) -> Looked:
+        views = Views(_with_name(inquiry, findings))
+        facts = [f"__AUTH_{each.check}_{each.result}".upper() for each in findings]
+        outcome = self.engine.run(views, Budget(self._budget, self._clock), facts)
+        symbols = list(outcome.symbols)
+        found = features(views)
+        server, value = self._server(), None
+        if _enough(server, None):
+            value = margin(evidence(found, server))
+            text = f"{probability(value):.0%} likely to be spam by what was learned"
+            symbols.append(Symbol("CLASSIFIER", calibration.score(value), text))
+        return Looked(inquiry, views, found, value, tuple(symbols), outcome.complete)
+
+
+def _total(symbols: Sequence[Symbol]) -> float:
+    return sum(each.score for each in symbols)
+
+
+def _enough(server: Counts, own: Counts | None) -> bool:
+    """Tell whether enough was learned of spam and of other mail to say anything."""
+    ham, spam = server.ham_lessons, server.spam_lessons
+    if own is not None:
+        ham += own.ham_lessons * calibration.OWN_WEIGHT
+        spam += own.spam_lessons * calibration.OWN_WEIGHT
+    return min(ham, spam) >= calibration.MINIMUM_EACH
+
+
+def _with_name(inquiry: Inquiry, findings: Sequence[Finding]) -> Inquiry:
+    """Give the client the name that was found for its address."""
+    if inquiry.client.name:
+        return inquiry
+    name = next((f.reason for f in findings if f.check == "iprev" and f.result == "pass"), "")
+    return replace(inquiry, client=replace(inquiry.client, name=name)) if name else inquiry

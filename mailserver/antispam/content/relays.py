@@ -1,5 +1,6 @@
 """Servers that a message came through, as Received fields tell; the newest we saw ourselves."""
 
+import ipaddress
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -40,20 +41,32 @@ class Relay(NamedTuple):
 
 
 def read_relays(inquiry: Inquiry, received: Sequence[bytes]) -> list[Relay]:
-    """Return the client of this session, then what the fields say, the newest first."""
+    """Return the client of this session, then what the fields say, the newest first.
+
+    Hand-overs within a network of somebody say nothing, and are left out.
+    """
     client = inquiry.client
     relays = []
     if client.ip:
         sender = str(inquiry.sender) if inquiry.sender is not None else ""
         relays.append(Relay(client.ip, client.name, client.helo, sender=sender))
     for value in received:
-        relay = _relay(one_line(value).decode("utf-8", "replace"))
-        if relay is not None:
+        relay = read_relay(one_line(value).decode("utf-8", "replace"))
+        if relay is not None and is_public(relay.ip):
             relays.append(relay)
     return relays
 
 
-def _relay(value: str) -> Relay | None:
+def is_public(ip: str) -> bool:
+    """Tell whether an address can be that of another server on the Internet."""
+    try:
+        return ipaddress.ip_address(ip).is_global
+    except ValueError:
+        return False
+
+
+def read_relay(value: str) -> Relay | None:
+    """Read one Received field; None when it does not say from where."""
     address = _ADDRESS.search(value)
     origin = _FROM.search(value)
     if address is None or origin is None:
