@@ -416,6 +416,29 @@ class Antispam(Section):
         return self
 
 
+class Content(Section):
+    """The filter that looks at what messages say, and learns."""
+
+    enabled: bool = Field(default=True, description="false: only the other checks judge mail")
+    rules: str = Field(
+        default="",
+        description="a word for each folder with more rules in the format of SpamAssassin",
+    )
+    learn_from_users: bool = Field(
+        default=True, description="what users say is spam also counts for all others"
+    )
+    minimum_lessons: int = Field(
+        default=5, ge=1, description="from how many lessons on what an account taught counts"
+    )
+    time_budget: float = Field(
+        default=0.5, gt=0, le=10, description="seconds that the rules have for one message"
+    )
+
+    def folders(self) -> list[Path]:
+        """Return the folders with rules."""
+        return [Path(word) for word in self.rules.split()]
+
+
 class Dns(Section):
     """The resolvers that are asked for the servers of other domains."""
 
@@ -752,6 +775,7 @@ class Config(Section):
     smtp: Smtp = Smtp()
     antispam: Antispam = Antispam()
     sending: Sending = Sending()
+    content: Content = Content()
     dns: Dns = Dns()
     authentication: Authentication = Authentication()
     discovery: Discovery = Discovery()

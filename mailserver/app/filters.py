@@ -1,13 +1,11 @@
 """The checks of incoming mail that this process makes, put together as configured."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mailserver.antispam.authentication import Rules
 from mailserver.antispam.checks import Checks
-from mailserver.antispam.content.filter import ContentFilter
 from mailserver.antispam.dnsbl import DnsLists, NameLists, chosen
 from mailserver.antispam.engines import build
 from mailserver.antispam.engines.engine import Engine
@@ -21,13 +19,12 @@ from mailserver.antispam.ratelimit import Rates
 from mailserver.antispam.sending import Brake
 from mailserver.antispam.trace import Journal
 from mailserver.app.background import every
+from mailserver.app.content import content
 from mailserver.config import Config
 from mailserver.dns import Resolver
 from mailserver.feedback.collecting import DmarcResults
 from mailserver.feedback.tally import Tally
 from mailserver.mail.context import Mail
-
-log = logging.getLogger(__name__)
 
 Work = Callable[[], Awaitable[None]]
 
@@ -71,6 +68,8 @@ async def filters(
     brake = Brake(mail.config.sending, mail.database, rates, mail.metrics, mail.now)
     mail.brake = brake
     work["sending"] = lambda: brake.run(owner)
+    learned = content(mail, owner)
+    work |= learned.work
     if not settings.enabled:
         work["antispam counts"] = Sharing(rates.flush, brake.flush).run
         return Filters(Gate(journal=journal), journal, work)
@@ -81,7 +80,6 @@ async def filters(
     if dns_lists is not None:
         work["dns lists"] = dns_lists.run
     names = [NameLists(dns_lists)] if dns_lists is not None and dns_lists.names else []
-    content = await _content()
     beside = engines(mail.config)
     if beside:
         work["engines"] = every(LOOK, EngineWatch(beside, mail.metrics).look)
@@ -91,8 +89,8 @@ async def filters(
         dns_lists=dns_lists,
         greylist=greylist,
         authentication=(resolver, Rules.of(mail.config)),
-        judges=[content, *names, *beside],
-        personal={content.name: content},
+        judges=[*learned.judges, *names, *beside],
+        personal=learned.personal,
         results=_results(mail.config, tally),
     )
     pipeline = Pipeline(settings, checks, mail.metrics, clock)
@@ -105,13 +103,3 @@ def _results(config: Config, tally: Tally | None) -> DmarcResults | None:
         return None
     separator = config.smtp.subaddress_separator
     return DmarcResults(tally, config.reports, separator, config.antispam.junk_score)
-
-
-async def _content() -> ContentFilter:
-    """Return the content filter; a broken one finds nothing, with an alarm for each message."""
-    content = ContentFilter()
-    try:
-        await content.load()
-    except Exception:
-        log.exception("the content filter is broken: mail is delivered without it")
-    return content

@@ -21,7 +21,7 @@ from mailserver.cli import (
     queue,
     reports,
     running,
-    spam,
+    spam_learning,
     trace,
 )
 
@@ -35,7 +35,7 @@ NOUNS: dict[str, typer.Typer] = {
     "mailbox": mailbox.commands,
     "queue": queue.commands,
     "reports": reports.commands,
-    "spam": spam.commands,
+    "spam": spam_learning.commands,
 }
 VERBS: dict[str, Callable[..., None]] = {
     "dev": running.dev,

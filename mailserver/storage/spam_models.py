@@ -53,7 +53,7 @@ async def lock(tx: Executor, owner: int) -> tuple[int, int]:
     row = await tx.fetchrow(
         """
         INSERT INTO spam_model (owner, account_id, version, base_version)
-        VALUES ($1, nullif($1, 0), 0, 0)
+        VALUES ($1::bigint, nullif($1::bigint, 0), 0, 0)
         ON CONFLICT (owner) DO UPDATE SET version = spam_model.version
         RETURNING version, base_version
         """,

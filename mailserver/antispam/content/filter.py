@@ -28,6 +28,7 @@ OWN_RULES = Path(__file__).parent / "rules"
 TIME_BUDGET = 0.5  # seconds for the rules of one message
 SMALL = 64 * 1024  # octets of a message that is looked at on the event loop
 SPAM = 5.0  # the score from which on a message counts as spam in the history of its sender
+RETRY = 60.0  # seconds after which a filter that does not work is loaded again
 RECENT = 64  # messages whose features are kept until each recipient was asked for
 GTUBE = b"XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 _PROBE = b"From: probe@example.com\r\nSubject: probe\r\n\r\n" + GTUBE + b"\r\n"
@@ -94,6 +95,7 @@ class ContentFilter:
         self._budget = budget
         self._engine: Engine | None = None
         self._nothing = Counts(1)
+        self._loading: asyncio.Task[bool] | None = None
         self._recent: OrderedDict[int, Looked] = OrderedDict()
 
     @property
@@ -102,6 +104,27 @@ class ContentFilter:
         if self._engine is None:
             raise FilterBroken("the rules are not loaded")
         return self._engine
+
+    async def run(self) -> None:
+        """Load; a filter that does not work is tried again, and until then finds nothing."""
+        while not await self._ready():
+            await asyncio.sleep(RETRY)
+            self._loading = None
+
+    async def _ready(self) -> bool:
+        """Wait until it is known whether the filter works; the first who asks loads it."""
+        if self._loading is None:
+            self._loading = asyncio.create_task(self._works(), name="content filter")
+        return await asyncio.shield(self._loading)
+
+    async def _works(self) -> bool:
+        try:
+            await self.load()
+        except (MailError, OSError) as error:
+            log.error("the content filter does not work", extra={"reason": str(error)})
+            self._tell(works=False)
+            return False
+        return True
 
     async def load(self) -> None:
         """Read and compile the rules, then see that they work.
@@ -119,11 +142,14 @@ class ContentFilter:
         probe = Inquiry("probe", Client("192.0.2.1"), None, (), _PROBE, now)
         looked = self._look(probe, ())
         works = "GTUBE" in [each.name for each in looked.symbols]
-        if self._metrics is not None:
-            self._metrics.content_filter_broken.set(not works)
+        self._tell(works=works)
         if not works:
             self._engine = None
             raise FilterBroken("the content filter does not find its test pattern")
+
+    def _tell(self, *, works: bool) -> None:
+        if self._metrics is not None:
+            self._metrics.content_filter_broken.set(not works)
 
     def _compiled(self) -> Engine:
         engine = Engine(rulefile.load(self._folders))
@@ -181,6 +207,8 @@ class ContentFilter:
 
     async def _looked(self, inquiry: Inquiry, findings: Sequence[Finding]) -> Looked:
         """Look at a message, once for all who get it."""
+        if self._engine is None:  # messages that come while rules are compiled wait
+            await self._ready()
         known = self._recent.get(id(inquiry))
         if known is not None and known.inquiry is inquiry:
             return known

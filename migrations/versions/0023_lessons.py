@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0017"
-down_revision = "0016"
+revision = "0023"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
 
@@ -13,7 +13,7 @@ STATEMENTS = (
         id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         account_id bigint NOT NULL REFERENCES account ON DELETE CASCADE,
         blob_id    bytea NOT NULL,
-        spam       boolean,                          -- null: neither, what was learned is taken back
+        spam       boolean,                          -- null: neither, no longer
         created_at timestamptz NOT NULL
     )
     """,
