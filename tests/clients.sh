@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 declare -A packages=(
     [alpine]=alpine [curl]=curl [dovecot]=dovecot-imapd [fetchmail]=fetchmail
-    [getmail]=getmail6 [mbsync]=isync [mutt]=mutt [neomutt]=neomutt [npm]=npm
+    [getmail]=getmail6 [mbsync]=isync [msmtp]=msmtp [mutt]=mutt [neomutt]=neomutt [npm]=npm
     [offlineimap]=offlineimap3 [opendkim]=opendkim [pgbouncer]=pgbouncer
     [php]="php-cli php-mbstring" [rspamd]=rspamd [smtp-sink]=postfix [spamd]=spamd [swaks]=swaks
     [clamd]=clamav-daemon [c-icap]="c-icap libc-icap-mod-virus-scan"

@@ -41,7 +41,16 @@ async def check(mail: "Mail", name: str, resolver: Resolver) -> list[Check]:
     names = dict.fromkeys((mail.config.server.hostname, discovery.host(mail.config)))
     hosts = [Record(host, "A", "", "the address of this server") for host in names]
     found = await asyncio.gather(*(_check(each, resolver) for each in [*hosts, *wanted]))
-    return [each for some in found for each in some]
+    return [each for some in found for each in some] + _unsigned(wanted)
+
+
+def _unsigned(wanted: Sequence[Record]) -> list[Check]:
+    """Warn when the domain has no keys, so that nothing of it is signed."""
+    if any("._domainkey." in each.name for each in wanted):
+        return []
+    nothing = Record(f"_domainkey.{wanted[0].name}", "TXT", "", "the keys of signatures, RFC 6376")
+    text = "the domain has no keys, its mail is not signed: `mailserver dkim rotate` makes some"
+    return [Check(nothing, Finding.WARN, text)]
 
 
 async def _check(wanted: Record, resolver: Resolver) -> list[Check]:

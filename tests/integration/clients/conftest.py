@@ -28,6 +28,7 @@ class Served:
     imap: int  # STARTTLS before the password
     imaps: int
     submissions: int
+    submission: int  # STARTTLS before the password
     ca: Path
 
     def answered(self, outcome: str) -> dict[str, int]:
@@ -53,13 +54,12 @@ async def server(mail: Mail, tls: Tls, tokens: Tokens) -> AsyncIterator[Served]:
             )
             ports.append((await imap.start(Listener(host="127.0.0.1", port=0)))[1])
             running.push_async_callback(imap.stop, 5)
-        smtp = SmtpServer(
-            mail=mail, authenticator=authenticator, tls=tls.server, kind="submissions"
-        )
-        _, submissions = await smtp.start(Listener(host="127.0.0.1", port=0))
-        running.push_async_callback(smtp.stop, 5)
-        imap_port, imaps_port = ports
-        served = Served(mail, imap_port, imaps_port, submissions, tls.ca)
+        for kind in ("submissions", "submission"):
+            smtp = SmtpServer(mail=mail, authenticator=authenticator, tls=tls.server, kind=kind)
+            ports.append((await smtp.start(Listener(host="127.0.0.1", port=0)))[1])
+            running.push_async_callback(smtp.stop, 5)
+        imap_port, imaps_port, submissions, submission = ports
+        served = Served(mail, imap_port, imaps_port, submissions, submission, tls.ca)
         yield served
     assert served.answered("bad") == {}
 

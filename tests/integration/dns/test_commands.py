@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +15,11 @@ import dns.zone
 import pytest
 import pytest_asyncio
 
-from mailserver.config import Config, Reports
-from mailserver.mail import accounts, dkim, publishing
+from mailserver.config import Config, Dns, Reports
+from mailserver.dns import Resolver
+from mailserver.mail import accounts, dkim, dns_check, publishing
 from mailserver.mail.context import Mail
+from mailserver.mail.dns_check import Finding
 from mailserver.tls import make_development_ca
 from tests.conftest import Bucketed
 from tests.name_server import NameServer
@@ -134,6 +137,14 @@ async def test_reports_go_to_an_address_that_is_looked_through(mail: Mail, domai
 
     assert await addresses("") == {"postmaster@mine.test"}
     assert await addresses("r@other.test reports@Mine.test") == {"reports@Mine.test"}
+
+
+async def test_a_domain_without_keys_is_told_of(mail: Mail, signed_dns: SignedDns) -> None:
+    settings = Dns.model_validate({"servers": signed_dns.server})
+    found = await dns_check.check(mail, "example.test", Resolver(settings, time.monotonic))
+    (told,) = [each for each in found if each.record.name == "_domainkey.example.test"]
+    assert told.finding is Finding.WARN
+    assert "dkim rotate" in told.text
 
 
 async def test_each_fault_is_named_with_what_to_do(

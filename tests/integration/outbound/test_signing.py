@@ -1,6 +1,10 @@
 """What leaves is signed with the keys of the author's domain, as others verify it."""
 
+import asyncio
+import shutil
+import subprocess
 from datetime import timedelta
+from pathlib import Path
 
 import dkim as verifier
 import pytest
@@ -46,6 +50,37 @@ async def test_others_verify_both_signatures(sending: Sending, raw: bytes) -> No
     assert verified(content, keys) == [True, True]
     assert verified(content.replace(b"To: ", b"To: z@example.org, "), keys) == [False, False]
     assert verified(b"Subject: forged\r\n" + content, keys) == [False, False]
+
+
+@pytest.mark.parametrize("algorithm", dkim.ALGORITHMS)
+async def test_opendkim_verifies_each_signature(
+    sending: Sending, tmp_path: Path, algorithm: str
+) -> None:
+    program = shutil.which("opendkim", path="/usr/sbin:/usr/bin")
+    assert program is not None, "tests/clients.sh installs opendkim"
+    made = await dkim.make_all(sending.mail, "example.test")
+    for key in made:  # it names one signature of a message only: each is alone
+        if key.algorithm != algorithm:
+            await dkim.remove(sending.mail, "example.test", key.selector)
+    (key,) = await dkim.keys(sending.mail, "example.test")
+    settings, keys, letter = (tmp_path / name for name in ("settings", "keys", "letter"))
+    settings.write_text(f"Mode v\nTestPublicKeys {keys}\n")
+    keys.write_text(f"{key.selector}._domainkey.example.test {record(key.algorithm, key.public)}\n")
+
+    def said(raw: bytes) -> str:
+        letter.write_bytes(raw)
+        command = [program, "-x", str(settings), "-t", str(letter), "-vv"]
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+        return done.stdout + done.stderr
+
+    for raw in (LETTER, ODD):
+        signed = await Signatures(sending.mail).sign(raw)
+        assert signed.count(b"DKIM-Signature:") == 1
+        found = await asyncio.to_thread(said, signed)
+        assert "verification (s=" in found, found
+        assert "succeeded" in found, found
+        found = await asyncio.to_thread(said, signed.replace(b"To: ", b"To: z@example.org, "))
+        assert "succeeded" not in found, found
 
 
 async def test_a_server_of_seven_bits_gets_seven_and_signed(sending: Sending) -> None:
