@@ -50,6 +50,9 @@ class Guard:
         """Take a clock in seconds."""
         self._metrics = metrics
         self.clock = clock
+        # finding a labelled counter costs more than counting, so each is kept
+        self._counts: dict[tuple[str, str], Callable[[], None]] = {}
+        self._observations: dict[str, Callable[[float], None]] = {}
 
     async def ask(self, checks: Mapping[str, Awaitable[Finding]], deadline: float) -> list[Finding]:
         """Run checks side by side, each for as long as there is time."""
@@ -73,8 +76,16 @@ class Guard:
 
     def note(self, finding: Finding, seconds: float) -> None:
         """Count what a check found, and say so when it failed."""
-        self._metrics.checks.labels(finding.check, finding.result).inc()
-        self._metrics.check_seconds.labels(finding.check).observe(seconds)
+        count = self._counts.get((finding.check, finding.result))
+        if count is None:
+            count = self._metrics.checks.labels(finding.check, finding.result).inc
+            self._counts[finding.check, finding.result] = count
+        count()
+        observe = self._observations.get(finding.check)
+        if observe is None:
+            observe = self._metrics.check_seconds.labels(finding.check).observe
+            self._observations[finding.check] = observe
+        observe(seconds)
         if finding.result == "error":
             log.error(
                 "check failed: messages are delivered without it",

@@ -9,7 +9,7 @@ from mailserver.antispam.authentication.results import Spf
 from mailserver.antispam.authentication.spf import check_spf
 from mailserver.antispam.checks import Checks, Guard
 from mailserver.antispam.evidence import Finding
-from mailserver.antispam.greylist import is_recommended, is_suspicious, subnet
+from mailserver.antispam.greylist import is_global, is_recommended, is_suspicious, subnet
 from mailserver.antispam.ratelimit import Limit
 from mailserver.antispam.verdict import Action, Verdict
 from mailserver.antispam.visit import Visit
@@ -40,7 +40,8 @@ class Door:
         if visit.trusted:
             return WELCOME
         rates, people = self._checks.rates, self._checks.people
-        if rates is not None:
+        # what is not of the Internet may be a balancer, behind which is everybody
+        if rates is not None and is_global(visit.ip):
             if rates.is_over(self._errors, visit.ip):
                 return _later(f"too many errors of {visit.ip}")
             at_once = rates.count(self._by_ip, visit.ip)
@@ -55,7 +56,7 @@ class Door:
         """Take note of how a client behaved."""
         if visit.looking is not None:
             visit.looking.cancel()
-        if errors and self._checks.rates is not None and not visit.trusted:
+        if errors and self._checks.rates is not None and is_global(visit.ip):
             self._checks.rates.count(self._errors, visit.ip, errors)
 
     def greeted(self, visit: Visit) -> None:

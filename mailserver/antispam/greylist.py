@@ -125,13 +125,14 @@ def is_suspicious(visit: Visit, spf: str) -> bool:
     )
     return (
         spf in ("fail", "softfail")
-        or (nameless and _is_global(visit.ip))
+        or (nameless and is_global(visit.ip))
         or any(finding.score > 0 for finding in visit.findings)
         or "." not in visit.helo.strip("[]")
     )
 
 
-def _is_global(ip: str) -> bool:
+def is_global(ip: str) -> bool:
+    """Tell whether an address is one of the Internet."""
     try:
         return plain(ip_address(ip.partition("%")[0])).is_global
     except ValueError:

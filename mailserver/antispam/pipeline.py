@@ -168,8 +168,9 @@ class Pipeline:
 
         Whoever would have refused a message that others get has it in Junk: nothing is dropped.
         """
-        if personal and not any(each.action.delivers for each in personal.values()):
-            worst = max(personal.values(), key=lambda each: each.action.severity)
+        opinions = list(personal.values()) or [verdict]  # of mail that only goes on to elsewhere
+        if not any(each.action.delivers for each in opinions):
+            worst = max(opinions, key=lambda each: each.action.severity)
             reply = Verdict(worst.action, worst.reason, verdict.findings, worst.status)
         else:
             reply = Verdict(Action.ACCEPT, verdict.reason, verdict.findings)

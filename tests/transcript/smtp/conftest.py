@@ -1,7 +1,8 @@
 """Conversations written as text: `C:` is said, `S:` is expected.
 
 `T:` lets both sides begin TLS. `#` begins a comment; the first line names the listener:
-`listener: mx`. `{name}` in an expected line stands for any text without blanks.
+`listener: mx`, perhaps with the address of the client: `listener: mx from 127.0.0.9`. `{name}` in
+an expected line stands for any text without blanks.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from mailserver.antispam.gate import OPEN, Gate
 from mailserver.auth.credentials import Authenticator
 from mailserver.config import Listener
 from mailserver.mail.context import Mail
@@ -30,22 +32,31 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> DevelopmentFiles:
 Play = Callable[[Path], Awaitable[int]]
 
 
+@pytest.fixture
+def gate() -> Gate:
+    """The checks of what arrives; a test that wants some overrides this fixture."""
+    return OPEN
+
+
 @pytest_asyncio.fixture
-async def play(mail: Mail, certificates: DevelopmentFiles) -> AsyncIterator[Play]:
+async def play(mail: Mail, certificates: DevelopmentFiles, gate: Gate) -> AsyncIterator[Play]:
     """Play a transcript; return the number of lines that were compared."""
     servers = []
 
     async def run(path: Path) -> int:
         first, *lines = path.read_text().splitlines()
+        kind, _, client = first.removeprefix("listener: ").partition(" from ")
         server = SmtpServer(
             mail=mail,
             authenticator=Authenticator(mail.database, passwords=mail.passwords),
             tls=server_context(certificates.certificate, certificates.key, channel_binding=True),
-            kind=first.removeprefix("listener: "),
+            kind=kind,
+            gate=gate,
         )
         servers.append(server)
         host, port = await server.start(Listener(host="127.0.0.1", port=0))
-        reader, writer = await asyncio.open_connection(host, port)
+        address = (client, 0) if client else None
+        reader, writer = await asyncio.open_connection(host, port, local_addr=address)
         compared = 0
         for number, line in enumerate(lines, 2):
             kind, text = line[:3].strip(), line[3:]

@@ -115,3 +115,11 @@ async def test_trusted_networks_are_not_checked() -> None:
     decision = await pipeline.message(visit, inquiry, {ALICE: "example.test"})
     assert decision.accounts[ALICE].action is Action.ACCEPT
     assert decision.content == RAW
+
+
+async def test_spam_that_would_only_go_on_to_elsewhere_is_refused() -> None:
+    loop = asyncio.get_running_loop()
+    pipeline = Pipeline(Antispam(), Checks(judges=[Says(20)]), Metrics("test"), loop.time)
+    visit = pipeline.arrive("s", "192.0.2.1", datetime.now(UTC))
+    inquiry = Inquiry("s", visit.client(), None, (), RAW, datetime.now(UTC))
+    assert (await pipeline.message(visit, inquiry, {})).verdict.action is Action.REJECT
