@@ -103,7 +103,8 @@ class Metrics:
     def _watch_incoming(
         self, prefix: str, counter: Callable[..., Counter], gauge: Callable[..., Gauge]
     ) -> None:
-        """Make the metrics of the checks of incoming mail."""
+        """Make the metrics of the checks of incoming mail, and of the DNS that they ask."""
+        self._watch_dns(prefix, counter)
         self.engines_available = gauge(
             "engines_available",
             "addresses of an engine that answer as they should",
@@ -142,6 +143,16 @@ class Metrics:
             f"{prefix}_check_seconds",
             "time that a check of incoming mail took",
             ("check",),
+            buckets=_LATENCY,
+            registry=self._registry,
+        )
+
+    def _watch_dns(self, prefix: str, counter: Callable[..., Counter]) -> None:
+        """Make the metrics of the resolver."""
+        self.dns_lookups = counter("dns_lookups", "lookups in DNS", "outcome")
+        self.dns_seconds = Histogram(
+            f"{prefix}_dns_seconds",
+            "time that resolvers took for an answer",
             buckets=_LATENCY,
             registry=self._registry,
         )

@@ -24,7 +24,7 @@ from mailserver.auth.credentials import Authenticator, Judge
 from mailserver.auth.passwords import Passwords
 from mailserver.auth.throttle import Attempt, Throttle
 from mailserver.config import Config
-from mailserver.dns import Resolver
+from mailserver.dns import Outcome, Resolver
 from mailserver.errors import ConfigurationError, MailError, Unavailable
 from mailserver.feedback.receiving import Receiver
 from mailserver.feedback.sending import Sender
@@ -154,7 +154,9 @@ class Server:
         if prepare is not None:
             await prepare(mail)
         notifier = store.tell_others(mail, self._backends, self._background, self._name)
-        resolver = Resolver(self.config.dns, asyncio.get_running_loop().time)
+        resolver = Resolver(
+            self.config.dns, asyncio.get_running_loop().time, _observer(self.metrics)
+        )
         self._work(mail, resolver)
         authenticator = Authenticator(
             self._database,
@@ -440,6 +442,18 @@ def _tokens(config: Config) -> Judge | None:
     from mailserver.auth.tokens import Tokens
 
     return Tokens(config.oauth, Issuer(config.oauth))
+
+
+def _observer(metrics: Metrics) -> Callable[[Outcome, float], None]:
+    """Return what counts lookups in DNS; nothing is looked up by label for each."""
+    counted = {outcome: metrics.dns_lookups.labels(outcome.value).inc for outcome in Outcome}
+
+    def observe(outcome: Outcome, seconds: float) -> None:
+        counted[outcome]()
+        if outcome is not Outcome.REMEMBERED:
+            metrics.dns_seconds.observe(seconds)
+
+    return observe
 
 
 def _certificate(config: Config) -> ssl.SSLContext | None:

@@ -17,6 +17,8 @@ from mailserver.app.access import Access
 from mailserver.app.exits import Exit, reason
 from mailserver.cli.target import ConfigFile, DataDir, Json, run, show_rows
 from mailserver.config_file import problems_for_service
+from mailserver.dns import LookupFailed, Resolver
+from mailserver.dns.records import NS
 from mailserver.errors import MailError
 from mailserver.mail import accounts
 from mailserver.storage import health, migrate
@@ -25,6 +27,7 @@ PROBE = "doctor-probe"
 SLOW = 0.05  # seconds for one statement
 CERTIFICATE_DAYS = 21
 FREE_SPACE = 1 << 30  # bytes
+DNS_TIMEOUT = 10.0  # seconds for all resolvers
 CONNECT_TIMEOUT = 3.0  # seconds
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -175,6 +178,23 @@ async def _engines(store: Access) -> list[Finding]:
     return found
 
 
+async def _dns(store: Access) -> list[Finding]:
+    """Ask the resolvers for the root, which is signed."""
+    settings = store.config.dns
+    resolver = Resolver(settings.model_copy(update={"validating": True}), time.monotonic)
+    try:
+        answer = await resolver.lookup(".", NS, asyncio.get_running_loop().time() + DNS_TIMEOUT)
+    except LookupFailed as failed:
+        advice = "check dns.servers; without DNS no mail leaves and none is checked"
+        return [Finding("dns", WARN, failed.reason, advice)]
+    if not answer.secure and settings.validating:
+        advice = "dns.validating needs resolvers that check signatures, as unbound does"
+        return [Finding("dns", WARN, "the answers are not checked", advice)]
+    if not answer.secure:
+        return [Finding("dns", OK, "resolvers answer; they check no signatures: no DANE")]
+    return [Finding("dns", OK, "resolvers answer, and check signatures")]
+
+
 async def _directory(store: Access) -> list[Finding]:
     accounts_known = len(await accounts.list_all(store.mail))
     domains = await accounts.list_domains(store.mail)
@@ -218,6 +238,7 @@ CHECKS: tuple[Callable[[Access], Awaitable[list[Finding]]], ...] = (
     _certificate,
     _issuer,
     _engines,
+    _dns,
     _directory,
     _disk,
 )

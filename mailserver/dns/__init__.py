@@ -8,13 +8,14 @@ from mailserver.dns.records import (
     Service,
     TlsaRecord,
 )
-from mailserver.dns.resolver import Resolver
+from mailserver.dns.resolver import Outcome, Resolver
 
 __all__ = [
     "Addresses",
     "Answer",
     "LookupFailed",
     "MailExchanger",
+    "Outcome",
     "Resolver",
     "Service",
     "TlsaRecord",

@@ -38,6 +38,7 @@ class Response(Generic[T]):
     asked: str  # the name in the question
     code: int
     secure: bool  # the resolver says that it has checked the signatures
+    size: int  # octets of the message
     records: dict[str, list[T]] = field(default_factory=dict)  # by owner
     aliases: dict[str, str] = field(default_factory=dict)  # CNAME records, by owner
     ttl: dict[str, int] = field(default_factory=dict)  # the shortest, by owner
@@ -108,7 +109,7 @@ def _read(message: bytes, kind: Kind[T]) -> Response[T]:
         raise Malformed("the message answers another number of questions")
     asked, place = read_name(message, QUESTION_AT)
     place += 4
-    response = Response[T](asked, flags & 0xF, bool(flags & AD))
+    response = Response[T](asked, flags & 0xF, bool(flags & AD), len(message))
     if answers > MAX_RECORDS:
         raise Malformed("the message has too many records")
     for _ in range(answers):

@@ -9,6 +9,7 @@ import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from mailserver.config import Dns
@@ -35,6 +36,7 @@ from mailserver.dns.records import (
 from mailserver.dns.servers import servers
 
 MAX_CACHED = 20_000
+MAX_OCTETS = 32 * 1024 * 1024  # of the messages whose answers are remembered
 PARALLEL = 500  # questions under way
 
 T = TypeVar("T")
@@ -45,6 +47,23 @@ _Key = tuple[str, str]  # name in lower case, type
 class _Kept:
     answer: Answer[Any] | str  # a text: why the lookup failed
     until: float
+    size: int  # octets of the messages that it was in
+
+
+class Outcome(StrEnum):
+    """What became of a lookup."""
+
+    REMEMBERED = "remembered"
+    FOUND = "found"
+    NOTHING = "nothing"  # NXDOMAIN and no data
+    FAILED = "failed"
+
+
+Observe = Callable[[Outcome, float], None]  # with the seconds that the resolvers took
+
+
+def _ignore(_: Outcome, __: float) -> None:
+    pass
 
 
 class Resolver:
@@ -55,12 +74,19 @@ class Resolver:
     A deadline is by the clock of the event loop; without one, the configuration has the limits.
     """
 
-    def __init__(self, settings: Dns, clock: Callable[[], float]) -> None:
-        """Take the time in seconds as a function; ConfigurationError when a server is no server."""
+    def __init__(
+        self, settings: Dns, clock: Callable[[], float], observe: Observe = _ignore
+    ) -> None:
+        """Take the time in seconds as a function, and what is told of every lookup.
+
+        ConfigurationError when a server is no address.
+        """
         self._client = Client(servers(settings), settings)
         self._validating = settings.validating
         self._clock = clock
-        self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
+        self._observe = observe
+        self._kept: OrderedDict[_Key, _Kept] = OrderedDict()  # used last at the end
+        self._octets = 0
         self._asking: dict[_Key, asyncio.Task[Answer[Any]]] = {}
         self._gate = asyncio.Semaphore(PARALLEL)
 
@@ -125,6 +151,8 @@ class Resolver:
         key = (name.lower().rstrip("."), kind.name)
         kept = self._kept.get(key)
         if kept is not None and kept.until > self._clock():
+            self._kept.move_to_end(key)
+            self._observe(Outcome.REMEMBERED, 0)
             if isinstance(kept.answer, str):
                 raise LookupFailed.of(name, kind.name, kept.answer)
             return kept.answer
@@ -140,38 +168,48 @@ class Resolver:
             raise LookupFailed.of(name, kind.name, "no time left") from None
 
     async def _ask(self, key: _Key, kind: Kind[T]) -> Answer[T]:
+        begun = self._clock()
         try:
             async with self._gate:
-                answer, ttl = await self._resolve(key[0], kind)
+                answer, ttl, size = await self._resolve(key[0], kind)
         except LookupFailed as failed:
-            self._keep(key, failed.reason, FAILED_TTL)
+            self._keep(key, failed.reason, FAILED_TTL, 0)
+            self._observe(Outcome.FAILED, self._clock() - begun)
             raise
-        self._keep(key, answer, ttl)
+        self._keep(key, answer, ttl, size)
+        outcome = Outcome.FOUND if answer.records else Outcome.NOTHING
+        self._observe(outcome, self._clock() - begun)
         return answer
 
-    def _keep(self, key: _Key, answer: Answer[Any] | str, ttl: float) -> None:
-        self._kept[key] = _Kept(answer, self._clock() + ttl)
-        self._kept.move_to_end(key)
-        while len(self._kept) > MAX_CACHED:
-            self._kept.popitem(last=False)
+    def _keep(self, key: _Key, answer: Answer[Any] | str, ttl: float, size: int) -> None:
+        before = self._kept.pop(key, None)
+        self._octets += size - (before.size if before is not None else 0)
+        self._kept[key] = _Kept(answer, self._clock() + ttl, size)
+        while len(self._kept) > MAX_CACHED or self._octets > MAX_OCTETS:
+            _, oldest = self._kept.popitem(last=False)
+            self._octets -= oldest.size
 
-    async def _resolve(self, name: str, kind: Kind[T]) -> tuple[Answer[T], float]:
-        """Ask, and once more for each CNAME record that a resolver has not followed itself."""
-        at, secure, ttl = name, self._validating, MAX_TTL
+    async def _resolve(self, name: str, kind: Kind[T]) -> tuple[Answer[T], float, int]:
+        """Ask, and once more for each CNAME record that a resolver has not followed itself.
+
+        Returns the answer, the seconds to keep it, and the octets that it came in.
+        """
+        at, secure, ttl, size = name, self._validating, MAX_TTL, 0
         for _ in range(MAX_CHAIN):
             try:
                 question = write_name(at)
             except Malformed:  # no such name can exist
-                return Answer(exists=False, name=at), min(ttl, MAX_NEGATIVE_TTL)
+                return Answer(exists=False, name=at), min(ttl, MAX_NEGATIVE_TTL), size
             response = await self._client.ask(at, question, kind)
             try:
                 found = follow(response, response.asked)
             except Malformed:
                 break
             at, secure, ttl = found.name, secure and response.secure, min(ttl, found.ttl)
+            size += response.size
             if not found.unfinished:
                 exists = response.code != NXDOMAIN
-                return Answer(found.records, exists, secure, at), ttl
+                return Answer(found.records, exists, secure, at), ttl, size
         raise LookupFailed.of(name, kind.name, "CNAME records without end")
 
 

@@ -224,3 +224,37 @@ async def test_a_bounded_number_of_answers_is_kept(
     for number in (2, 3, 4, 0):
         await resolver.a(f"{number}.example")
     assert names.asked == [("0.example", "A")]
+
+
+async def test_a_bounded_amount_of_octets_is_kept(
+    names: NameServer, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        names.add(f"{number}.example", "TXT", '"' + "x" * 250 + '"')
+    monkeypatch.setattr(module, "MAX_OCTETS", 1000)  # of three such answers
+    resolver = make()
+    for number in range(4):
+        await resolver.txt(f"{number}.example")
+    names.asked.clear()
+    for number in (1, 3, 2, 0):  # the last one is asked for again, and there is no room for 1
+        await resolver.txt(f"{number}.example")
+    assert names.asked == [("0.example", "TXT")]
+    await resolver.txt("3.example")
+    await resolver.txt("1.example")
+    assert names.asked == [("0.example", "TXT"), ("1.example", "TXT")]
+
+
+async def test_each_lookup_is_told_of(names: NameServer, clock: Clock) -> None:
+    told: list[tuple[str, float]] = []
+    settings = Dns(servers=f"127.0.0.1:{names.port}", timeout=0.1, attempts=1)
+    resolver = Resolver(settings, clock, lambda outcome, seconds: told.append((outcome, seconds)))
+    names.add("a.example", "A", "192.0.2.1")
+    names.failing.add("bogus.example")
+    await asyncio.gather(resolver.a("a.example"), resolver.a("a.example"))
+    await resolver.a("a.example")
+    await resolver.a("none.example")
+    for _ in range(2):
+        with pytest.raises(LookupFailed):
+            await resolver.a("bogus.example")
+    outcomes = ["found", "remembered", "nothing", "failed", "remembered"]
+    assert told == [(outcome, 0) for outcome in outcomes]

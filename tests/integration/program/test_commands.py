@@ -181,7 +181,7 @@ def test_doctor_fsck_and_migrate_find_nothing(there: tuple[str, ...]) -> None:
     doctor = command("doctor", *there)
     assert doctor.code == 0, doctor
     assert {finding["state"] for finding in doctor.json} <= {"ok", "warn"}
-    assert {"database", "schema", "s3", "listener imaps"} <= {
+    assert {"database", "schema", "s3", "dns", "listener imaps"} <= {
         finding["check"] for finding in doctor.json
     }
     fsck = command("fsck", "--contents", *there)
