@@ -43,7 +43,7 @@ from mailserver.smtp.protocol.sts import Mode
 log = logging.getLogger(__name__)
 
 MAX_RECIPIENTS = 100  # of one transaction: what every server must take (RFC 5321 §4.5.3.1.8)
-MAX_RECEIVED = 50  # Received fields, after which mail goes round in circles (RFC 5321 §6.3)
+MAX_RECEIVED = 100  # Received fields, after which mail goes round in circles (RFC 5321 §6.3)
 
 
 NOT_IN_POLICY = Outcome(

@@ -70,6 +70,7 @@ class LmtpPolicy:
             content = await routing.as_lines(content) or content
         elif data.bare:
             raise Refused(BARE_LINE_END)
+        routing.check_hops(content)
         top = return_path(envelope.sender.text)
         raw = b"".join((top, routing.trace(session, envelope), content))
         found = [target.account_id for target in routing.targets(envelope.recipients)]

@@ -29,7 +29,6 @@ BARE_LINE_END = Reply(
     ("Make every line of it end with CR LF and send it again",),
 )
 NOT_FORWARDED = Reply(550, "5.7.1", "Looks like spam, which is not forwarded")
-ROUND_IN_CIRCLES = Reply(554, "5.4.6", "The message goes round in circles")
 MAX_REASON = 400  # octets of a reason in a reply; RFC 5321 §4.5.3.1.5 allows 512 for the line
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
@@ -89,6 +88,7 @@ class MxPolicy:
         """Deliver to the INBOX of every recipient, or to Junk where the checks say so."""
         if data.bare and envelope.body != "BINARYMIME":
             raise Refused(BARE_LINE_END)
+        routing.check_hops(data.content)
         content, found = data.content, b""
         targets = routing.targets(envelope.recipients)
         decision = await self._judge(session, envelope, content)
@@ -192,7 +192,7 @@ async def _onward(
             raise Judged(NOT_FORWARDED, decision.verdict)
         return []
     if any(each.alias is not None and was_at(traced, each.alias) for each in passages):
-        raise Refused(ROUND_IN_CIRCLES)
+        raise Refused(routing.ROUND_IN_CIRCLES)
     letter = Letter(
         envelope.sender.text,
         traced,

@@ -1,6 +1,7 @@
 """Where a recipient's mail goes, the same for both policies."""
 
 import asyncio
+import re
 from collections.abc import Container, Iterable
 
 from mailserver.address import Address
@@ -18,6 +19,9 @@ from mailserver.smtp.protocol.replies import Refused, Reply
 from mailserver.smtp.protocol.trace import Trace, with_protocol
 from mailserver.smtp.session import Envelope, Recipient, Session
 
+MAX_HOPS = 100  # Received fields; RFC 5321 §6.3 asks for at least that many
+_RECEIVED = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
+ROUND_IN_CIRCLES = Reply(554, "5.4.6", "The message goes round in circles")
 NO_SUCH_USER = Reply(550, "5.1.1", "No such user here")
 MAILBOX_FULL = Reply(452, "4.2.2", "Mailbox full")
 NEVER_FITS = Reply(552, "5.2.2", "Message larger than the mailbox may grow")
@@ -73,6 +77,14 @@ def _check_room(account: Account, size: int) -> None:
         raise Refused(NEVER_FITS)
     if account.quota_used >= limit:
         raise Refused(MAILBOX_FULL)
+
+
+def check_hops(content: bytes) -> None:
+    """Refuse a message that has been through too many servers to be on its way (RFC 5321 §6.3)."""
+    end = content.find(b"\r\n\r\n")
+    hops = _RECEIVED.findall(content, 0, end + 2 if end >= 0 else len(content))
+    if len(hops) > MAX_HOPS:
+        raise Refused(ROUND_IN_CIRCLES)
 
 
 async def as_lines(content: bytes) -> bytes | None:

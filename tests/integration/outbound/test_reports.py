@@ -104,7 +104,7 @@ async def test_mail_that_goes_round_in_circles_ends(
     peer = await sending.peer()
     sending.domain("example.org", (10, "mx.example.org", "127.0.0.2"))
     await sending.work()
-    await sending.send("b@example.org", raw=b"Received: from x\r\n" * 60 + b"\r\nround\r\n")
+    await sending.send("b@example.org", raw=b"Received: from x\r\n" * 101 + b"\r\nround\r\n")
     row = await sending.settled("b@example.org", QueueState.FAILED)
     assert row["status"] == "5.4.6"
     assert peer.received == []

@@ -203,3 +203,15 @@ async def test_many_large_messages_at_once_are_kept_on_disk(
         await client.send(b".\r\n")
     assert all([(await client.reply()).startswith("250") for client in clients])
     assert len(await inbox(mail, alice)) == 8
+
+
+@pytest.mark.parametrize(("hops", "code"), [(100, "250"), (101, "554")])
+async def test_a_message_that_goes_round_in_circles_ends_here(
+    alice: Account, servers: Servers, connect: Connect, hops: int, code: str
+) -> None:
+    client = await connect(await servers.start("mx"))
+    await begin(client)
+    received = b"Received: from a by b; Fri, 27 Nov 2026 10:00:00 +0000\r\n" * hops
+    body = b"\r\nReceived: what the body says does not count\r\n.\r\n"
+    await client.send(received + b"Subject: round\r\n" + body)
+    assert (await client.reply()).startswith(code)
