@@ -17,6 +17,7 @@ from benchmarks import (
     jmap_push,
     outbound,
     parse,
+    receive,
     smtp_delivery,
     workers,
 )
@@ -25,6 +26,7 @@ BENCHMARKS = {
     "parse": parse.run,
     "authentication": authentication.run,
     "dns_queries": dns_queries.run,
+    "receive": receive.run,
     "smtp_delivery": smtp_delivery.run,
     "inbound": inbound.run,
     "imap_commands": imap_commands.run,

@@ -16,10 +16,16 @@ class Memory:
         """Return the octets that nobody holds."""
         return self._free
 
+    def take_now(self, size: int) -> bool:
+        """Take `size` octets without waiting; False when they are not free, or others wait."""
+        if size > self._free or self._waiting:
+            return False
+        self._free -= size
+        return True
+
     async def take(self, size: int, timeout: float) -> bool:
         """Take `size` octets; False when they did not become free in `timeout` seconds."""
-        if size <= self._free and not self._waiting:
-            self._free -= size
+        if self.take_now(size):
             return True
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (size, future)

@@ -29,9 +29,7 @@ class Spool:
             return False
         self._size += len(octets)
         try:
-            if self._file is None:
-                self._file = await asyncio.to_thread(_open)
-            await asyncio.to_thread(_write, self._file, octets)
+            self._file = await asyncio.to_thread(_append, self._file, octets)
         except OSError as error:
             log.warning("cannot spool a message", extra={"reason": error.strerror})
             return False
@@ -62,10 +60,18 @@ def _open() -> BinaryIO:
     return tempfile.TemporaryFile(prefix="mailserver-", buffering=0)
 
 
-def _write(file: BinaryIO, octets: bytes) -> None:
+def _append(file: BinaryIO | None, octets: bytes) -> BinaryIO:
+    """Write to a file, a new one if there is none, and return it."""
+    opened = file or _open()
     rest = memoryview(octets)
-    while rest:
-        rest = rest[file.write(rest) :]
+    try:
+        while rest:
+            rest = rest[opened.write(rest) :]
+    except OSError:
+        if file is None:
+            opened.close()
+        raise
+    return opened
 
 
 def _read(file: BinaryIO, offset: int, size: int) -> bytes:

@@ -8,7 +8,9 @@ from ipaddress import ip_address
 from mailserver import config
 from mailserver.auth.throttle import network_of
 from mailserver.mail.memory import Memory
+from mailserver.smtp.reception import Room
 
+ARRIVING = 32 * 1024 * 1024  # octets of large messages under way that stay in memory
 MEMORY = 128 * 1024 * 1024  # octets of large messages that are looked at at the same time
 DISK = 2 * 1024 * 1024 * 1024  # octets of large messages that are received at the same time
 MAX_KNOWN = 20_000  # networks that are no strangers
@@ -70,8 +72,7 @@ class Limits:
     """All of them, for the listeners of one process."""
 
     connections: Connections
-    memory: Memory
-    disk: Memory
+    room: Room
     strangers: Strangers = field(default_factory=Strangers)
 
     @classmethod
@@ -80,4 +81,4 @@ class Limits:
         connections = Connections(share(smtp.max_connections), share(smtp.max_connections_per_ip))
         # one message always fits
         memory, disk = (Memory(max(share(each), smtp.max_message_size)) for each in (MEMORY, DISK))
-        return cls(connections, memory, disk)
+        return cls(connections, Room(Memory(share(ARRIVING)), disk, memory))

@@ -331,9 +331,8 @@ class Connection(SMTP):
 
     def reception(self) -> Reception:
         """Return what takes the next message."""
-        limits = self._server.limits
         most = self._server.mail.config.smtp.max_message_size
-        return Reception(most, limits.memory, limits.disk)
+        return Reception(most, self._server.limits.room)
 
     async def receive(self, reception: Reception) -> None:
         """Invite the client to send a message, and read it to its end."""

@@ -140,8 +140,10 @@ class DataReader:
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """Add bytes; return content, and what follows the end; None when there is more to come."""
-        data = self._tail + data
-        end = data.find(END_OF_DATA)
+        if self._tail:
+            data = self._tail + data
+        dot = data.find(STUFFED)  # searched for once: most pieces have neither this nor the end
+        end = data.find(END_OF_DATA, dot) if dot >= 0 else -1
         if end >= 0:
             piece, rest = data[: end + 2], data[end + 5 :]
             self._tail = b""
@@ -149,7 +151,7 @@ class DataReader:
             kept = _held_back(data)
             cut = len(data) - kept
             piece, self._tail, rest = data[:cut], data[cut:], None
-        if STUFFED in piece:
+        if 0 <= dot < len(piece):
             piece = piece.replace(STUFFED, b"\r\n")
         if not self._begun and piece:
             self._begun = True
@@ -159,6 +161,8 @@ class DataReader:
 
 def _held_back(data: bytes) -> int:
     """Return how many octets at the end may belong to the end of the data."""
+    if not data.endswith((b"\r", b"\n", b".")):
+        return 0
     for size in range(len(END_OF_DATA) - 1, 0, -1):
         if data.endswith(END_OF_DATA[:size]):
             return size

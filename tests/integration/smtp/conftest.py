@@ -13,7 +13,7 @@ from mailserver.mail import content, listings, mailboxes, messages
 from mailserver.mail.context import Mail
 from mailserver.model import Account, EmailId
 from mailserver.networks import NOWHERE, Networks
-from mailserver.smtp.limits import DISK, MEMORY
+from mailserver.smtp.limits import ARRIVING, DISK, MEMORY
 from mailserver.smtp.server import SmtpServer
 from tests.integration.conftest import Tls
 
@@ -50,8 +50,9 @@ async def servers(mail: Mail, tls: Tls) -> AsyncIterator[Servers]:
     for server in found.running:
         await server.stop(5)
         assert server.open == set()
-        assert server.limits.memory.free == MEMORY
-        assert server.limits.disk.free == DISK
+        assert server.limits.room.memory.free == MEMORY
+        assert server.limits.room.disk.free == DISK
+        assert server.limits.room.arriving.free == ARRIVING
 
 
 class Client:

@@ -9,43 +9,52 @@ from mailserver.smtp.protocol import replies
 from mailserver.smtp.protocol.bdat import Bdat, parse
 from mailserver.smtp.protocol.framing import MAX_DRAIN, Overflow
 from mailserver.smtp.protocol.replies import Refused
-from mailserver.smtp.reception import IN_MEMORY, Reception
+from mailserver.smtp.reception import IN_MEMORY, Reception, Room
 
 MIB = 1024 * 1024
 
 
-async def test_a_large_message_is_kept_on_disk_and_comes_back() -> None:
-    memory, disk = Memory(8 * MIB), Memory(8 * MIB)
-    reception = Reception(4 * MIB, memory, disk)
+def room(arriving: int = 0, disk: int = 8 * MIB, memory: int = 8 * MIB) -> Room:
+    return Room(Memory(arriving), Memory(disk), Memory(memory))
+
+
+@pytest.mark.parametrize(("arriving", "spooled"), [(0, 2_900_000), (MIB, 1_900_000), (4 * MIB, 0)])
+async def test_a_large_message_is_kept_where_there_is_room(arriving: int, spooled: int) -> None:
+    shared = room(arriving)
+    reception = Reception(4 * MIB, shared)
     pieces = [bytes([index]) * 100_000 for index in range(30)]
     for piece in pieces:
         await reception.add(piece)
-    assert disk.free == 8 * MIB - 2_900_000  # the first piece is in memory
-    assert memory.free == 8 * MIB
+    assert shared.disk.free == 8 * MIB - spooled
+    assert shared.arriving.free == arriving - (2_900_000 - spooled)
+    assert shared.memory.free == 8 * MIB
     data = await reception.content()
     assert data.content == b"".join(pieces)
-    assert (disk.free, memory.free) == (8 * MIB, 5 * MIB + 3 * MIB - 3_000_000)
+    assert (shared.disk.free, shared.arriving.free) == (8 * MIB, arriving)
+    assert shared.memory.free == 8 * MIB - 3_000_000
     reception.close()
     reception.close()
-    assert (disk.free, memory.free) == (8 * MIB, 8 * MIB)
+    assert (shared.disk.free, shared.memory.free) == (8 * MIB, 8 * MIB)
 
 
 @settings(max_examples=30)
 @given(st.lists(st.sampled_from([b"x", b"\r\n", b"\r", b"ab" * 50_000]), max_size=8))
 async def test_any_pieces_come_back(pieces: list[bytes]) -> None:
-    reception = Reception(MIB, Memory(MIB), Memory(MIB))
+    shared = room(MIB // 4)
+    reception = Reception(MIB, shared)
     for piece in pieces:
         await reception.add(piece)
     assert (await reception.content()).content == b"".join(pieces)
     reception.close()
+    assert shared.arriving.free == MIB // 4
 
 
 async def test_a_message_that_is_too_big_is_thrown_away_for_a_while() -> None:
-    memory, disk = Memory(MIB), Memory(MIB)
-    reception = Reception(IN_MEMORY * 2, memory, disk)
+    shared = room()
+    reception = Reception(IN_MEMORY * 2, shared)
     for _ in range(3):
         await reception.add(b"x" * IN_MEMORY)
-    assert disk.free == MIB  # given back at once
+    assert shared.disk.free == 8 * MIB  # given back at once
     with pytest.raises(Refused) as refusal:
         await reception.content()
     assert refusal.value.reply is replies.TOO_BIG
@@ -58,7 +67,7 @@ async def test_a_message_that_is_too_big_is_thrown_away_for_a_while() -> None:
 
 
 async def test_what_finds_no_room_is_put_off() -> None:
-    reception = Reception(2 * MIB, Memory(MIB), Memory(MIB))
+    reception = Reception(2 * MIB, room())
     reception.fail(replies.NO_ROOM)
     await reception.add(b"x" * MIB)
     with pytest.raises(Refused) as refusal:
