@@ -3,6 +3,7 @@
 import asyncio
 
 from mailserver.antispam.gate import OPEN, Gate
+from mailserver.errors import MailError
 from mailserver.mail import delivery
 from mailserver.mail.delivery import Delivered, Target
 from mailserver.mail.originals import return_path
@@ -71,15 +72,43 @@ class LmtpPolicy:
         elif data.bare:
             raise Refused(BARE_LINE_END)
         routing.check_hops(content)
-        top = return_path(envelope.sender.text)
-        raw = b"".join((top, routing.trace(session, envelope), content))
+        traced = routing.trace(session, envelope) + content
+        raw = return_path(envelope.sender.text) + traced
         found = [target.account_id for target in routing.targets(envelope.recipients)]
         done = await asyncio.gather(
             *(_deliver(session, envelope, account, raw) for account in found),
             return_exceptions=True,
         )
         outcomes = dict(zip(found, done, strict=True))
-        return [_accepted(each, outcomes) for each in envelope.recipients]
+        return [
+            await _passed_on(session, envelope, each, traced, _accepted(each, outcomes))
+            for each in envelope.recipients
+        ]
+
+
+async def _passed_on(
+    session: Session,
+    envelope: Envelope,
+    recipient: Recipient,
+    traced: bytes,
+    accepted: Accepted | Exception | None,
+) -> Accepted | Exception:
+    """Queue the copies of an alias that leads to other servers too, once it was delivered here."""
+    if isinstance(accepted, Exception):
+        return accepted
+    try:
+        onward = await routing.onward(session, envelope, [recipient], traced)
+        if not onward:
+            assert accepted is not None
+            return accepted
+        done = await delivery.accept(
+            session.mail, traced, (), received_at=session.mail.now(), onward=onward
+        )
+    except (MailError, Refused) as error:
+        return error
+    assert done.queue_id is not None
+    shown = accepted.id if accepted else id_text(IdKind.QUEUE, done.queue_id)
+    return Accepted(shown, accepted.local if accepted else 0, len(recipient.forwards))
 
 
 async def _deliver(
@@ -98,8 +127,11 @@ async def _deliver(
 
 def _accepted(
     recipient: Recipient, outcomes: dict[AccountId, Delivered | BaseException]
-) -> Accepted | Exception:
-    """Return what became of a recipient: the first failure of its accounts, if any."""
+) -> Accepted | Exception | None:
+    """Return what became of a recipient: the first failure of its accounts, if any.
+
+    None: it has no account.
+    """
     found = [outcomes[account.id] for account in recipient.accounts]
     for each in found:
         if isinstance(each, Exception):
@@ -107,4 +139,6 @@ def _accepted(
         if isinstance(each, BaseException):
             raise each
     stored = [each for each in found if isinstance(each, Delivered)]
+    if not stored:
+        return None
     return Accepted(id_text(IdKind.EMAIL, stored[0].email_id), len(stored), 0)

@@ -10,7 +10,6 @@ from mailserver.antispam.visit import Visit
 from mailserver.errors import NotFound
 from mailserver.mail import delivery, junk
 from mailserver.mail.delivery import Onward, Target
-from mailserver.mail.forwarding import Letter, was_at
 from mailserver.mail.originals import return_path
 from mailserver.model import IdKind, id_text
 from mailserver.queue.enqueue import Outgoing
@@ -183,25 +182,12 @@ async def _onward(
 
     Refused, too, is what would reach nobody then: nothing that was accepted is dropped.
     """
-    passages = routing.passages(envelope.recipients)
-    if not passages:
-        return []
     if decision is not None and decision.message is not Action.ACCEPT:
         if any(each.forwards and not each.accounts for each in envelope.recipients):
             session.mail.metrics.spam_blocked.labels("message").inc()
             raise Judged(NOT_FORWARDED, decision.verdict)
         return []
-    if any(each.alias is not None and was_at(traced, each.alias) for each in passages):
-        raise Refused(routing.ROUND_IN_CIRCLES)
-    letter = Letter(
-        envelope.sender.text,
-        traced,
-        session.id,
-        smtputf8=envelope.smtputf8,
-        body=envelope.body,
-        require_tls=envelope.require_tls,
-    )
-    return await session.mail.forwarding.copies(letter, passages)
+    return await routing.onward(session, envelope, envelope.recipients, traced)
 
 
 def _is_junk(decision: Decision | None, target: Target) -> bool:

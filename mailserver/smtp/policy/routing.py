@@ -8,8 +8,8 @@ from mailserver.address import Address
 from mailserver.mail import accounts
 from mailserver.mail import recipients as directory
 from mailserver.mail.context import Mail
-from mailserver.mail.delivery import Target
-from mailserver.mail.forwarding import Passage
+from mailserver.mail.delivery import Onward, Target
+from mailserver.mail.forwarding import Letter, Passage, was_at
 from mailserver.mail.recipients import Resolution
 from mailserver.mime.recode import is_lines, to_lines
 from mailserver.model import Account, AccountId
@@ -59,13 +59,26 @@ def returning(mail: Mail, path: Path, sender: Path | None) -> Recipient | None:
     return Recipient(path, (), forwards=(original,), is_report=True)
 
 
-def passages(recipients: Iterable[Recipient]) -> list[Passage]:
-    """Return where the message goes on to."""
-    return [
+async def onward(
+    session: Session, envelope: Envelope, recipients: Iterable[Recipient], traced: bytes
+) -> list[Onward]:
+    """Return the copies of a message, with its trace, for other servers; Refused in a circle."""
+    passages = [
         Passage(None if each.is_report else each.path.address, each.forwards, each.notify)
         for each in recipients
         if each.forwards
     ]
+    if any(each.alias is not None and was_at(traced, each.alias) for each in passages):
+        raise Refused(ROUND_IN_CIRCLES)
+    letter = Letter(
+        envelope.sender.text,
+        traced,
+        session.id,
+        smtputf8=envelope.smtputf8,
+        body=envelope.body,
+        require_tls=envelope.require_tls,
+    )
+    return await session.mail.forwarding.copies(letter, passages)
 
 
 def _check_room(account: Account, size: int) -> None:

@@ -16,10 +16,12 @@ from mailserver.antispam.pipeline import Pipeline
 from mailserver.auth.credentials import Authenticator
 from mailserver.config import Listener, Secret
 from mailserver.errors import ConfigurationError, NotFound
-from mailserver.mail import accounts, dkim
+from mailserver.mail import accounts, delivery, dkim
 from mailserver.mail.context import Mail
+from mailserver.mail.delivery import Onward, Target
 from mailserver.mime.dkim import record
-from mailserver.model import Account, QueueState
+from mailserver.model import NOBODY, Account, QueueState
+from mailserver.queue.enqueue import Outgoing, OutgoingRecipient
 from mailserver.smtp.server import SmtpServer
 from tests.conftest import PASSWORD
 from tests.integration.outbound.conftest import Sending
@@ -47,7 +49,7 @@ async def listeners(sending: Sending) -> AsyncIterator[dict[str, int]]:
     checks = Checks(judges=[Spam()])
     gate = Gate(Pipeline(mail.config.antispam, checks, mail.metrics, lambda: 1.0))
     running, ports = [], {}
-    for kind in ("mx", "submission"):
+    for kind in ("mx", "submission", "lmtp"):
         server = SmtpServer(
             mail=mail,
             authenticator=Authenticator(mail.database, passwords=mail.passwords),
@@ -211,6 +213,44 @@ async def test_users_here_reach_all_of_an_alias(
     assert to(peer.received[0]) == ["carol@example.org"]
     await sending.settled("sales@example.test", QueueState.DELIVERED)
     assert len(await inbox(mail, alice)) == 1
+
+
+@pytest.mark.parametrize("with_account", [True, False])
+async def test_by_lmtp(
+    sending: Sending, listeners: dict[str, int], mail: Mail, alice: Account, with_account: bool
+) -> None:
+    peer = await sending.peer()
+    await accounts.add_forward(mail, "sales@example.test", "carol@example.org")
+    if with_account:
+        await accounts.add_alias(mail, "sales@example.test", "alice@example.test")
+    await sending.work()
+
+    def deliver(raw: bytes) -> None:
+        with smtplib.LMTP("127.0.0.1", listeners["lmtp"]) as client:
+            client.sendmail("dave@sender.test", ["sales@example.test"], raw)
+
+    await asyncio.to_thread(deliver, LETTER)
+    await peer.wait_for(1)
+    assert to(peer.received[0]) == ["carol@example.org"]
+    assert len(await inbox(mail, alice)) == with_account
+    if not with_account:
+        with pytest.raises(smtplib.SMTPDataError, match="round in circles"):
+            await asyncio.to_thread(deliver, peer.received[0].content)
+
+
+async def test_nobody_gets_a_message_that_cannot_be_queued_for_all(
+    mail: Mail, alice: Account
+) -> None:
+    bad = Outgoing(NOBODY, "", (OutgoingRecipient("no\0text@example.org", "example.org"),), "s")
+    with pytest.raises(Exception, match="0x00"):
+        await delivery.accept(
+            mail,
+            LETTER,
+            [Target(alice.id)],
+            received_at=mail.now(),
+            onward=[Onward(LETTER, bad)],
+        )
+    assert await inbox(mail, alice) == []
 
 
 async def test_what_can_be_an_alias(sending: Sending, mail: Mail) -> None:
