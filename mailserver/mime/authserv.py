@@ -3,11 +3,13 @@
 import re
 
 _ID = re.compile(rb'"((?>(?:[^"\\]|\\.)*))"|([^\s;()"]++)', re.DOTALL)
+MAX_LENGTH = 4096  # octets in which the name has to be; more of comments is nobody's field
 _VERSION = re.compile(rb"\d*+")
 
 
 def authserv_id(value: bytes) -> str | None:
     """Return the name of the server in a results field, in lower case; None without one."""
+    value = value[:MAX_LENGTH]
     found = _ID.match(value, _after_comments(value))
     if found is None:
         return None

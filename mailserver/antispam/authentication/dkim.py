@@ -21,6 +21,7 @@ from mailserver.antispam.authentication.tags import (
     decoded,
     number,
     parse_tags,
+    shown,
     unspaced,
 )
 from mailserver.dns import LookupFailed
@@ -149,10 +150,10 @@ def _described(tags: dict[str, str]) -> Signature:
     """Return what a signature says of itself, for reports, whether it is good or not."""
     return Signature(
         "permerror",
-        unspaced(tags.get("d", "")).lower(),
-        unspaced(tags.get("s", "")).lower(),
-        tags.get("i", ""),
-        tags.get("a", "").lower(),
+        shown(unspaced(tags.get("d", "")).lower()),
+        shown(unspaced(tags.get("s", "")).lower()),
+        shown(tags.get("i", "")),
+        shown(tags.get("a", "").lower()),
     )
 
 

@@ -14,6 +14,7 @@ import spf
 
 from mailserver.antispam.authentication.lookups import Lookups, texts_of_all
 from mailserver.antispam.authentication.results import Spf
+from mailserver.antispam.authentication.tags import shown
 from mailserver.dns import LookupFailed
 
 TIME_LIMIT = 20.0  # seconds of one check, RFC 7208 §4.6.4
@@ -160,16 +161,11 @@ def is_domain(name: str) -> bool:
 
 def _result(run: _Check, identity: str, domain: str, outcome: tuple[str, int, str]) -> Spf:
     result, _, explanation = outcome
-    mechanism = str(run.mechanism or "")[:MAX_EXPLANATION]
+    mechanism = shown(str(run.mechanism or ""))
     if result in ("temperror", "permerror"):
-        return Spf(result, identity, domain, mechanism, _printable(str(run.prob)))
+        return Spf(result, identity, domain, mechanism, shown(str(run.prob)))
     said = explanation if result == "fail" and explanation != spf.EXPLANATIONS["fail"] else ""
-    return Spf(result, identity, domain, mechanism, _printable(said))
-
-
-def _printable(text: str) -> str:
-    """Return the text without what could be taken for anything else in a log or a reply."""
-    return "".join(each if " " <= each <= "~" else "?" for each in text[:MAX_EXPLANATION])
+    return Spf(result, identity, domain, mechanism, shown(said))
 
 
 def _records(kind: str, texts: list[str] | LookupFailed) -> Records:

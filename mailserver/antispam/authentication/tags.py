@@ -7,6 +7,7 @@ import re
 from mailserver.errors import MailError
 
 MAX_LENGTH = 16 * 1024  # octets of a list that are looked at
+MAX_SHOWN = 255  # characters
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 _SPACE = re.compile(r"[ \t\r\n]+")
 _SURROUNDING = " \t\r\n"
@@ -31,6 +32,11 @@ def parse_tags(value: bytes | str) -> dict[str, str]:
             raise Malformed(f"two {name}=")
         tags[name] = content.strip(_SURROUNDING)
     return tags
+
+
+def shown(value: str) -> str:
+    """Return what a peer said as something to show: printable, and not too long."""
+    return "".join(each if " " <= each <= "~" else "?" for each in value[:MAX_SHOWN])
 
 
 def unspaced(value: str) -> str:

@@ -139,6 +139,11 @@ def test_results_of_others_stay(field: bytes) -> None:
     assert without_forged(raw, ["mx.example.test"]) == raw
 
 
+def test_a_comment_of_ten_megabytes_is_no_field_of_anybody() -> None:
+    raw = b"Authentication-Results: " + b"(" * 10_000_000 + b"\r\nTo: x\r\n\r\n"
+    assert without_forged(raw, ["mx.example.test"]) == b"To: x\r\n\r\n"
+
+
 def test_results_behind_ten_megabytes_of_header_are_removed() -> None:
     padding = b"X: " + b"y" * 70 + b"\r\n"
     raw = padding * 140_000 + b"Authentication-Results: mx.example.test; spf=pass\r\n\r\nbody"

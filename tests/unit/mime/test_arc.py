@@ -4,6 +4,8 @@ import dkim as dkimpy
 import pytest
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.hashes import SHA256
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mailserver.antispam.authentication.arc import check_arc
 from mailserver.antispam.authentication.content import Content
@@ -26,6 +28,9 @@ def sealed(raw: bytes, arc: bytes = b"none", host: str = "mx.f.test") -> bytes:
         lambda octets: rsa_key(2048).sign(octets, padding.PKCS1v15(), SHA256()),
     )  # fmt: skip
     return seal(found, sealer, 1_700_000_000) + found
+
+
+SEALED = sealed(sealed(LETTER), b"pass")
 
 
 async def status(raw: bytes) -> tuple[str, int, int]:
@@ -52,6 +57,17 @@ async def test_a_chain_grows_and_holds() -> None:
 )
 async def test_a_change_breaks_the_chain(change: tuple[bytes, bytes]) -> None:
     assert (await status(sealed(LETTER).replace(*change)))[0] == "fail"
+
+
+@given(st.data())
+async def test_any_change_of_a_sealed_message_has_a_result(data: st.DataObject) -> None:
+    raw = bytearray(SEALED)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(raw) - 1))
+        raw[at : at + data.draw(st.integers(0, 30))] = data.draw(st.binary(max_size=30))
+    found = await check_arc(ZONE, Content(bytes(raw)))
+    assert found.result in {"none", "pass", "fail"}
+    sealed(bytes(raw), b"pass")
 
 
 async def test_a_change_between_two_seals_is_told() -> None:
