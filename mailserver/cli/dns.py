@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mailserver import tls
 from mailserver.app.access import Access
 from mailserver.app.exits import Exit
 from mailserver.cli.target import ConfigFile, DataDir, Json, run, show_json, show_rows
@@ -13,6 +14,7 @@ from mailserver.dns import Resolver
 from mailserver.mail import dns_check, publishing
 from mailserver.mail.dns_check import Check, Finding
 from mailserver.mail.publishing import TTL, Record
+from mailserver.smtp.outbound.sts import fetch_policy
 
 commands = typer.Typer(help="The DNS records that mail needs.", no_args_is_help=True)
 
@@ -60,7 +62,12 @@ def check(
 
     async def work(store: Access) -> list[Check]:
         resolver = Resolver(store.config.dns, asyncio.get_running_loop().time)
-        return await dns_check.check(store.mail, domain, resolver)
+        context = tls.client_context(verify=True)
+
+        async def fetch(name: str) -> str:
+            return await fetch_policy(resolver, name, context)
+
+        return await dns_check.check(store.mail, domain, resolver, fetch)
 
     found = run(work, data_dir=data_dir, config=config, json=json)
     show_rows(

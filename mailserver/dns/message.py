@@ -109,7 +109,8 @@ def _read(message: bytes, kind: Kind[T]) -> Response[T]:
         raise Malformed("the message answers another number of questions")
     asked, place = read_name(message, QUESTION_AT)
     place += 4
-    response = Response[T](asked, flags & 0xF, bool(flags & AD), len(message))
+    # not Response[T](...), which takes four microseconds more
+    response: Response[T] = Response(asked, flags & 0xF, bool(flags & AD), len(message))
     if answers > MAX_RECORDS:
         raise Malformed("the message has too many records")
     for _ in range(answers):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mailserver.dns import LookupFailed, Resolver
 from mailserver.dns.records import CNAME, MX, SRV, TLSA
+from mailserver.errors import MailError
 from mailserver.mail import discovery, publishing
 from mailserver.mail.publishing import Record
 
@@ -35,13 +36,39 @@ class Check:
 Checked = Callable[[Record, Resolver], Awaitable[Check]]
 
 
-async def check(mail: "Mail", name: str, resolver: Resolver) -> list[Check]:
-    """Compare what DNS has with what it should have; NotFound when the domain is not ours."""
+Fetch = Callable[[str], Awaitable[str]]  # a domain: the policy of MTA-STS that others find
+
+
+async def check(
+    mail: "Mail", name: str, resolver: Resolver, fetch: Fetch | None = None
+) -> list[Check]:
+    """Compare what DNS has with what it should have; NotFound when the domain is not ours.
+
+    With `fetch`, which raises what `fetch_policy` does, also the policy that others find.
+    """
     wanted = await publishing.records(mail, name)
     names = dict.fromkeys((mail.config.server.hostname, discovery.host(mail.config)))
     hosts = [Record(host, "A", "", "the address of this server") for host in names]
     found = await asyncio.gather(*(_check(each, resolver) for each in [*hosts, *wanted]))
-    return [each for some in found for each in some] + _unsigned(wanted)
+    checks = [each for some in found for each in some] + _unsigned(wanted)
+    policy = discovery.policy(mail.config)
+    if policy is not None and fetch is not None:
+        checks.append(await _policy(wanted[0].name, policy, fetch))
+    return checks
+
+
+async def _policy(domain: str, policy: str, fetch: Fetch) -> Check:
+    """Check that others find the policy of MTA-STS as it is here."""
+    where = Record(f"https://mta-sts.{domain}", "policy", "", "how others send here, RFC 8461")
+    try:
+        there = await fetch(domain)
+    except (MailError, OSError, TimeoutError) as error:
+        reason = str(error) or "no answer in time"
+        text = f"others do not find the policy: {reason}"
+        return Check(where, Finding.WARN, text)
+    if there.split() != policy.split():
+        return Check(where, Finding.WARN, "another policy is found there: look at what serves it")
+    return Check(where, Finding.OK, "")
 
 
 def _unsigned(wanted: Sequence[Record]) -> list[Check]:

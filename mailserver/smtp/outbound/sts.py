@@ -19,6 +19,7 @@ FETCH_TIME = 10.0  # seconds for a web server: nobody's mail hangs on it for lon
 CHECKED = 300.0  # seconds until a domain is looked at again
 Find = Callable[[str], Awaitable[PolicyRow | None]]
 Store = Callable[[PolicyRow], Awaitable[None]]
+MAX_ADDRESSES = 4  # of a web server that are tried
 MAX_KNOWN = 10_000  # domains that are remembered
 
 
@@ -78,7 +79,7 @@ class Policies:
         if found is None or (row is not None and kept is not None and row.id == found):
             return kept  # a record that is gone does not end a policy before its time
         try:
-            text = await self._fetch(domain)
+            text = await fetch_policy(self._resolver, domain, self._context, self._port)
             policy = parse_policy(text)
         except (Invalid, LookupFailed, OSError, TimeoutError) as error:
             log.warning("MTA-STS: no policy", extra={"domain": domain, "error": str(error)})
@@ -87,26 +88,42 @@ class Policies:
         await self._store(PolicyRow(domain, found, text, expires))
         return policy
 
-    async def _fetch(self, domain: str) -> str:
-        """Fetch the policy; no redirect is followed (RFC 8461 §3.3)."""
-        host = f"mta-sts.{domain}"
-        addresses = (await self._resolver.addresses(host)).found
-        if not addresses:
-            raise Invalid("the host of the policy has no address")
-        async with asyncio.timeout(FETCH_TIME):
-            reader, writer = await asyncio.open_connection(
-                addresses[-1], self._port, ssl=self._context, server_hostname=host
-            )
+
+async def fetch_policy(
+    resolver: Resolver, domain: str, context: ssl.SSLContext, port: int = 443
+) -> str:
+    """Fetch the policy of a domain; no redirect is followed (RFC 8461 §3.3).
+
+    Invalid, LookupFailed, OSError (also of a certificate that is not valid) and TimeoutError when
+    it cannot be had.
+    """
+    host = f"mta-sts.{domain}"
+    addresses = (await resolver.addresses(host)).found
+    if not addresses:
+        raise Invalid("the host of the policy has no address")
+    failure: OSError | None = None
+    async with asyncio.timeout(FETCH_TIME):
+        for address in reversed(addresses[:MAX_ADDRESSES]):  # IPv4 first: more have it
             try:
-                writer.write(
-                    f"GET /.well-known/mta-sts.txt HTTP/1.1\r\nHost: {host}\r\n"
-                    "Accept: text/plain\r\nConnection: close\r\n\r\n".encode()
-                )
-                response = b""
-                while data := await reader.read(MAX_POLICY):
-                    response += data
-                    if len(response) > 2 * MAX_POLICY:
-                        raise Invalid("the policy is too long")
-            finally:
-                writer.transport.abort()
-        return response_body(response)
+                return response_body(await _ask(address, port, context, host))
+            except OSError as error:
+                failure = error
+    assert failure is not None
+    raise failure
+
+
+async def _ask(address: str, port: int, context: ssl.SSLContext, host: str) -> bytes:
+    reader, writer = await asyncio.open_connection(address, port, ssl=context, server_hostname=host)
+    try:
+        writer.write(
+            f"GET /.well-known/mta-sts.txt HTTP/1.1\r\nHost: {host}\r\n"
+            "Accept: text/plain\r\nConnection: close\r\n\r\n".encode()
+        )
+        response = b""
+        while data := await reader.read(MAX_POLICY):
+            response += data
+            if len(response) > 2 * MAX_POLICY:
+                raise Invalid("the policy is too long")
+    finally:
+        writer.transport.abort()
+    return response

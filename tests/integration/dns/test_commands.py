@@ -16,8 +16,8 @@ import pytest
 import pytest_asyncio
 
 from mailserver.config import Config, Dns, Reports
-from mailserver.dns import Resolver
-from mailserver.mail import accounts, dkim, dns_check, publishing
+from mailserver.dns import LookupFailed, Resolver
+from mailserver.mail import accounts, discovery, dkim, dns_check, publishing
 from mailserver.mail.context import Mail
 from mailserver.mail.dns_check import Finding
 from mailserver.tls import make_development_ca
@@ -101,7 +101,8 @@ async def test_what_is_published_as_it_is_printed_is_right(
         await server.stop()
     assert {row["finding"] for row in found.values()} == {"ok", "warn"}
     warned = {key: row for key, row in found.items() if row["finding"] == "warn"}
-    assert set(warned) == {("127.0.0.2", "PTR")}  # it has another name
+    # it has another name, and nobody listens there
+    assert set(warned) == {("127.0.0.2", "PTR"), ("https://mta-sts.mine.test", "policy")}
     assert "is called mx1.example.test" in warned["127.0.0.2", "PTR"]["what"]
     kinds = [kind for _, kind in found]
     assert {"MX", "TXT", "TLSA", "SRV", "CNAME", "A"} < set(kinds)
@@ -145,6 +146,32 @@ async def test_a_domain_without_keys_is_told_of(mail: Mail, signed_dns: SignedDn
     (told,) = [each for each in found if each.record.name == "_domainkey.example.test"]
     assert told.finding is Finding.WARN
     assert "dkim rotate" in told.text
+
+
+async def test_the_policy_that_others_find_is_looked_at(
+    mail: Mail, domain: str, signed_dns: SignedDns
+) -> None:
+    settings = Dns.model_validate({"servers": signed_dns.server})
+    resolver = Resolver(settings, time.monotonic)
+    here = discovery.policy(mail.config)
+    assert here is not None
+
+    async def finding(answer: str | Exception) -> Finding:
+        async def fetch(name: str) -> str:
+            assert name == domain
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        found = await dns_check.check(mail, domain, resolver, fetch)
+        (told,) = [each.finding for each in found if each.record.kind == "policy"]
+        return told
+
+    assert await finding(here) is Finding.OK
+    assert await finding(here.replace("\r\n", "\n")) is Finding.OK
+    assert await finding(here.replace("testing", "enforce")) is Finding.WARN
+    for error in (TimeoutError(), ConnectionRefusedError("refused"), LookupFailed("no answer")):
+        assert await finding(error) is Finding.WARN
 
 
 async def test_each_fault_is_named_with_what_to_do(

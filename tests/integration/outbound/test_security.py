@@ -62,6 +62,19 @@ async def test_a_policy_that_is_kept_is_met(sending: Sending, domain: Domain) ->
     assert [row["id"] for row in rows] == ["1"]
 
 
+async def test_a_policy_is_found_at_any_address_of_its_host(
+    sending: Sending, domain: Domain
+) -> None:
+    addresses = [f"127.0.0.{last}" for last in (8, 9, 10, 11)]  # one listens
+    sending.names.add("mta-sts.sts.example", "A", *addresses)
+    domain.policy = POLICY.format(mode="enforce", mx="*.sts.example")
+    await sending.peer(tls=domain.context)
+    await sending.work()
+    await sending.send("b@sts.example")
+    await sending.settled("b@sts.example", QueueState.DELIVERED)
+    assert len(domain.asked) == 1
+
+
 @pytest.mark.parametrize("fault", ["no TLS", "other certificate", "other host"])
 async def test_mail_waits_rather_than_break_a_policy(
     sending: Sending, domain: Domain, fault: str
