@@ -24,9 +24,14 @@ Property = tuple[str, str, str]  # type, name, value
 
 def authentication_results(done: Authentication, authserv_id: str) -> bytes:
     """Return the Authentication-Results field (RFC 8601 §2.2)."""
+    by_path = done.mail_from.identity == "mailfrom"  # else it is the other one again
     results = [
         _result("iprev", done.iprev.result, (("policy", "iprev", done.iprev.ip),)),
-        *(_spf(spf) for spf in (done.helo, done.mail_from) if spf.result != "none" or spf.domain),
+        *(
+            _spf(spf)
+            for spf in (done.helo, done.mail_from)[: 1 + by_path]
+            if spf.result != "none" or spf.domain
+        ),
         *map(_signature, done.signatures or (Signature("none"),)),
         *([_arc(done.arc)] if done.arc.result != "none" else []),
         _dmarc(done.dmarc),

@@ -181,6 +181,16 @@ async def test_the_checks_of_a_message_are_made_together() -> None:
     assert results["dkim"] == "none"
 
 
+async def test_the_null_sender_is_the_host() -> None:
+    zone = Zone({("mx.a.test", "TXT"): ["v=spf1 ip4:192.0.2.1 -all"]})
+    inquiry = replace(INQUIRY, sender=None)
+    done = await authenticate(zone, inquiry, Rules("mx.example.test"), lambda: 1.0)
+    assert (done.mail_from.result, done.mail_from.identity) == ("pass", "helo")
+    assert zone.asked.count(("mx.a.test", "TXT")) == 1
+    assert authentication_results(done, "mx.example.test").count(b"spf=") == 1
+    assert b"identity=helo" in received_spf(done, inquiry, "mx.example.test")
+
+
 async def test_a_message_in_the_name_of_another_domain_is_refused() -> None:
     zone = Zone(
         {
