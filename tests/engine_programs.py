@@ -35,7 +35,8 @@ class Program:
         assert program is not None, f"{command[0]} is missing; tests/clients.sh installs it"
         with (self.directory / "output").open("wb") as output:
             self._process = subprocess.Popen(
-                [program, *command[1:]],
+                # ends with the tests, also when those are killed
+                ["setpriv", "--pdeathsig", "TERM", "--", program, *command[1:]],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 cwd=self.directory, env={"PATH": PATH, "LANG": "C"}, start_new_session=True,
             )  # fmt: skip

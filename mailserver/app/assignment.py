@@ -91,11 +91,15 @@ def _plain(value: object) -> object:
     if isinstance(value, Secret):
         path = None if value.path is None else str(value.path)
         return {"secret": value.get_secret_value(), "path": path}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
 
 
 def _secrets(value: Any) -> Any:
     """Return what `_plain` made, with secrets again."""
+    if isinstance(value, list):
+        return [_secrets(item) for item in value]
     if not isinstance(value, dict):
         return value
     if value.keys() == {"secret", "path"}:

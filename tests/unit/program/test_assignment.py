@@ -16,6 +16,7 @@ def test_an_assignment_survives_the_way(tmp_path: Path) -> None:
         "MAILSERVER_TLS__CERTIFICATE": str(tmp_path / "tls.crt"),
         "MAILSERVER_LISTENERS__SMTP__ENABLED": "false",
         "MAILSERVER_SERVER__WORKERS": "3",
+        "MAILSERVER_ANTISPAM__ENGINES": '[{"kind": "clamd", "address": "unix:/run/clamd"}]',
     }
     config = load(environment=environment).config
     sent = Assignment(
