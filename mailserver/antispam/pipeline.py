@@ -152,6 +152,8 @@ class Pipeline:
             if finding.demand is not None and finding.demand.severity > action.severity:
                 action = finding.demand
                 reason = f"{finding.check}: {finding.reason}"
+                if finding.result == "error":  # where an engine is, is nobody's business
+                    reason = f"{finding.check} cannot look at messages now"
         if done is not None and done.dmarc.action.severity > action.severity:
             action = done.dmarc.action
             reason, status = _about_dmarc(done)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from email.utils import format_datetime
 
 from mailserver.antispam.engines.engine import Engine
 from mailserver.antispam.engines.link import EngineFailed, Link, clean, open_link, shown
@@ -21,15 +22,29 @@ _VERDICT = re.compile(
 _RULE = re.compile(r"^[* ]{0,4}(-?[0-9]{1,4}(?:\.[0-9]{1,3})?) ([A-Z][A-Z0-9_]{0,99})(?: +(.*))?$")
 
 
+def trace(inquiry: Inquiry, hostname: str) -> bytes:
+    """Return the fields by which SpamAssassin learns who sent a message."""
+    client = inquiry.client
+    date = format_datetime(inquiry.received_at)
+    helo, name = clean(client.helo or client.ip), client.name or "unknown"
+    lines = (
+        f"X-Envelope-From: <{inquiry.sender or ''}>",
+        f"Received: from {helo} ({name} [{client.ip}])",
+        f"\tby {hostname} with ESMTP id {inquiry.session}; {date}",
+    )
+    return "".join(f"{line}\r\n" for line in lines).encode()
+
+
 class Spamd(Engine):
     """Asks spamd for a report."""
 
     async def ask(self, address: str, inquiry: Inquiry, findings: Sequence[Finding]) -> Finding:
         """Send a message, read the score and the rules that it met."""
-        head = f"REPORT SPAMC/1.5\r\nContent-length: {len(inquiry.raw)}\r\n"
+        message = trace(inquiry, self.hostname) + inquiry.raw
+        head = f"REPORT SPAMC/1.5\r\nContent-length: {len(message)}\r\n"
         if self.settings.user:
             head += f"User: {self.settings.user}\r\n"
-        header, report = await self._talk(address, head.encode() + b"\r\n" + inquiry.raw)
+        header, report = await self._talk(address, head.encode() + b"\r\n" + message)
         found = _VERDICT.search(header)
         if found is None:
             raise ValueError("no Spam field")

@@ -24,6 +24,14 @@ async def test_spamd_is_content_with_a_letter(spamd: Program, make: Make) -> Non
     assert found.score < 5
 
 
+async def test_spamd_is_told_who_sent_it(spamd: Program, make: Make) -> None:
+    bare = b"From: carol@example.org\r\nSubject: Hello\r\n"
+    found = await make("spamd", spamd.address).judge(inquiry(header=bare), ())
+    names = {symbol.name for symbol in found.symbols}
+    assert not {"NO_RECEIVED", "NO_RELAYS"} & names
+    assert found.result in ("ham", "spam")
+
+
 async def test_spamd_scores_add_up_to_what_it_says(spamd: Program, make: Make) -> None:
     found = await make("spamd", spamd.address, weight=2).judge(inquiry(b"!!! $$$ VIAGRA\r\n"), ())
     said = float(found.reason.split()[1])
