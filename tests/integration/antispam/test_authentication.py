@@ -1,5 +1,6 @@
 """Messages that are authenticated by a real DNS with a signed zone."""
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Sequence
@@ -111,3 +112,29 @@ async def test_spf(signed_dns: SignedDns, ip: str, sender: str, result: str) -> 
 async def test_iprev(signed_dns: SignedDns, ip: str, result: str) -> None:
     done = await check(signed_dns, LETTER % b"example.test", ip, "", "mx1.example.test")
     assert done.iprev.result == result
+
+
+async def test_a_dns_that_never_answers_costs_its_time_and_no_more(signed_dns: SignedDns) -> None:
+    loop = asyncio.get_running_loop()
+    silent, _ = await loop.create_datagram_endpoint(
+        asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+    )
+    port = silent.get_extra_info("sockname")[1]
+    resolver = Resolver(Dns(servers=f"127.0.0.1:{port}", timeout=60), time.monotonic)
+    raw = signed(signed_dns, LETTER % b"example.test", ["rsa", "ed25519"])
+    sender = parse_address("ann@example.test")
+    inquiry = Inquiry("s", Client("127.0.0.3", "mx2.example.test"), sender, (), raw, NOW)
+    async with asyncio.timeout(30):
+        done = await authenticate(
+            resolver, inquiry, Rules("mail.test", seconds=0.2), time.monotonic
+        )
+    silent.close()
+    assert {finding.check: finding.result for finding in done.findings} == {
+        "iprev": "temperror",
+        "helo": "temperror",
+        "spf": "temperror",
+        "dkim": "temperror",
+        "arc": "none",
+        "dmarc": "temperror",
+    }
+    assert done.dmarc.action is Action.DEFER
