@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 TEST_PAUSE = 600.0  # seconds between two looks at the test points
 RETRY_PAUSE = 60.0  # seconds while one is off
+LARGE = 64 * 1024  # octets of a message that is looked through on the event loop
 MAX_FAILURES = 5  # questions without an answer, one after the other, until it is switched off
 REFUSED = "127.255.255.*"  # RFC 5782 has no word for it; the lists of Spamhaus began
 LOOPBACK = IPv4Address("127.0.0.0"), IPv4Address("127.255.255.255")
@@ -216,7 +217,9 @@ class NameLists:
 
     async def judge(self, inquiry: Inquiry, findings: Sequence[Finding]) -> Finding:
         """Ask all lists about all names, and count what each answer means once."""
-        names = {registered(host) for host in hosts(inquiry.raw)}
+        raw = inquiry.raw
+        found_in = hosts(raw) if len(raw) <= LARGE else await asyncio.to_thread(hosts, raw)
+        names = {registered(host) for host in found_in}
         if inquiry.sender is not None and not inquiry.sender.domain.startswith("["):
             names.add(registered(inquiry.sender.domain))
         looks = [each.look(name, name) for each in self._lists for name in sorted(names)]

@@ -8,6 +8,7 @@ from mailserver.antispam.checks import Checks, Guard
 from mailserver.antispam.door import MAX_MET, Door
 from mailserver.antispam.evidence import Finding, Symbol
 from mailserver.antispam.greylist import Greylist, subnet
+from mailserver.antispam.ratelimit import Rates
 from mailserver.antispam.verdict import Action, Verdict
 from mailserver.antispam.visit import Visit
 from mailserver.config import Antispam, Greylisting
@@ -149,3 +150,45 @@ def test_networks() -> None:
     assert subnet("::ffff:192.0.2.77") == "192.0.2.0/24"
     assert subnet("2001:db8:1:2:3::4") == "2001:db8:1:2::/64"
     assert subnet("unknown") == "unknown"
+
+
+async def test_a_client_that_comes_too_often_or_errs_too_much_is_put_off(
+    database: Database,
+) -> None:
+    clock = Clock()
+    metrics = Metrics("test")
+    settings = Antispam.model_validate(
+        {"limits": {"connections_per_ip": 3, "connections_per_network": 5, "errors_per_ip": 10}}
+    )
+    rates = Rates(database, clock.now)
+    door = Door(settings, Checks(rates=rates), Guard(metrics, clock.seconds))
+
+    async def connect(ip: str) -> str:
+        return (await door.connected(Visit("s", ip, clock.now()))).reason
+
+    assert [await connect("9.9.9.1") for _ in range(4)][2:] == [
+        "nothing speaks against it",
+        "too many connections from 9.9.9.1, try again later",
+    ]
+    assert await connect("9.9.9.2") == "nothing speaks against it"
+    assert (await connect("9.9.9.3")).startswith("too many connections")  # its network
+    assert await connect("10.0.0.1") == "nothing speaks against it"
+    clock.add(180)
+    door.ended(Visit("s", "9.9.9.1", clock.now()), 11)
+    assert (await connect("9.9.9.1")).startswith("too many errors")
+    assert await connect("9.9.8.1") == "nothing speaks against it"
+
+
+async def test_too_many_messages_of_a_sender_and_to_a_recipient(database: Database) -> None:
+    clock = Clock()
+    settings = Antispam.model_validate(
+        {"limits": {"messages_per_sender": 1, "messages_per_recipient": 2}}
+    )
+    checks = Checks(rates=Rates(database, clock.now))
+    door = Door(settings, checks, Guard(Metrics("test"), clock.seconds))
+    visit = Visit("s", "9.9.9.1", clock.now(), helo="mx.example.org")
+    said = [(await door.sender(visit, CAROL)).action for _ in range(2)]
+    assert said == [Action.ACCEPT, Action.DEFER]
+    assert (await door.sender(visit, None)).action is Action.ACCEPT
+    heard = [(await door.recipient(visit, CAROL, ALICE)).action for _ in range(3)]
+    assert heard == [Action.ACCEPT, Action.ACCEPT, Action.DEFER]

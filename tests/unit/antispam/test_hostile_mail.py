@@ -1,0 +1,119 @@
+"""Whatever a message is made of, every check comes to a result, and soon."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mailserver.address import Address
+from mailserver.antispam.authentication import Rules
+from mailserver.antispam.checks import Checks
+from mailserver.antispam.content.filter import ContentFilter
+from mailserver.antispam.dnsbl import DnsLists, NameLists, chosen
+from mailserver.antispam.evidence import Inquiry
+from mailserver.antispam.pipeline import Pipeline
+from mailserver.antispam.verdict import Decision
+from mailserver.config import Antispam
+from mailserver.metrics import Metrics
+from mailserver.model import AccountId
+from tests.zone import Zone
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+LETTER = (
+    b"Received: from a.example.org (a.example.org [192.0.2.7]) by b.example.org;\r\n"
+    b"\tSun, 1 Nov 2026 00:00:00 +0000\r\n"
+    b"Authentication-Results: mx.example.test; spf=pass smtp.mailfrom=example.org\r\n"
+    b"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=example.org; s=k;\r\n"
+    b"\th=From:To:Subject; bh=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=; b=AAAA\r\n"
+    b"ARC-Seal: i=1; a=rsa-sha256; cv=none; d=example.org; s=k; b=AAAA\r\n"
+    b"X-Spam-Status: No\r\n"
+    b'From: "Carol, B." <carol@example.org>, =?utf-8?q?D=C3=A4ve?= <dave@example.org>\r\n'
+    b"To: alice@example.test\r\nSubject: =?utf-8?b?SGVsbG8=?=\r\n"
+    b"Message-ID: <1@example.org>\r\nMIME-Version: 1.0\r\n"
+    b'Content-Type: multipart/alternative; boundary="x"\r\n\r\n'
+    b"--x\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nhttp://example.org/ h\xc3\xa4llo\r\n"
+    b"--x\r\nContent-Type: text/html\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+    b'<a href=3D"https://www.example.net/?q=3D1">here</a>=\r\n\r\n--x--\r\n'
+)
+PIECES = (b"\r\n", b"\r\n\r\n", b"=?", b"<", b"(")
+EDITS = st.lists(
+    st.tuples(
+        st.integers(0, len(LETTER)),
+        st.integers(0, 40),
+        st.one_of(
+            st.binary(max_size=12), st.sampled_from((b"\r\n", b"\r\n\r\n", b"=?", b"<", b"("))
+        ),
+    ),
+    max_size=6,
+)
+
+
+def mutated(edits: list[tuple[int, int, bytes]]) -> bytes:
+    raw = LETTER
+    for at, length, put in edits:
+        raw = raw[:at] + put + raw[at + length :]
+    return raw
+
+
+@pytest.fixture(scope="session")
+def content() -> ContentFilter:
+    made = ContentFilter()
+    asyncio.run(made.load())
+    return made
+
+
+async def judge(content: ContentFilter, raw: bytes) -> Decision:
+    zone = Zone()
+    zone.add("_dmarc.example.org", "TXT", "v=DMARC1; p=none")
+    zone.add("test.uribl.com.multi.uribl.com", "A", "127.0.0.2")
+    lists = DnsLists(chosen("uribl", None, ""), zone, Metrics("lists"))
+    await lists.test()
+    checks = Checks(
+        authentication=(zone, Rules("mx.example.test")), judges=[content, NameLists(lists)]
+    )
+    pipeline = Pipeline(Antispam(time_limit=60), checks, Metrics("test"), time.monotonic)
+    visit = pipeline.arrive("s", "192.0.2.7", NOW)
+    visit.helo = "mx.example.org"
+    inquiry = Inquiry("s", visit.client(), Address("carol", "example.org"), (), raw, NOW)
+    return await pipeline.message(visit, inquiry, {AccountId(1): "example.test"})
+
+
+def failed(decision: Decision) -> list[str]:
+    return [each.check for each in decision.verdict.findings if each.result == "error"]
+
+
+@settings(max_examples=150)
+@given(EDITS)
+def test_no_message_makes_a_check_fail(
+    content: ContentFilter, edits: list[tuple[int, int, bytes]]
+) -> None:
+    decision = asyncio.run(judge(content, mutated(edits)))
+    assert failed(decision) == []
+    assert decision.top.endswith(b"\r\n")
+    for line in decision.top.split(b"\r\n")[:-1]:
+        assert b"\r" not in line
+        assert b"\n" not in line
+        assert line[:1] in b"\t " or b":" in line
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"X-Long: " + b"a" * 10_000_000 + b"\r\n\r\nbody\r\n",
+        b"X: y\r\n" * 1_500_000 + b"\r\nbody\r\n",
+        b"From: " + b"a@b.c, " * 1_000_000 + b"\r\n\r\nbody\r\n",
+        b"DKIM-Signature: v=1; d=example.org\r\n" * 100_000 + b"\r\n\r\nbody\r\n",
+        b"Subject: x\r\n\r\n" + b"http://a.example/ " * 500_000,
+        b"Subject: x\r\n\r\n" + b"<" * 5_000_000,
+        b"",
+    ],
+    ids=["one line", "many fields", "many authors", "signatures", "links", "markup", "nothing"],
+)
+async def test_a_huge_message_is_judged_in_bounded_time(content: ContentFilter, raw: bytes) -> None:
+    began = time.process_time()
+    decision = await judge(content, raw)
+    assert failed(decision) == []
+    assert time.process_time() - began < 20
