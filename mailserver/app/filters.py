@@ -12,6 +12,7 @@ from mailserver.antispam.engines.engine import Engine
 from mailserver.antispam.engines.watch import LOOK, EngineWatch
 from mailserver.antispam.gate import Gate
 from mailserver.antispam.greylist import Greylist
+from mailserver.antispam.helo import HeloNames
 from mailserver.antispam.lists import Lists
 from mailserver.antispam.maintenance import Maintenance, Sharing
 from mailserver.antispam.pipeline import Pipeline
@@ -89,7 +90,7 @@ async def filters(
         dns_lists=dns_lists,
         greylist=greylist,
         authentication=(resolver, Rules.of(mail.config)),
-        judges=[*learned.judges, *names, *beside],
+        judges=[HeloNames([mail.config.server.hostname]), *learned.judges, *names, *beside],
         personal=learned.personal,
         results=_results(mail.config, tally),
     )

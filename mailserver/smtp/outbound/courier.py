@@ -162,7 +162,7 @@ class Courier:
         """
         if not is_lines(content):
             # another server may drop a NUL or take a lone LF for a line end, and see two messages
-            lines = await asyncio.to_thread(to_lines, repair_line_ends(content))
+            lines = await asyncio.to_thread(_as_lines, content)
             if lines is None:
                 return [CANNOT_CONVERT for _ in job.claims]
             content = lines
@@ -377,6 +377,12 @@ def _levels(level: TlsLevel, *, testing: bool) -> list[TlsLevel]:
     if level is not TlsLevel.MAY:
         return [level]
     return [*([TlsLevel.VERIFY] if testing else []), TlsLevel.MAY, TlsLevel.NONE]
+
+
+def _as_lines(content: bytes) -> bytes | None:
+    """Return a message as lines: binary parts encoded, and the line ends of text made whole."""
+    found = to_lines(content) if b"\0" in content else None
+    return found or to_lines(repair_line_ends(content))
 
 
 def _envelope(claims: Sequence[Claimed], letter: Letter, now: datetime) -> Envelope:

@@ -1,6 +1,7 @@
 """What leaves is signed with the keys of the author's domain, as others verify it."""
 
 import asyncio
+import base64
 import shutil
 import subprocess
 from datetime import timedelta
@@ -120,3 +121,33 @@ async def test_mail_of_others_is_not_signed(sending: Sending) -> None:
     for author in (b"x@example.org", b"a@example.test, x@example.org", b"nobody"):
         raw = b"From: " + author + b"\r\n\r\nx\r\n"
         assert await signatures.sign(raw) == raw
+
+
+BINARY = bytes(range(256)) + b"\n.\n"
+MIXED = (
+    b"From: alice@example.test\r\nSubject: binary\r\nMIME-Version: 1.0\r\n"
+    b"Content-Type: multipart/mixed; boundary=b\r\n\r\n"
+    b"--b\r\nContent-Type: application/octet-stream\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+    + BINARY
+    + b"\r\n--b--\r\n"
+)
+
+
+async def test_nul_and_lone_line_ends_never_leave(sending: Sending) -> None:
+    peer = await sending.peer("127.0.0.2")
+    sending.domain("example.org", (10, "mx.example.org", "127.0.0.2"))
+    await sending.work()
+    await sending.send("b@example.org", raw=MIXED)
+    await peer.wait_for(1)
+    content = peer.received[0].content
+    encoded = content.partition(b"Content-Transfer-Encoding: base64\r\n\r\n")[2].partition(b"--b")[
+        0
+    ]
+    assert base64.b64decode(encoded) == BINARY
+    assert b"\0" not in content
+    assert content.count(b"\n") == content.count(b"\r") == content.count(b"\r\n")
+    signed = MIXED.replace(b"multipart/mixed", b"multipart/signed")
+    await sending.send("c@example.org", raw=signed)
+    row = await sending.settled("c@example.org", QueueState.FAILED)
+    assert row["status"] == "5.6.3"
+    assert len(peer.received) == 1

@@ -56,11 +56,15 @@ async def test_a_thousand_silent_connections_time_out_while_others_are_served(
 
 
 @limits(data_timeout=0.5)
+@pytest.mark.parametrize("command", [b"DATA\r\n", b"BDAT 1000 LAST\r\n"])
 async def test_a_client_that_stalls_in_the_data_is_told_and_cut(
-    mail: Mail, alice: Account, servers: Servers, connect: Connect
+    mail: Mail, alice: Account, servers: Servers, connect: Connect, command: bytes
 ) -> None:
     client = await connect(await servers.start("mx"))
-    await begin(client)
+    await begin(client, data=False)
+    await client.send(command)
+    if command == b"DATA\r\n":
+        await client.reply()
     await client.send(b"Subject: stalled\r\n")
     assert (await client.reply()).startswith("421 4.4.2")
     assert await client.closed()
