@@ -112,6 +112,20 @@ class Embedded(Section):
     data_dir: Path = Field(default=Path(".data"), description="where they keep their files")
 
 
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\[\]:\s]*)(?::[0-9]{1,5})?")  # of a DSN, with its port
+
+
+def _check_dsn(dsn: Secret) -> Secret:
+    """Check the form of a DSN; what is said of it has no password in it."""
+    scheme, _, rest = dsn.get_secret_value().partition("://")
+    place = rest.partition("?")[0].rpartition("@")[2].partition("/")[0]
+    if dsn.get_secret_value() and not (
+        scheme in ("postgresql", "postgres") and all(map(_HOST.fullmatch, place.split(",")))
+    ):
+        raise ValueError("should be a DSN, as postgresql://user:password@host/database")
+    return dsn
+
+
 class Database(Section):
     """PostgreSQL."""
 
@@ -131,6 +145,11 @@ class Database(Section):
         description="connections of all workers together, but at least 4 for each",
     )
 
+    @field_validator("url", "direct_url")
+    @classmethod
+    def _check_dsns(cls, dsn: Secret) -> Secret:
+        return _check_dsn(dsn)
+
 
 class S3(Section):
     """The bucket that keeps message bodies."""
@@ -143,6 +162,14 @@ class S3(Section):
     region: str = Field(default="us-east-1", description="region in request signatures")
     access_key: Secret = Field(default=Secret(""), description="access key id")
     secret_key: Secret = Field(default=Secret(""), description="secret access key")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _check_endpoint(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and not (parts.scheme in ("http", "https") and parts.hostname):
+            raise ValueError("should be an http or https URL, as http://seaweedfs:8333")
+        return url
 
 
 class Listener(Section):

@@ -134,8 +134,8 @@ def _directory(data_dir: Path | None, config: Config) -> Path | None:
 
 
 async def _require_schema(database: Database) -> None:
-    version = await migrate.current(database)
-    if version is None or version < migrate.newest():
+    if not await schema.is_up_to_date(database):
+        version = await migrate.current(database)
         raise Unavailable(
             f"the schema is {version or 'empty'}, this program needs {migrate.newest()}:"
             " run `mailserver migrate`"

@@ -15,7 +15,7 @@ from mailserver.storage.blobs import Bucket
 
 async def make(place: Bucket) -> bool:
     """Make the bucket unless it is there; return whether it is there now."""
-    return await run_module("mailserver.app.bucket", orjson.dumps(asdict(place)))
+    return await run_module("mailserver.app.bucket", orjson.dumps(asdict(place))) == 0
 
 
 def main() -> int:

@@ -4,8 +4,8 @@ import asyncio
 import sys
 
 
-async def run_module(module: str, given: bytes) -> bool:
-    """Run a module with something on its standard input; return whether it ended well.
+async def run_module(module: str, given: bytes) -> int | None:
+    """Run a module with something on its standard input; return its exit code.
 
     What is given has passwords: arguments and environment can be seen by others, a pipe cannot.
     """
@@ -19,4 +19,4 @@ async def run_module(module: str, given: bytes) -> bool:
             child.kill()
         await child.wait()
         raise
-    return child.returncode == 0
+    return child.returncode

@@ -46,6 +46,7 @@ from mailserver.smtp.limits import Limits
 from mailserver.smtp.outbound.worker import Worker
 from mailserver.smtp.server import SmtpServer
 from mailserver.storage import health, leases, queue
+from mailserver.storage.database import refusal
 from mailserver.storage.ids import NODE_BEAT
 from mailserver.storage.mover import Mover
 from mailserver.storage.notify import Notifier
@@ -58,6 +59,7 @@ SCHEMA_LOOK = 0.1  # seconds between two looks whether another worker has made t
 PASSWORD_THREADS = 2  # of all workers together, at least one for each
 BUSY_LOOK = 0.1  # seconds between two looks whether anybody is still connected
 READY_TIMEOUT = 3.0  # seconds for PostgreSQL to answer the readiness probe
+REFUSED_TIME = 10.0  # seconds in which a renewed password may reach us or PostgreSQL
 FIRST_RETRY, LONGEST_RETRY = 0.5, 10.0  # seconds between two attempts to reach PostgreSQL at start
 QUEUE_COUNT = 15.0  # seconds between two counts of the queue
 COUNTED = (QueueState.WAITING, QueueState.SENDING, QueueState.HELD)
@@ -233,10 +235,16 @@ class Server:
             await shielded(self._filters.close(), 10, "filters")
         if self._push is not None:
             await shielded(self._push.close(), 5, "push")
-        await shielded(leases.give_back(self._database, self._name), 5, "leases")
+        if self._mail is not None:
+            await shielded(self._give_back(), 5, "leases")
         await shielded(asyncio.to_thread(self._tracing.close), 8, "traces")
         self._passwords.close()
         await self._database.close()
+
+    async def _give_back(self) -> None:
+        """Let others have our leases at once; without PostgreSQL they get them when they end."""
+        with contextlib.suppress(Unavailable):
+            await leases.give_back(self._database, self._name)
 
     async def _start_push(self, mail: Mail) -> PushClient:
         """Send to devices for as many accounts as no other process does."""
@@ -272,7 +280,9 @@ class Server:
         )
 
     async def _wait_for_database(self, *, migrate: bool) -> None:
+        """Wait until PostgreSQL answers; ConfigurationError when it goes on refusing the DSN."""
         pause = FIRST_RETRY
+        refused_until = asyncio.get_running_loop().time() + REFUSED_TIME
         while True:
             try:
                 if migrate:
@@ -282,7 +292,11 @@ class Server:
                     continue
                 return
             except (Unavailable, OSError) as error:
-                log.warning("waiting for PostgreSQL", extra={"error": str(error), "pause": pause})
+                refused = refusal(error)
+                if refused and asyncio.get_running_loop().time() > refused_until:
+                    raise ConfigurationError(f"database.url: {refused}") from None
+                told = refused or str(error)
+                log.warning("waiting for PostgreSQL", extra={"error": told, "pause": pause})
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_RETRY)
 

@@ -44,6 +44,7 @@ _TRANSIENT = (
     asyncpg.InternalClientError,
     asyncpg.InvalidCachedStatementError,  # a migration changed what it reads: prepared anew
     asyncpg.InvalidSQLStatementNameError,  # a pooler gave us another backend
+    asyncpg.ClientConfigurationError,  # a DSN that was renewed and cannot be read
 )
 # after these nobody knows the state of a connection without looking
 _DOUBTFUL = (
@@ -55,6 +56,27 @@ _DOUBTFUL = (
     asyncpg.InternalClientError,
 )
 _GONE = re.compile(r"clos|terminat|releas", re.IGNORECASE)
+
+
+# PostgreSQL was reached, and says what is wrong with the DSN
+_REFUSALS: tuple[tuple[type[Exception], str], ...] = (
+    (asyncpg.InvalidAuthorizationSpecificationError, "PostgreSQL does not let this user in"),
+    (asyncpg.InvalidCatalogNameError, "there is no such database"),
+    (asyncpg.ClientConfigurationError, "it cannot be read"),
+)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether the same request may succeed later."""
+    return isinstance(error, _TRANSIENT) or (
+        isinstance(error, asyncpg.InterfaceError) and _GONE.search(str(error)) is not None
+    )
+
+
+def refusal(error: BaseException) -> str | None:
+    """Say what is wrong with the DSN when that is why `error` was raised, else None."""
+    cause = error.__cause__
+    return next((text for kind, text in _REFUSALS if isinstance(cause, kind)), None)
 
 
 class Executor(Protocol):
@@ -368,7 +390,5 @@ class translated:  # noqa: N801  (reads as a word in a with statement)
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, _TRANSIENT) or (
-            isinstance(error, asyncpg.InterfaceError) and _GONE.search(str(error))
-        ):
+        if error is not None and is_transient(error):
             raise Unavailable(f"PostgreSQL: {type(error).__name__}") from error

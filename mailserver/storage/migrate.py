@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from mailserver.storage.database import Executor
+from mailserver.errors import ConfigurationError
+from mailserver.storage.database import Executor, is_transient, translated
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
@@ -37,6 +38,18 @@ async def current(database: Executor) -> str | None:
     return version
 
 
+async def oldest_supported(database: Executor) -> str:
+    """Return the oldest version whose program works with the schema as it is.
+
+    A migration that takes away what older programs need raises it.
+    """
+    known = await database.fetchval("SELECT to_regclass('schema_support') IS NOT NULL")
+    if not known:
+        return ""
+    oldest: str = await database.fetchval("SELECT oldest FROM schema_support")
+    return oldest
+
+
 def _directory() -> "ScriptDirectory":
     from alembic.script import ScriptDirectory
 
@@ -52,9 +65,20 @@ def plan(version: str | None) -> list[tuple[str, str]]:
 def upgrade(dsn: str) -> None:
     """Bring the schema to the newest version; safe to call from several nodes at once.
 
-    Runs an event loop of its own: from a coroutine call it in a thread.
+    Runs an event loop of its own: from a coroutine call it in a thread. Raises Unavailable, and
+    ConfigurationError when PostgreSQL refuses a step, of which nothing is left then.
     """
-    asyncio.run(_upgrade(dsn))
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        with translated():
+            asyncio.run(_upgrade(dsn))
+    except (DBAPIError, asyncpg.PostgresError) as error:
+        cause = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else error
+        with translated():
+            if isinstance(cause, asyncpg.PostgresError) and not is_transient(cause):
+                raise ConfigurationError(f"the schema cannot be migrated: {cause}") from error
+            raise (cause or error) from error
 
 
 async def _upgrade(dsn: str) -> None:

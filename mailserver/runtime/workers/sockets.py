@@ -8,6 +8,7 @@ it would lose connections at every restart.
 """
 
 import contextlib
+import os
 import socket
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
@@ -44,7 +45,7 @@ class Sockets:
                 except OSError as error:
                     raise ConfigurationError(
                         f"listeners.{name}: cannot listen on {listener.host} port {listener.port}:"
-                        f" {error.strerror or error}"
+                        f" {os.strerror(error.errno) if error.errno else error}"
                     ) from None
                 for row in fresh:
                     for each in row:

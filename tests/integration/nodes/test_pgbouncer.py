@@ -7,12 +7,9 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-import asyncpg
 import pytest
-import pytest_asyncio
 
 from mailserver.errors import Unavailable
 from mailserver.runtime.embedded.postgres import Postgres
@@ -22,16 +19,6 @@ from tests.nodes import PASSWORD, Installation, Node, nodes
 from tests.pgbouncer import PgBouncer
 
 ALICE = "alice@example.test"
-
-
-@pytest_asyncio.fixture
-async def empty(postgres: Postgres) -> AsyncIterator[str]:
-    """The DSN of a database without a schema."""
-    admin = await asyncpg.connect(postgres.dsn())
-    await admin.execute("CREATE DATABASE pooled")
-    yield postgres.dsn("pooled")
-    await admin.execute("DROP DATABASE pooled WITH (FORCE)")
-    await admin.close()
 
 
 class Stream:
@@ -78,19 +65,21 @@ def mail_across(here: Node, there: Node) -> tuple[float, float]:
 
 
 async def test_with_a_direct_connection_for_notices(
-    tmp_path: Path, postgres: Postgres, seaweedfs: SeaweedFS, empty: str
+    tmp_path: Path, postgres: Postgres, seaweedfs: SeaweedFS, empty_database: str
 ) -> None:
-    with PgBouncer(tmp_path / "pgbouncer", empty, postgres.data) as pooler:
+    with PgBouncer(tmp_path / "pgbouncer", empty_database, postgres.data) as pooler:
         installation = Installation.make(
-            tmp_path, pooler.dsn, seaweedfs, MAILSERVER_DATABASE__DIRECT_URL=empty
+            tmp_path, pooler.dsn, seaweedfs, MAILSERVER_DATABASE__DIRECT_URL=empty_database
         )
         await asyncio.to_thread(whole_server, installation, polled=False)
 
 
 async def test_with_nothing_but_the_pooler(
-    tmp_path: Path, postgres: Postgres, seaweedfs: SeaweedFS, empty: str
+    tmp_path: Path, postgres: Postgres, seaweedfs: SeaweedFS, empty_database: str
 ) -> None:
-    with PgBouncer(tmp_path / "pgbouncer", empty, postgres.data, default_pool_size=3) as pooler:
+    with PgBouncer(
+        tmp_path / "pgbouncer", empty_database, postgres.data, default_pool_size=3
+    ) as pooler:
         installation = Installation.make(tmp_path, pooler.dsn, seaweedfs)
         await asyncio.to_thread(whole_server, installation, polled=True)
 
@@ -143,10 +132,10 @@ def load(a: Node, b: Node) -> None:
 
 @pytest.mark.parametrize("settings", [{}, {"ignore_startup_parameters": "plan_cache_mode,jit"}])
 async def test_each_statement_meets_its_own_arguments(
-    tmp_path: Path, postgres: Postgres, empty: str, settings: dict[str, str]
+    tmp_path: Path, postgres: Postgres, empty_database: str, settings: dict[str, str]
 ) -> None:
     with PgBouncer(
-        tmp_path / "pgbouncer", empty, postgres.data, default_pool_size=2, **settings
+        tmp_path / "pgbouncer", empty_database, postgres.data, default_pool_size=2, **settings
     ) as pooler:
         database = Database(lambda: pooler.dsn, 8)
 
@@ -166,9 +155,9 @@ async def test_each_statement_meets_its_own_arguments(
 
 
 async def test_the_pooler_goes_and_comes_back(
-    tmp_path: Path, postgres: Postgres, empty: str
+    tmp_path: Path, postgres: Postgres, empty_database: str
 ) -> None:
-    with PgBouncer(tmp_path / "pgbouncer", empty, postgres.data) as pooler:
+    with PgBouncer(tmp_path / "pgbouncer", empty_database, postgres.data) as pooler:
         database = Database(lambda: pooler.dsn, 4)
         assert await database.fetchval("SELECT 1") == 1
         pooler.stop()
