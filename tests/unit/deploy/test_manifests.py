@@ -84,9 +84,9 @@ def configuration(pod: Document) -> Config:
     for variable in container["env"]:
         name = variable["name"]
         if name.endswith("_FILE"):
-            name, value = name.removesuffix("_FILE"), "secret"
+            name, value = name.removesuffix("_FILE"), "postgresql://secret"
         elif "valueFrom" in variable:
-            value = "secret"
+            value = "postgresql://secret"
         else:
             value = variable["value"]
         environment[name] = value
@@ -254,7 +254,7 @@ def test_the_drop_in_has_the_names_of_what_it_replaces() -> None:
     url = next(each for each in container["env"] if each["name"] == "STALWART_DATABASE_URL")
     assert url["valueFrom"]["secretKeyRef"] == {"name": "stalwart-db-credentials", "key": "url"}
     assert configuration(pod).metrics.prefix == "stalwart"
-    assert configuration(pod).database.url.get_secret_value() == "secret"
+    assert configuration(pod).database.url.get_secret_value() == "postgresql://secret"
     service = next(document for document in found if document["kind"] == "Service")
     assert [port["port"] for port in service["spec"]["ports"]] == [25, 465, 587, 993, 443]
 

@@ -59,6 +59,8 @@ def test_every_setting_can_be_set_from_the_environment() -> None:
         for part in setting.key:
             value = getattr(value, part)
         given_text = "x" if setting.secret or value is None else str(value)
+        if setting.name.startswith("database.") and setting.secret:
+            given_text = "postgresql://x"
         sources = load(environment={setting.variable: given_text}).sources
         assert sources == {setting.name: setting.variable}
 
