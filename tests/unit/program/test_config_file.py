@@ -259,7 +259,7 @@ def test_any_variable_gives_a_configuration_or_its_own_error(variable: str, valu
 
 
 def test_a_secret_is_a_secret_after_validation() -> None:
-    secret = Secret("value", Path("/somewhere"))
+    secret = Secret("postgresql://value", Path("/somewhere"))
     config = Config.model_validate({"database": {"url": secret}})
     assert config.database.url.path == Path("/somewhere")
 
