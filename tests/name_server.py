@@ -37,6 +37,7 @@ class NameServer(asyncio.DatagramProtocol):
         self.lies: dict[str, Lie] = {}  # names before whose answers something else is sent
         self.cut: set[str] = set()  # names whose answers fit no datagram
         self.forgets_case = False  # whether names in questions come back in lower case
+        self.tcp_lie: Callable[[bytes], bytes] | None = None  # what becomes of an answer by TCP
         self.by_tcp = 0  # questions that came that way
         self._transport: asyncio.DatagramTransport | None = None
         self._server: asyncio.Server | None = None
@@ -115,7 +116,8 @@ class NameServer(asyncio.DatagramProtocol):
         self.by_tcp += 1
         if name not in self.silent:
             wire = response.to_wire(max_size=65535)
-            writer.write(len(wire).to_bytes(2, "big") + wire)
+            framed = len(wire).to_bytes(2, "big") + wire
+            writer.write(framed if self.tcp_lie is None else self.tcp_lie(framed))
         writer.close()
 
     def _answer(self, data: bytes) -> tuple[str, dns.message.Message]:

@@ -4,7 +4,7 @@ import asyncio
 import random
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import pytest_asyncio
@@ -122,6 +122,30 @@ async def test_what_no_datagram_holds_is_asked_for_by_tcp(names: NameServer) -> 
     ]
     with pytest.raises(LookupFailed, match="cannot be asked"):
         await client(names.port).ask("", write_name("long.example"), TXT)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        lambda framed: framed[:2] + bytes((framed[2] ^ 1,)) + framed[3:],  # another id
+        lambda framed: framed.replace(b"\7", b"\7X", 1),  # another name
+        lambda framed: framed[:4] + bytes((framed[4] | 2,)) + framed[5:],  # cut also here
+        lambda framed: framed[:20],  # ends early
+        lambda framed: b"\xff\xff" + framed[2:],  # ends before its size
+        lambda framed: b"\0\0",
+        lambda framed: b"",
+    ],
+)
+async def test_by_tcp_too_only_the_answer_counts(
+    names: NameServer, lie: Callable[[bytes], bytes]
+) -> None:
+    names.cut.add("a.example")
+    names.tcp_lie = lie
+    with pytest.raises(LookupFailed, match="cannot be asked"):
+        await ask(client(names.port))
+    assert names.by_tcp == 1
+    names.tcp_lie = None
+    assert (await ask(client(names.port))).records == {"a.example": ["192.0.2.1"]}
 
 
 async def test_resolvers_are_asked_in_turn(names: NameServer, other: NameServer) -> None:
