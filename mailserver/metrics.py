@@ -117,6 +117,8 @@ class Metrics:
         self.greylist = counter(
             "greylist", "recipients whose sender greylisting looked at", "outcome"
         )
+        for outcome in ("new", "early", "passed", "known"):
+            self.greylist.labels(outcome)
         self.dns_list_in_use = Gauge(
             f"{prefix}_dns_list_in_use",
             "1 while a list in DNS passes its tests and is believed",

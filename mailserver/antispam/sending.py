@@ -67,9 +67,12 @@ class Brake:
         standing = await sending.standing(self._database, account, sorted(contacts))
         if standing.held is not None:
             return "held"
-        who, strangers = str(account), contacts - standing.known
+        who = f"{account} {standing.released_at or ''}"  # who was let go begins anew
+        strangers = contacts - standing.known
         if not self._rates.fits(self._strangers, who, len(strangers)):
-            await self.hold(account, f"it sends to {len(strangers)} and more new recipients")
+            most = self._strangers.most
+            reason = f"it sends to more than {most} new recipients in an hour"
+            await self.hold(account, login, reason)
             return "held"
         wanted = [
             *((limit, 1) for limit in self._messages),
@@ -85,13 +88,13 @@ class Brake:
             self._waiting.update((account, contact) for contact in strangers)
         return ""
 
-    async def hold(self, account: AccountId, reason: str) -> None:
+    async def hold(self, account: AccountId, login: str, reason: str) -> None:
         """Let nothing more of an account leave, and raise an alarm."""
         async with self._database.transaction() as tx:
             is_new = await sending.hold(tx, account, reason, self._now())
         if is_new:
             self._metrics.accounts_held.inc()
-            log.error("account is held", extra={"account_id": account, "reason": reason})
+            log.error("account is held", extra={"account": login, "reason": reason})
 
     async def flush(self) -> None:
         """Write to whom was sent; Unavailable when that has to wait."""
@@ -117,10 +120,10 @@ class Brake:
             self._database, LEASE, owner, now, LEASE_TIME
         ):
             return
-        for account, count in await sending.refused(
-            self._database, now - timedelta(hours=1), self._refused
-        ):
-            await self.hold(account, f"other servers refused {count} of its recipients in an hour")
+        since = now - timedelta(hours=1)
+        for account, login, count in await sending.refused(self._database, since, self._refused):
+            reason = f"other servers refused {count} of its recipients in an hour"
+            await self.hold(account, login, reason)
 
 
 def _contact(recipient: str) -> int:

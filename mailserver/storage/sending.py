@@ -12,6 +12,7 @@ class Standing(NamedTuple):
     """What is known of an account that wants to send."""
 
     held: str | None  # why it may not
+    released_at: datetime | None  # when it was held last and let go: counts begin anew
     known: frozenset[int]  # of the contacts that were asked about
 
 
@@ -27,17 +28,20 @@ async def standing(database: Executor, account: AccountId, contacts: Sequence[in
     """Return whether an account is held, and which contacts it has sent to before."""
     row = await database.fetchrow(
         """
-        SELECT (SELECT reason FROM sending_hold WHERE account_id = $1) AS held,
+        SELECT h.reason, h.released_at,
                ARRAY(
                    SELECT contact FROM sending_contact
                    WHERE account_id = $1 AND contact = ANY($2::bigint[])
                ) AS known
+        FROM (VALUES (1)) AS one
+        LEFT JOIN sending_hold h ON h.account_id = $1
         """,
         account,
         contacts,
     )
     assert row is not None
-    return Standing(row["held"], frozenset(row["known"]))
+    held = row["reason"] if row["released_at"] is None else None
+    return Standing(held, row["released_at"], frozenset(row["known"]))
 
 
 async def remember(database: Executor, contacts: Sequence[tuple[AccountId, int]]) -> None:
@@ -60,7 +64,9 @@ async def hold(tx: Executor, account: AccountId, reason: str, now: datetime) -> 
     held = await tx.fetchval(
         """
         INSERT INTO sending_hold (account_id, reason, held_at) VALUES ($1, $2, $3)
-        ON CONFLICT DO NOTHING
+        ON CONFLICT (account_id) DO UPDATE
+        SET reason = excluded.reason, held_at = excluded.held_at, released_at = NULL
+        WHERE sending_hold.released_at IS NOT NULL
         RETURNING true
         """,
         account,
@@ -81,7 +87,13 @@ async def hold(tx: Executor, account: AccountId, reason: str, now: datetime) -> 
 async def release(tx: Executor, account: AccountId, now: datetime, *, queued: bool) -> bool:
     """Let an account send again, `queued`: also what was held of it; False when it was not held."""
     released = await tx.fetchval(
-        "DELETE FROM sending_hold WHERE account_id = $1 RETURNING true", account
+        """
+        UPDATE sending_hold SET released_at = $2
+        WHERE account_id = $1 AND released_at IS NULL
+        RETURNING true
+        """,
+        account,
+        now,
     )
     if queued:
         await tx.execute(
@@ -103,25 +115,36 @@ async def held(database: Executor) -> list[Held]:
         SELECT account.login, sending_hold.reason, sending_hold.held_at
         FROM sending_hold
         JOIN account ON account.id = sending_hold.account_id
+        WHERE sending_hold.released_at IS NULL
         ORDER BY sending_hold.held_at
         """
     )
     return [Held(*row) for row in rows]
 
 
-async def refused(database: Executor, since: datetime, most: int) -> list[tuple[AccountId, int]]:
-    """Return the accounts of whose recipients other servers refused more than so many since."""
+class Refused(NamedTuple):
+    """An account many of whose recipients other servers refused."""
+
+    account: AccountId
+    login: str
+    recipients: int
+
+
+async def refused(database: Executor, since: datetime, most: int) -> list[Refused]:
+    """Return the accounts with more than so many such recipients since then, or since a release."""
     rows = await database.fetch(
         """
-        SELECT m.account_id, count(*) AS refused
+        SELECT m.account_id, account.login, count(*) AS refused
         FROM queue_recipient q
         JOIN queue_message m ON m.id = q.message_id
+        JOIN account ON account.id = m.account_id
+        LEFT JOIN sending_hold h ON h.account_id = m.account_id
         WHERE q.finished_at > $1 AND q.state = 2 AND q.last_reply LIKE '5%' AND m.sender <> ''
-              AND NOT EXISTS (SELECT FROM sending_hold h WHERE h.account_id = m.account_id)
-        GROUP BY m.account_id
+              AND (h.account_id IS NULL OR q.finished_at > h.released_at)
+        GROUP BY m.account_id, account.login
         HAVING count(*) > $2
         """,
         since,
         most,
     )
-    return [(AccountId(row["account_id"]), row["refused"]) for row in rows]
+    return [Refused(*row) for row in rows]

@@ -30,7 +30,8 @@ FILL = (
     "INSERT INTO queue_recipient (message_id, recipient, domain, state, next_attempt, expires_at,"
     " finished_at) SELECT n, 'x', 'example.org', CASE WHEN n % 100 = 0 THEN 2 ELSE 1 END, now(),"
     " now(), now() - n * '1 s'::interval FROM generate_series(1, 20000) n",
-    "INSERT INTO sending_hold SELECT n, '', now() FROM generate_series(100, 2000) n",
+    "INSERT INTO sending_hold (account_id, reason, held_at) SELECT n, '', now()"
+    " FROM generate_series(100, 2000) n",
     "ANALYZE",
 )
 STATEMENTS: dict[str, Callable[[Any], Awaitable[object]]] = {

@@ -60,6 +60,10 @@ async def test_a_burst_to_strangers_holds_the_account_and_what_waits_of_it(
         assert await stored.release(tx, alice.id, mail.now(), queued=True)
         assert not await stored.release(tx, alice.id, mail.now(), queued=True)
     assert await states(mail) == [0] * 5
+    await send(servers, "one.more@example.org")  # counts begin anew
+    with pytest.raises(smtplib.SMTPDataError):
+        await send(servers, *(f"another{n}@example.org" for n in range(6)))
+    assert len(await stored.held(mail.database)) == 1
 
 
 async def test_whom_an_account_wrote_before_is_no_stranger(mail: Mail, alice: Account) -> None:
@@ -104,6 +108,10 @@ async def test_recipients_that_others_refuse_hold_the_account(
     await made.look("this process")
     [held] = await stored.held(mail.database)
     assert held.reason == "other servers refused 3 of its recipients in an hour"
+    async with mail.database.transaction() as tx:
+        await stored.release(tx, alice.id, mail.now(), queued=True)
+    await made.look("this process")
+    assert await stored.held(mail.database) == []
 
 
 async def test_who_is_exempt_is_not_limited(mail: Mail, alice: Account) -> None:
