@@ -28,6 +28,7 @@ class Flaw(Enum):
     BAD_RECIPIENTS = auto()
     HELD_TWICE = auto()  # for a time and until one
     HELD_TOO_LONG = auto()
+    BACK_BEFORE_RELEASE = auto()  # it would go back undelivered before it may leave
     ACCOUNT_HELD = auto()  # it sends like one whose password was stolen
     TOO_FAST = auto()
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from mailserver.mail.context import Mail
 
 
+MAX_PRIORITY = 4  # "urgent" of MIXER; higher ones are not for users (RFC 6710 §9.2)
+
+
 @dataclass(frozen=True, slots=True)
 class Recipient:
     """An accepted recipient: accounts here, or none for another server's user."""
@@ -84,6 +87,16 @@ def released(
     if hold_until > now + timedelta(seconds=mail.config.smtp.max_delay):
         raise Unsendable(Flaw.HELD_TOO_LONG)
     return hold_until
+
+
+def in_time(
+    mail: "Mail", seconds: int, *, returns: bool, traced: bool, release_at: datetime | None
+) -> DeliverBy:
+    """Return until when a message has to be delivered (RFC 2852 §4); Unsendable."""
+    by = DeliverBy(mail.now() + timedelta(seconds=seconds), returns, traced)
+    if returns and release_at is not None and by.at <= release_at:
+        raise Unsendable(Flaw.BACK_BEFORE_RELEASE)
+    return by
 
 
 async def checked(mail: "Mail", account: AccountId, content: bytes) -> Original:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import orjson
 
@@ -19,13 +20,14 @@ from mailserver.jmap.methods.set import (
 from mailserver.jmap.methods.submission import record, submission_text
 from mailserver.jmap.protocol import envelope as wire
 from mailserver.jmap.protocol import properties
-from mailserver.jmap.protocol.envelope import Envelope, Path, xtext
+from mailserver.jmap.protocol.envelope import By, Envelope, Path, xtext
 from mailserver.jmap.protocol.errors import SetError, invalid_properties
 from mailserver.jmap.protocol.ids import email_text
 from mailserver.jmap.protocol.properties import mapping, nullable, optional, text, texts
 from mailserver.jmap.protocol.records import Property, Settable, server_set
 from mailserver.jmap.session import Limits, Session
 from mailserver.mail import accounts, content, identities, messages, sending, submissions
+from mailserver.mail.context import Mail
 from mailserver.mail.originals import (
     Flaw,
     Original,
@@ -36,6 +38,7 @@ from mailserver.mail.originals import (
 )
 from mailserver.mail.submissions import Draft
 from mailserver.model import DELETED, Email, EmailId, Identity, IdKind, Submission, id_value
+from mailserver.queue.rules import DeliverBy
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +75,9 @@ def capability(limits: Limits) -> dict[str, object]:
     """Return the submission capability of an account (RFC 8621 §1.3.2)."""
     extensions: dict[str, list[str]] = {
         "8BITMIME": [],
+        "DELIVERBY": [],
         "DSN": [],
+        "MT-PRIORITY": [],
         "REQUIRETLS": [],
         "SIZE": [str(limits.max_size_message)],
         "SMTPUTF8": [],
@@ -80,6 +85,14 @@ def capability(limits: Limits) -> dict[str, object]:
     if limits.max_delay:
         extensions["FUTURERELEASE"] = [str(limits.max_delay)]
     return {"maxDelayedSend": limits.max_delay, "submissionExtensions": extensions}
+
+
+def _deliver_by(mail: Mail, by: By | None, release_at: datetime | None) -> DeliverBy | None:
+    if by is None:
+        return None
+    return sending.in_time(
+        mail, by.seconds, returns=by.returns, traced=by.traced, release_at=release_at
+    )
 
 
 async def set_submissions(session: Session, asked: SetSubmission) -> Json:
@@ -233,6 +246,7 @@ class SubmissionRecords(Records):
         sender = await sending.reverse_path(mail, account, identity, original, given)
         parameters = {} if asked is None else asked.mail_from.parameters
         all_ascii = sender.isascii() and all(each.text.isascii() for each in recipients)
+        release_at = sending.released(mail, parameters.get("HOLDFOR"), parameters.get("HOLDUNTIL"))
         return sending.Envelope(
             account,
             sender,
@@ -242,9 +256,9 @@ class SubmissionRecords(Records):
             body="8BITMIME" if original.is_8bit() else "7BIT",
             envid=xtext(parameters.get("ENVID", shown)),
             ret=parameters.get("RET"),
-            release_at=sending.released(
-                mail, parameters.get("HOLDFOR"), parameters.get("HOLDUNTIL")
-            ),
+            release_at=release_at,
+            deliver_by=_deliver_by(mail, parameters.get("BY"), release_at),
+            priority=min(parameters.get("MT-PRIORITY", 0), sending.MAX_PRIORITY),
             require_tls=parameters.get("REQUIRETLS", False),
         )
 
@@ -335,6 +349,9 @@ REFUSALS: dict[Flaw, Callable[[Session, Unsendable], SetError]] = {
     ),
     Flaw.HELD_TWICE: lambda session, error: invalid_properties(
         ["envelope"], "HOLDFOR and HOLDUNTIL exclude each other"
+    ),
+    Flaw.BACK_BEFORE_RELEASE: lambda session, error: invalid_properties(
+        ["envelope"], "the message would go back before it is released"
     ),
     Flaw.HELD_TOO_LONG: lambda session, error: invalid_properties(
         ["envelope"], f"mail is held for at most {session.limits.max_delay} seconds"

@@ -12,6 +12,8 @@ from mailserver.jmap.protocol.properties import WrongType
 MAX_PATH = 1024  # characters; what is longer is no address
 MAX_RECIPIENTS = 100_000  # read at all; the server's own limit has an error of its own
 MAX_SECONDS = 9 * 10**8  # as many digits as RFC 4865 §4.1 has for HOLDFOR
+_BY = re.compile(r"([+-]?[0-9]{1,9});([RNrn])([Tt]?)", re.ASCII)
+_PRIORITY = re.compile(r"-?[1-9]|0", re.ASCII)
 _ENVID = re.compile(r"[\x20-\x7e]{1,100}")  # RFC 3461 §4.4
 _ORCPT = re.compile(r"[A-Za-z0-9-]+;[^\x00-\x1f\x7f]{1,500}")  # RFC 3461 §4.2
 _NOTIFY = frozenset({"SUCCESS", "FAILURE", "DELAY"})
@@ -66,12 +68,36 @@ def _notify(value: str | None) -> str:
     return ",".join(words)
 
 
+@dataclass(frozen=True, slots=True)
+class By:
+    """Within how many seconds a message has to be delivered (RFC 2852 §4)."""
+
+    seconds: int
+    returns: bool  # else it stays, and the sender is told
+    traced: bool
+
+
+def _by(value: str | None) -> By:
+    match = _BY.fullmatch(value or "")
+    if match is None or (match[2] in "rR" and int(match[1]) <= 0):
+        raise _Bad
+    return By(int(match[1]), match[2] in "rR", bool(match[3]))
+
+
+def _priority(value: str | None) -> int:
+    if value is None or not _PRIORITY.fullmatch(value):
+        raise _Bad
+    return int(value)
+
+
 Reader = Callable[[str | None], Any]
 MAIL_PARAMETERS: dict[str, Reader] = {
     "BODY": _one_of("7BIT", "8BITMIME"),  # RFC 6152
+    "BY": _by,  # RFC 2852
     "ENVID": _matching(_ENVID),  # RFC 3461 §4.4
     "HOLDFOR": lambda value: timedelta(seconds=_digits(value)),  # RFC 4865 §4.1
     "HOLDUNTIL": _utc,
+    "MT-PRIORITY": _priority,  # RFC 6710
     "REQUIRETLS": _nothing,  # RFC 8689
     "RET": _one_of("FULL", "HDRS"),  # RFC 3461 §4.3
     "SIZE": _digits,  # RFC 1870

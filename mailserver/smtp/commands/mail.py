@@ -1,7 +1,7 @@
 """MAIL (RFC 5321 §4.1.1.2)."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from mailserver.mail import sending
@@ -27,7 +27,6 @@ ONE_HOLD = Reply(501, "5.5.4", "HOLDFOR and HOLDUNTIL exclude each other")
 TOO_SOON = Reply(501, "5.5.4", "The message would go back before it is released")
 TOO_LATE = Reply(501, "5.5.4", "Mail is not held for that long")
 NEEDS_TLS = Reply(530, "5.7.10", "REQUIRETLS needs TLS here, too")  # RFC 8689 §4.1
-MAX_PRIORITY = 4  # "urgent" of MIXER; higher ones are not for users (RFC 6710 §9.2)
 NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "Address needs SMTPUTF8")
 
 
@@ -51,6 +50,7 @@ async def mail(session: Session, command: Mail) -> Reply:
     obstacle = _obstacle(session, parameters)
     if obstacle is not None:
         return obstacle
+    release_at = _release(session, parameters)
     envelope = Envelope(
         command.path,
         parameters.get("SIZE", 0),
@@ -59,12 +59,10 @@ async def mail(session: Session, command: Mail) -> Reply:
         parameters.get("ENVID"),
         parameters.get("RET"),
         parameters.get("REQUIRETLS", False),
-        _release(session, parameters),
-        _deliver_by(session, parameters),
-        min(parameters.get("MT-PRIORITY", 0), MAX_PRIORITY),
+        release_at,
+        _deliver_by(session, parameters, release_at),
+        min(parameters.get("MT-PRIORITY", 0), sending.MAX_PRIORITY),
     )
-    if _expires_before_release(envelope):
-        return TOO_SOON
     if envelope.size > session.mail.config.smtp.max_message_size:
         return TOO_BIG
     if not envelope.smtputf8 and not command.path.is_ascii:
@@ -101,17 +99,23 @@ def _obstacle(session: Session, parameters: dict[str, Any]) -> Reply | None:
     return None
 
 
-def _deliver_by(session: Session, parameters: dict[str, Any]) -> DeliverBy | None:
-    """Return until when the message has to be delivered (RFC 2852 §4)."""
+def _deliver_by(
+    session: Session, parameters: dict[str, Any], release_at: datetime | None
+) -> DeliverBy | None:
+    """Return until when the message has to be delivered; Refused when it could not be."""
     by: By | None = parameters.get("BY")
     if by is None:
         return None
-    return DeliverBy(session.mail.now() + timedelta(seconds=by.seconds), by.returns, by.traced)
-
-
-def _expires_before_release(envelope: Envelope) -> bool:
-    by, release = envelope.deliver_by, envelope.release_at
-    return by is not None and release is not None and by.returns and by.at <= release
+    try:
+        return sending.in_time(
+            session.mail,
+            by.seconds,
+            returns=by.returns,
+            traced=by.traced,
+            release_at=release_at,
+        )
+    except Unsendable:
+        raise Refused(TOO_SOON) from None
 
 
 def _release(session: Session, parameters: dict[str, Any]) -> datetime | None:

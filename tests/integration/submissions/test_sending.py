@@ -103,6 +103,13 @@ async def test_users_here_have_it_at_once_and_others_wait_in_the_queue(
             "type": "invalidProperties", "properties": ["envelope"],
             "description": "mail is held for at most 2592000 seconds",
         }),
+        (letter(), {"envelope": {
+            "mailFrom": {"email": "", "parameters": {"HOLDFOR": "600", "BY": "60;R"}},
+            "rcptTo": [{"email": "bob@example.test"}],
+        }}, {
+            "type": "invalidProperties", "properties": ["envelope"],
+            "description": "the message would go back before it is released",
+        }),
         (letter(), {"identityId": "nobody"}, {
             "type": "invalidProperties", "properties": ["identityId"],
             "description": "there is no such object",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.jmap.protocol.envelope import envelope, xtext
+from mailserver.jmap.protocol.envelope import By, envelope, xtext
 from mailserver.jmap.protocol.properties import WrongType
 
 ALICE: dict[str, Any] = {"email": "alice@example.test"}
@@ -79,6 +79,14 @@ def test_what_is_no_envelope(value: object) -> None:
         ("HOLDFOR", 60),
         ("HOLDUNTIL", "tomorrow"),
         ("HOLDUNTIL", "2026-12-24T18:00:00+01:00"),
+        ("BY", None),
+        ("BY", "120"),
+        ("BY", "0;R"),
+        ("BY", "120;R;T"),
+        ("BY", "٣;N"),
+        ("MT-PRIORITY", None),
+        ("MT-PRIORITY", "10"),
+        ("MT-PRIORITY", "-0"),
         ("BODY", "BINARYMIME"),
         ("RET", "SOME"),
         ("ENVID", ""),
@@ -97,6 +105,12 @@ def test_wrong_parameters(name: str, value: object) -> None:
 def test_wrong_wishes(value: str | None) -> None:
     with pytest.raises(WrongType):
         envelope({"mailFrom": ALICE, "rcptTo": [CAROL | {"parameters": {"NOTIFY": value}}]})
+
+
+def test_urgency() -> None:
+    parameters = {"by": "-5;nT", "mt-priority": "-9"}
+    found = envelope({"mailFrom": ALICE | {"parameters": parameters}, "rcptTo": [CAROL]})
+    assert found.mail_from.parameters == {"BY": By(-5, False, True), "MT-PRIORITY": -9}
 
 
 def test_xtext() -> None:
