@@ -19,7 +19,7 @@ commands.add_typer(dmarc, name="dmarc")
 commands.add_typer(tls, name="tls")
 
 Domain = Annotated[str | None, typer.Option(help="Only of this domain.")]
-Since = Annotated[str, typer.Option(help="Received in this time: 12h, 30d.")]
+Since = Annotated[str, typer.Option(help="Of the last 12h, 30d.")]
 Limit = Annotated[int, typer.Option(min=1, help="At most so many.")]
 Id = Annotated[str, typer.Argument(help="Its id, as `list` shows it.")]
 
@@ -74,6 +74,62 @@ def show_tls(
         return
     typer.echo(_head(report, " ".join(each["domain"] for each in report["policies"]), {}))
     show_rows(listing.tls_rows(report), json)
+
+
+@dmarc.command("sent")
+def sent_dmarc(
+    since: Since = "30d",
+    limit: Limit = 100,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """List what became of reports to other domains: sent, or why not."""
+    _sent(Kind.DMARC, since, limit, data_dir, config, json)
+
+
+@tls.command("sent")
+def sent_tls(
+    since: Since = "30d",
+    limit: Limit = 100,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """List what became of reports to other domains: sent, or why not."""
+    _sent(Kind.TLS, since, limit, data_dir, config, json)
+
+
+@tls.command("sessions")
+def sessions(
+    domain: Domain = None,
+    since: Since = "7d",
+    limit: Limit = 100,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """List how mail to other servers was encrypted in the last days, and why it was not."""
+    with failing(json):
+        name = normal_domain(domain) if domain is not None else None
+        start = (datetime.now(UTC) - parse_age(since)).date()
+
+    async def work(store: Access) -> list[dict[str, object]]:
+        return await listing.sessions(store.database, name, start, limit)
+
+    show_rows(run(work, data_dir=data_dir, config=config, json=json), json)
+
+
+def _sent(
+    kind: Kind, since: str, limit: int, data_dir: DataDir, config: ConfigFile, json: bool
+) -> None:
+    with failing(json):
+        start = (datetime.now(UTC) - parse_age(since)).date()
+
+    async def work(store: Access) -> list[dict[str, object]]:
+        return await listing.sent(store.database, kind, start, limit)
+
+    show_rows(run(work, data_dir=data_dir, config=config, json=json), json)
 
 
 def _list(

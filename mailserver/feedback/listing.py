@@ -1,7 +1,7 @@
 """Reports that were received, as commands show them."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import orjson
@@ -42,6 +42,36 @@ async def whole(database: Database, kind: Kind, text: str) -> dict[str, Any]:
         raise NotFound(f"report {text}")
     document: dict[str, Any] = orjson.loads(decompress(row.content))
     return {"id": text, "received": row.received_at, **document}
+
+
+async def sent(database: Database, kind: Kind, since: date, limit: int) -> list[dict[str, object]]:
+    """Return what became of the reports that were due to others, the newest days first."""
+    rows = await feedback.sent(database, kind, since, limit)
+    return [
+        {"day": row.day, "domain": row.domain, "outcome": row.outcome, "at": row.sent_at}
+        for row in rows
+    ]
+
+
+async def sessions(
+    database: Database, domain: str | None, since: date, limit: int
+) -> list[dict[str, object]]:
+    """Return how sessions with other servers were encrypted, the newest days first."""
+    lines: list[dict[str, object]] = []
+    for row in await feedback.seen(database, Kind.TLS, domain, since, limit):
+        detail: dict[str, Any] = orjson.loads(row.detail)
+        lines.append(
+            {
+                "day": row.day,
+                "domain": row.domain,
+                "policy": detail["type"],
+                "result": detail["result"] or "success",
+                "sessions": row.times,
+                "host": detail["host"],
+                "why": detail["reason"],
+            }
+        )
+    return lines
 
 
 def dmarc_rows(report: Mapping[str, Any]) -> list[dict[str, object]]:

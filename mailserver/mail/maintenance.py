@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 LEASE = "maintenance"
 LEASE_TIME = timedelta(minutes=30)
 INTERVAL = 3600.0  # seconds
+COUNTED = timedelta(days=7)  # that counts for reports are kept: they are sent the next day
 
 
 async def run(mail: "Mail", owner: str) -> None:
@@ -50,7 +51,7 @@ async def once(mail: "Mail", owner: str) -> int:
     await submissions.expire(mail, now)
     await vacation.trim(mail, now)
     kept = timedelta(seconds=mail.config.reports.keep)
-    await feedback.expire(mail.database, now - kept, now)
+    await feedback.expire(mail.database, now - kept, now - min(kept, COUNTED), now)
     kept = timedelta(seconds=mail.config.store.change_log)
     trimmed = await changes.trim(mail.database, now - kept)
     if trimmed:

@@ -168,6 +168,35 @@ async def counts(
     return [(row["detail"], row["count"]) for row in rows]
 
 
+class SeenRow(NamedTuple):
+    """What was counted on a day; `detail` is JSON."""
+
+    day: date
+    domain: str
+    detail: str
+    times: int
+
+
+async def seen(
+    database: Executor, kind: int, domain: str | None, since: date, limit: int
+) -> list[SeenRow]:
+    """Return what was counted, the newest days first."""
+    rows = await database.fetch(
+        """
+        SELECT day, domain, detail, count
+        FROM feedback_count
+        WHERE kind = $1 AND day >= $2 AND ($3::text IS NULL OR domain = $3)
+        ORDER BY day DESC, domain, count DESC
+        LIMIT $4
+        """,
+        kind,
+        since,
+        domain,
+        limit,
+    )
+    return [SeenRow(*row) for row in rows]
+
+
 async def count_sent(database: Executor, kind: int, since: datetime) -> int:
     """Return how many reports were sent."""
     found = await database.fetchval(
@@ -265,14 +294,16 @@ async def suppressed(database: Executor, addresses: Sequence[str], now: datetime
     return {row["address"] for row in rows}
 
 
-async def expire(database: Executor, before: datetime, now: datetime) -> int:
-    """Forget what is older; return how many reports went."""
+async def expire(
+    database: Executor, before: datetime, counted_before: datetime, now: datetime
+) -> int:
+    """Forget reports and decisions that are older, and counts; return how many reports went."""
     tag = await database.execute(
         "DELETE FROM feedback_report WHERE kind = ANY('{1,2}') AND received_at < $1", before
     )
     await database.execute(
         "DELETE FROM feedback_count WHERE kind = ANY('{1,2}') AND day < $1::timestamptz::date",
-        before,
+        counted_before,
     )
     await database.execute(
         "DELETE FROM feedback_sent WHERE kind = ANY('{1,2}') AND day < $1::timestamptz::date",

@@ -45,13 +45,17 @@ STATEMENTS: dict[str, Callable[[Any], Awaitable[object]]] = {
     "advance": lambda db: feedback.advance(db, AccountId(7), Modseq(7), Modseq(8)),
     "add": lambda db: feedback.add_counts(db, [CountRow(1, DAY, "d", b"x", "{}", 1)]),
     "domains": lambda db: feedback.domains_to_report(db, 1, DAY, "", 10),
+    "seen": lambda db: feedback.seen(db, 1, None, DAY, 10),
+    "seen of a domain": lambda db: feedback.seen(db, 1, "d60", DAY, 10),
     "counts": lambda db: feedback.counts(db, 1, DAY, "d60", 10),
     "count sent": lambda db: feedback.count_sent(db, 1, datetime(2026, 11, 1, tzinfo=UTC)),
     "decide": lambda db: feedback.decide(db, 1, DAY, "d", "sent", 1, NOW),
     "sent": lambda db: feedback.sent(db, 1, DAY, 10),
     "suppress": lambda db: feedback.suppress_returned(db, 2, NOW, NOW),
     "suppressed": lambda db: feedback.suppressed(db, ["7@x.test"], NOW),
-    "expire": lambda db: feedback.expire(db, NOW - timedelta(days=900), NOW),
+    "expire": lambda db: feedback.expire(
+        db, NOW - timedelta(days=900), NOW - timedelta(days=900), NOW
+    ),
 }
 
 

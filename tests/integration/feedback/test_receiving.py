@@ -60,6 +60,13 @@ async def test_reports_are_found_stored_and_shown(mail: Mail, alice: Account) ->
     assert [row["result"] for row in listing.tls_rows(whole)] == [
         "success", "certificate-expired", "starttls-not-supported", "validation-failure",
     ]  # fmt: skip
+    older = await listing.newest(mail.database, Kind.DMARC, "example.org", LONG_AGO, 5)
+    [large] = [row for row in older if row["failed"] == 3]
+    whole = await listing.whole(mail.database, Kind.DMARC, str(large["id"]))
+    assert [(row["source"], row["result"]) for row in listing.dmarc_rows(whole)] == [
+        ("2001:db8::1", "fail"), ("192.0.2.1", "pass"),
+    ]  # fmt: skip
+    assert listing.dmarc_rows(whole)[1]["signed by"] == ["example.org", "list.example"]
     with pytest.raises(NotFound):
         await listing.whole(mail.database, Kind.DMARC, str(newest["id"]))
     text = mail.metrics.render().decode()
@@ -112,6 +119,7 @@ async def test_old_reports_are_forgotten(mail: Mail, alice: Account) -> None:
     await deliver(mail, alice, message(XML, "xml", "a.xml"))
     await Receiver(mail, "one").once()
     now = mail.now()
-    assert await feedback.expire(mail.database, now - timedelta(days=1), now) == 0
-    assert await feedback.expire(mail.database, now + timedelta(days=1), now) == 1
+    before, after = now - timedelta(days=1), now + timedelta(days=1)
+    assert await feedback.expire(mail.database, before, before, now) == 0
+    assert await feedback.expire(mail.database, after, before, now) == 1
     assert await known(mail, Kind.DMARC) == []

@@ -16,7 +16,7 @@ from mailserver.antispam.authentication.results import Dmarc, Iprev, Signature, 
 from mailserver.antispam.evidence import Client, Finding, Inquiry, Symbol
 from mailserver.antispam.verdict import Action, Verdict
 from mailserver.config import Config
-from mailserver.feedback import attachments
+from mailserver.feedback import attachments, listing
 from mailserver.feedback.collecting import DmarcResults
 from mailserver.feedback.model import DmarcReport, Kind, TlsReport
 from mailserver.feedback.sending import Sender
@@ -285,7 +285,14 @@ async def test_tls_report(bench: Bench) -> None:
     for detail in (seen, seen, failed):
         bench.tally.add(Kind.TLS, "b.test", detail)
     bench.tally.add(Kind.TLS, "silent.test", seen)
+    await bench.tally.flush()
+    seen_now = await listing.sessions(bench.mail.database, "b.test", NOON.date(), 10)
+    assert [(row["result"], row["sessions"]) for row in seen_now] == [
+        ("success", 2), ("certificate-expired", 1),
+    ]  # fmt: skip
     assert await bench.next_day() == 1
+    shown = await listing.sent(bench.mail.database, Kind.TLS, NOON.date(), 10)
+    assert ("b.test", "sent") in [(row["domain"], row["outcome"]) for row in shown]
     assert await bench.outcomes(Kind.TLS) == {"b.test": "sent", "silent.test": "nothing to say"}
     [(to, reverse, raw)] = await bench.letters()
     assert (to, reverse) == ("t@b.test", "")
