@@ -6,7 +6,7 @@ nothing to be read, and no transaction around it: a STORE of one flag makes one 
 of six. When the account has changed, nothing is written, and the change is made the ordinary way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mailserver.mail import flags as ordinary
@@ -17,13 +17,15 @@ from mailserver.mail.messages import Copied
 from mailserver.model import ALL_RIGHTS, DELETED, SEEN, FlagChange, Flags, Modseq, Place, Right
 from mailserver.storage import accounts
 from mailserver.storage import flags as flag_table
-from mailserver.storage.expunge import expunge_known
-from mailserver.storage.flags import Restamping
+from mailserver.storage.expunge import Leaving, expunge_known
+from mailserver.storage.flags import Restamped, Restamping
 from mailserver.storage.messages import Packed
 from mailserver.storage.moves import Total, move_known
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
+
+FEW = 64  # messages that are named one by one: their statement costs PostgreSQL 0.1 ms less
 
 
 async def store(
@@ -82,26 +84,57 @@ async def _store(
             now = await accounts.modseq(mail.database, listing.account)
             return Stored(refused=refused) if now == listing.modseq else None
         modseq = Modseq(listing.modseq + 1)
-        if refused:  # they may have the flags of others that are changed
+        if refused:  # they may have the flags of others, which are changed
             uids = sorted(uid for each in restamps for uid in each.group.uids)
-        places = listing.places(uids)
-        assert places is not None
-        written = await flag_table.write_known(
-            mail.database,
-            listing.account,
-            listing.mailbox_id,
-            modseq,
-            listing.spans(places),
-            [_restamping(each) for each in restamps],
-            unseen=sum(each.unseen for each in restamps),
-            deleted=sum(each.deleted for each in restamps),
-            now=mail.now(),
-        )
-        if not written:
+        if not await _write(mail, listing, modseq, restamps, uids):
             return None
         listing.restamp(restamps, modseq)
     mail.events.publish(listing.account, modseq)
     return Stored(modseq, restamps, refused)
+
+
+async def _write(
+    mail: "Mail",
+    listing: Listing,
+    modseq: Modseq,
+    restamps: Sequence[Restamp],
+    uids: Sequence[int],
+) -> bool:
+    """Write new flags of what is among some UIDs; False when the account is not as expected."""
+    account, mailbox, now = listing.account, listing.mailbox_id, mail.now()
+    unseen = sum(each.unseen for each in restamps)
+    deleted = sum(each.deleted for each in restamps)
+    if sum(len(each.group.uids) for each in restamps) <= FEW:
+        return await flag_table.write_known(
+            mail.database,
+            account,
+            mailbox,
+            modseq,
+            [row for each in restamps for row in _rows(each)],
+            unseen=unseen,
+            deleted=deleted,
+            now=now,
+        )
+    places = listing.places(uids)
+    assert places is not None
+    return await flag_table.write_spans(
+        mail.database,
+        account,
+        mailbox,
+        modseq,
+        listing.spans(places),
+        [_restamping(each) for each in restamps],
+        unseen=unseen,
+        deleted=deleted,
+        now=now,
+    )
+
+
+def _rows(restamp: Restamp) -> Iterator[Restamped]:
+    group, new = restamp
+    words, visibility = " ".join(new.keywords), restamp.visibility
+    for uid, email, thread in zip(group.uids, group.email_ids, group.thread_ids, strict=True):
+        yield Restamped(uid, email, thread, new.bits, words, visibility)
 
 
 def _restamping(restamp: Restamp) -> Restamping:
@@ -137,8 +170,10 @@ async def _expunge(mail: "Mail", listing: Listing, uids: Sequence[int] | None) -
             listing.account,
             listing.mailbox_id,
             modseq,
-            listing.spans(marked),
-            count=len(marked),
+            [
+                Leaving(listing.uids[at], listing.email_ids[at], listing.thread_ids[at])
+                for at in marked
+            ],
             unseen=sum(not listing.flags[at] & SEEN for at in marked),
             size=sum(listing.sizes[at] for at in marked),
             now=mail.now(),

@@ -1,10 +1,19 @@
 """The statement that takes messages out of a mailbox whose state is known."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from mailserver.model import HIDDEN, AccountId, ChangeKind, MailboxId, Modseq
 from mailserver.storage.database import Executor
-from mailserver.storage.messages import Spans
+
+
+class Leaving(NamedTuple):
+    """A message that is to leave its mailbox."""
+
+    uid: int
+    email_id: int
+    thread_id: int
 
 
 async def expunge_known(
@@ -12,9 +21,8 @@ async def expunge_known(
     account: AccountId,
     mailbox: MailboxId,
     modseq: Modseq,
-    spans: Spans,
+    rows: Sequence[Leaving],
     *,
-    count: int,
     unseen: int,
     size: int,
     now: datetime,
@@ -22,23 +30,21 @@ async def expunge_known(
     """Remove messages with \\Deleted, destroy emails that are in no other mailbox, and log both.
 
     It is the change after `modseq` - 1: False, and nothing is written, when the account has another
-    modseq. `count`, `unseen` and `size` are what the mailbox loses. Why no lock comes before it:
+    modseq. `unseen` and `size` are what the mailbox loses. Why no lock comes before it:
     `flags.write_known`.
     """
     written = await database.fetchval(
         """
         WITH leaving AS MATERIALIZED (
-            SELECT here.uid, here.email_id, here.thread_id, email.blob_id, email.size,
+            SELECT d.uid, d.email_id, d.thread_id, email.blob_id, email.size,
                    NOT EXISTS (
                        SELECT
                        FROM msg
-                       WHERE msg.account_id = $1 AND msg.email_id = here.email_id
+                       WHERE msg.account_id = $1 AND msg.email_id = d.email_id
                              AND msg.mailbox_id <> $2
                    ) AS homeless
-            FROM unnest($4::bigint[], $5::bigint[]) AS span(first, last)
-            JOIN msg here ON here.uid BETWEEN span.first AND span.last
-            JOIN email ON email.account_id = $1 AND email.id = here.email_id
-            WHERE here.account_id = $1 AND here.mailbox_id = $2
+            FROM unnest($4::bigint[], $5::bigint[], $6::bigint[]) AS d(uid, email_id, thread_id)
+            JOIN email ON email.account_id = $1 AND email.id = d.email_id
         ), locked AS (
             UPDATE account
             SET modseq = $3,
@@ -48,17 +54,17 @@ async def expunge_known(
             RETURNING modseq
         ), counted AS (
             UPDATE mailbox
-            SET total = total - $6,
+            SET total = total - cardinality($4::bigint[]),
                 unseen = unseen - $7,
-                deleted = deleted - $6,
+                deleted = deleted - cardinality($4::bigint[]),
                 size = size - $8,
                 modseq = $3
             FROM locked
             WHERE mailbox.account_id = $1 AND mailbox.id = $2
         ), removed AS (
             DELETE FROM msg
-            USING locked, leaving
-            WHERE msg.account_id = $1 AND msg.mailbox_id = $2 AND msg.uid = leaving.uid
+            USING locked
+            WHERE msg.account_id = $1 AND msg.mailbox_id = $2 AND msg.uid = ANY($4::bigint[])
         ), destroyed AS (
             DELETE FROM email
             USING locked, leaving
@@ -75,7 +81,8 @@ async def expunge_known(
         INSERT INTO change (account_id, modseq, kind, mailbox_id, uids, email_ids, thread_ids,
                             names, created_at)
         SELECT $1, $3, CASE WHEN homeless THEN $10::smallint ELSE $11::smallint END, $2,
-               array_agg(uid), array_agg(email_id), array_agg(thread_id), $12::text[], $9
+               array_agg(uid ORDER BY uid), array_agg(email_id ORDER BY uid),
+               array_agg(thread_id ORDER BY uid), $12::text[], $9
         FROM locked, leaving
         GROUP BY homeless
         RETURNING true
@@ -83,8 +90,7 @@ async def expunge_known(
         account,
         mailbox,
         modseq,
-        *spans,
-        count,
+        *zip(*rows, strict=True),
         unseen,
         size,
         now,

@@ -124,6 +124,80 @@ async def write(
     )
 
 
+class Restamped(NamedTuple):
+    """A message whose flags are known, and its new ones."""
+
+    uid: int
+    email_id: int
+    thread_id: int
+    flags: int
+    keywords: str  # joined by blanks
+    visibility: str  # HIDDEN, SHOWN or "": whether JMAP shows it, if that changed
+
+
+async def write_known(
+    database: Executor,
+    account: AccountId,
+    mailbox: MailboxId,
+    modseq: Modseq,
+    rows: Sequence[Restamped],
+    *,
+    unseen: int,
+    deleted: int,
+    now: datetime,
+) -> bool:
+    """Change flags of a few messages, counters and the log, as the change after `modseq` - 1.
+
+    False, and nothing is written, when the account has another modseq, or one of the emails is in
+    another mailbox too. The modseq is compared on the locked row, and whoever knows it has seen its
+    commit, so the other rows cannot be older than it.
+    """
+    written = await database.fetchval(
+        """
+        WITH locked AS (
+            UPDATE account
+            SET modseq = $3
+            WHERE id = $1 AND modseq = $3 - 1
+                  AND NOT EXISTS (
+                      SELECT
+                      FROM msg
+                      WHERE account_id = $1 AND email_id = ANY($5::bigint[]) AND mailbox_id <> $2
+                  )
+            RETURNING modseq
+        ), counted AS (
+            UPDATE mailbox
+            SET unseen = unseen + $10, deleted = deleted + $11, modseq = $3
+            FROM locked
+            WHERE mailbox.account_id = $1 AND mailbox.id = $2
+        ), restamped AS (
+            UPDATE msg
+            SET flags = d.flags,
+                keywords = CASE WHEN d.keywords <> '' THEN string_to_array(d.keywords, ' ') END,
+                modseq = $3
+            FROM locked, unnest($4::bigint[], $7::int[], $8::text[]) AS d(uid, flags, keywords)
+            WHERE msg.account_id = $1 AND msg.mailbox_id = $2 AND msg.uid = d.uid
+        )
+        INSERT INTO change (account_id, modseq, kind, mailbox_id, uids, email_ids, thread_ids,
+                            names, created_at)
+        SELECT $1, $3, $12, $2, array_agg(uid ORDER BY uid), array_agg(email_id ORDER BY uid),
+               array_agg(thread_id ORDER BY uid), string_to_array(visibility, ' '), $13
+        FROM locked, unnest($4::bigint[], $5::bigint[], $6::bigint[], $9::text[])
+                     AS d(uid, email_id, thread_id, visibility)
+        GROUP BY visibility
+        RETURNING true
+        """,
+        account,
+        mailbox,
+        modseq,
+        *zip(*rows, strict=True),
+        unseen,
+        deleted,
+        ChangeKind.EMAIL_UPDATED,
+        now,
+    )
+    return written is True
+
+
 class Restamping(NamedTuple):
     """What becomes of the messages that have certain flags, and what the change log says of it."""
 
@@ -134,7 +208,7 @@ class Restamping(NamedTuple):
     visibility: str  # HIDDEN, SHOWN or "": whether JMAP shows them, if that changed
 
 
-async def write_known(
+async def write_spans(
     database: Executor,
     account: AccountId,
     mailbox: MailboxId,
@@ -146,12 +220,7 @@ async def write_known(
     deleted: int,
     now: datetime,
 ) -> bool:
-    """Change flags, counters and the log in one statement, as the change after `modseq` - 1.
-
-    False, and nothing is written, when the account has another modseq, or one of the emails is in
-    another mailbox too. The modseq is compared on the locked row, and whoever knows it has seen its
-    commit, so the other rows cannot be older than it: they are told by the flags that they have.
-    """
+    """Do what `write_known` does with any number of messages, told by the flags that they have."""
     written = await database.fetchval(
         """
         WITH locked AS (

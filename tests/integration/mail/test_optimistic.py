@@ -277,18 +277,43 @@ async def test_a_move_by_a_listing_that_is_behind(mail: Mail, alice: Account) ->
 
 async def test_flags_of_many_messages(mail: Mail, alice: Account) -> None:
     listing = await filled(mail, alice)
-    await add(mail, listing, [1, 2, 5], Flags(SEEN, ("Blue",)))
-    await add(mail, listing, [2, 4], Flags(DELETED))
-    since = listing.modseq
+    count = 3 * optimistic.FEW
+    await asyncio.gather(*(deliver(mail, alice, number) for number in range(COUNT, count)))
+    await listings.refresh(mail, listing)
+    every = list(listing.uids)
+    blue, marked = every[3:20], every[10:60:2]
+    await add(mail, listing, blue, Flags(SEEN, ("Blue",)))
+    await add(mail, listing, marked, Flags(DELETED))
+    since, some = listing.modseq, every[2:-1]
     stored = await optimistic.store(
-        mail, listing, [1, 2, 4, 5, 6], FlagChange.REPLACE, Flags(DELETED, ("Red",)), heard=0
+        mail, listing, some, FlagChange.REPLACE, Flags(DELETED, ("Red",)), heard=0
     )
-    assert (stored.modseq, stored.changed) == (since + 1, [1, 2, 4, 5, 6])
+    assert (stored.modseq, stored.changed, listing.modseq) == (since + 1, some, since + 1)
     await demand_same(mail, listing)
     box = await mailboxes.by_path(mail, alice.id, "INBOX")
-    assert (box.unseen, box.deleted) == (COUNT, COUNT - 1)
+    assert (box.unseen, box.deleted) == (count, len(some))
     told = [(uids, names) for _, _, uids, _, _, names in await logged(mail, alice, since)]
-    assert sorted(told) == [([1, 5, 6], (HIDDEN,)), ([2, 4], ())]
+    fresh = [uid for uid in some if uid not in marked]
+    assert sorted(told) == sorted([(fresh, (HIDDEN,)), (marked, ())])
+    # what UNCHANGEDSINCE keeps from being changed has the flags of what is changed
+    await add(mail, listing, every[::2], Flags(FLAGGED))
+    before = listing.modseq - 1
+    stored = await optimistic.store(
+        mail, listing, every, FlagChange.ADD, Flags(SEEN), heard=0, unchanged_since=before
+    )
+    assert (stored.changed, stored.refused) == (every[1::2], every[::2])
+    await demand_same(mail, listing)
+    # and what is in another mailbox is changed there too
+    archive = (await mailboxes.by_path(mail, alice.id, "Archive")).id
+    await messages.copy(mail, alice.id, listing.mailbox_id, [every[5]], archive)
+    await listings.refresh(mail, listing)
+    assert (await add(mail, listing, every, Flags(0, ("Green",)))).changed == every
+    await demand_same(mail, listing)
+    assert list((await pack(mail.database, alice.id, archive)).keywords.values()) == [
+        ("Green", "Red")
+    ]
+    assert (await optimistic.expunge(mail, listing, None, heard=0)) == some
+    await demand_same(mail, listing)
 
 
 async def test_rights_and_unchangedsince(mail: Mail, alice: Account) -> None:
