@@ -83,6 +83,7 @@ class DnsList:
     def __init__(self, definition: Definition, resolver: Addresses, metrics: Metrics) -> None:
         self.definition = definition
         self.usable = False  # not before it was tested
+        self.reason = "not tested yet"  # why it is not usable
         self._resolver = resolver
         self._in_use = metrics.dns_list_in_use.labels(definition.name)
         self._in_use.set(0)
@@ -158,7 +159,7 @@ class DnsList:
                 "list in DNS is not used",
                 extra={"list": self.name, "zone": self.definition.shown, "reason": reason},
             )
-        self.usable, self._failures = False, MAX_FAILURES
+        self.usable, self._failures, self.reason = False, MAX_FAILURES, reason
         self._in_use.set(0)
 
 
@@ -168,20 +169,20 @@ class DnsLists:
     def __init__(
         self, definitions: Sequence[Definition], resolver: Addresses, metrics: Metrics
     ) -> None:
-        self._lists = [DnsList(each, resolver, metrics) for each in definitions]
-        self.clients = [each for each in self._lists if each.definition.of == "clients"]
-        self.names = [each for each in self._lists if each.definition.of == "names"]
+        self.all = [DnsList(each, resolver, metrics) for each in definitions]
+        self.clients = [each for each in self.all if each.definition.of == "clients"]
+        self.names = [each for each in self.all if each.definition.of == "names"]
 
     async def run(self) -> None:
         """Look at the test points of all lists, again and again, until cancelled."""
         while True:
             await self.test()
-            is_off = any(not each.usable for each in self._lists)
+            is_off = any(not each.usable for each in self.all)
             await asyncio.sleep(RETRY_PAUSE if is_off else TEST_PAUSE)
 
     async def test(self) -> None:
         """Look at the test points of all lists."""
-        await asyncio.gather(*(each.test() for each in self._lists))
+        await asyncio.gather(*(each.test() for each in self.all))
 
     def of_client(self, ip: str) -> Mapping[str, Any]:
         """Return what is to be awaited about a client: a finding of each list, by its name."""

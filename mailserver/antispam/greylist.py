@@ -127,7 +127,8 @@ def is_suspicious(visit: Visit, spf: str) -> bool:
         spf in ("fail", "softfail")
         or (nameless and is_global(visit.ip))
         or any(finding.score > 0 for finding in visit.findings)
-        or "." not in visit.helo.strip("[]")
+        or visit.helo.startswith("[")  # an address: what sends mail has a name
+        or "." not in visit.helo
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import typer
 
+from mailserver.antispam.dnsbl import DnsLists, chosen
 from mailserver.app import filters, presence
 from mailserver.app.access import Access
 from mailserver.app.exits import Exit, reason
@@ -161,6 +162,25 @@ async def _issuer(store: Access) -> list[Finding]:
     return [Finding("issuer", OK, f"{oauth.issuer}: {len(keys)} keys")]
 
 
+async def _dns_lists(store: Access) -> list[Finding]:
+    """Ask lists in DNS for their test points."""
+    settings = store.config.antispam
+    if not settings.enabled or not settings.dns_lists:
+        return []
+    keys = settings.dns_list_keys.current()
+    definitions = chosen(settings.dns_lists, settings.dns_lists_file, keys)
+    resolver = Resolver(store.config.dns, time.monotonic)
+    lists = DnsLists(definitions, resolver, store.mail.metrics)
+    await lists.test()
+    advice = "most lists answer only a resolver of one's own: dns.servers"
+    return [
+        Finding(f"list {each.name}", OK, "its test points are right")
+        if each.usable
+        else Finding(f"list {each.name}", WARN, f"not used: {each.reason}", advice)
+        for each in lists.all
+    ]
+
+
 async def _engines(store: Access) -> list[Finding]:
     """Ask what looks at mail whether it is what the configuration says."""
     found = []
@@ -238,6 +258,7 @@ CHECKS: tuple[Callable[[Access], Awaitable[list[Finding]]], ...] = (
     _certificate,
     _issuer,
     _engines,
+    _dns_lists,
     _dns,
     _directory,
     _disk,

@@ -3,6 +3,7 @@
 import asyncio
 import smtplib
 import socket
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -11,14 +12,16 @@ import pytest
 import pytest_asyncio
 
 from mailserver.antispam import trace
+from mailserver.antispam.engines import build
+from mailserver.antispam.engines.watch import EngineWatch
 from mailserver.antispam.evidence import Finding, Inquiry
 from mailserver.antispam.gate import Gate
 from mailserver.antispam.pipeline import Pipeline
 from mailserver.app.filters import Filters, filters
 from mailserver.auth.credentials import Authenticator
-from mailserver.config import Config, Listener
+from mailserver.config import Config, Engine, Listener
 from mailserver.dns import Resolver
-from mailserver.mail import accounts, sending
+from mailserver.mail import accounts, queueing, sending
 from mailserver.mail.context import Mail
 from mailserver.mail.originals import Original
 from mailserver.model import Account, IdKind, Role, id_text
@@ -26,6 +29,7 @@ from mailserver.smtp.server import SmtpServer
 from mailserver.storage import spam_lists
 from mailserver.storage.database import Database
 from mailserver.storage.spam_lists import Entry
+from tests.conftest import Bucketed, make_mail
 from tests.integration.antispam.test_verdicts import found
 from tests.name_server import NameServer
 
@@ -147,6 +151,25 @@ async def server(mail: Mail, config: Config) -> AsyncIterator[Server]:
     yield server
     await server.stop()
     await made.close()
+
+
+async def test_07_times_of_the_queue_are_stored_whatever_the_configuration_says_later(
+    mail: Mail, alice: Account, bucket: Bucketed
+) -> None:
+    raw = b"From: alice@example.test\r\n\r\nhello\r\n"
+    recipient = sending.Recipient("dave@example.net", "example.net", ())
+    envelope = sending.Envelope(alice.id, "alice@example.test", (recipient,), "s")
+    await sending.send(mail, Original(raw), envelope, b"", message_id="1@example.test")
+    [before] = [entry async for entry in queueing.found(mail, queueing.Filter())]
+    other = Config.model_validate({"outbound": {"retry_first": 1, "retry_longest": 2}})
+    later = make_mail(mail.database, bucket.blobs, other, node=2)
+    try:
+        await queueing.act(later, queueing.Action.HOLD, queueing.Filter())
+        await queueing.act(later, queueing.Action.RELEASE, queueing.Filter())
+        [after] = [entry async for entry in queueing.found(later, queueing.Filter())]
+    finally:
+        later.passwords.close()
+    assert (after.expires_at, after.attempts) == (before.expires_at, 0)
 
 
 async def test_09_a_full_mailbox_is_told_at_rcpt_and_costs_no_message(
@@ -298,6 +321,48 @@ async def test_21_a_bare_line_feed_is_refused_with_a_reason(
     [told] = await trace.find(mail.database, ["a@example.org"], 5)
     assert told.story["stage"] == "message"
     assert await found(mail, alice, Role.INBOX) == []
+
+
+@pytest.mark.parametrize("kind", ["milter", "clamd"])
+async def test_25_a_port_of_another_service_is_told_and_loses_no_mail(
+    mail: Mail,
+    alice: Account,
+    server: Server,
+    kind: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings = Engine.model_validate({"kind": kind, "address": f"127.0.0.1:{server.port}"})
+    [engine] = build([settings], "mail.example.test")
+    await EngineWatch([engine], mail.metrics).look()  # that port speaks SMTP
+    assert "engine cannot be used" in caplog.messages
+    checks = replace(server.pipeline.checks, judges=[engine])
+    pipeline = Pipeline(mail.config.antispam, checks, mail.metrics, asyncio.get_running_loop().time)
+    other = Server(mail, Filters(server.gate, server.journal, {}))
+    await other.start(Gate(pipeline, server.journal))
+    try:
+        await other.send()
+    finally:
+        await other.stop()
+        await engine.close()
+    [(raw, _)] = await found(mail, alice, Role.INBOX)
+    assert f"failed={kind}".encode() in raw
+
+
+async def test_swaks_is_answered_at_each_stage(mail: Mail, alice: Account, server: Server) -> None:
+    async def swaks(*options: str) -> str:
+        command = ["swaks", "--server", f"127.0.0.1:{server.port}", "--to", "alice@example.test"]
+        done = await asyncio.to_thread(
+            subprocess.run, [*command, *options], capture_output=True, text=True
+        )
+        return done.stdout
+
+    good = ("--from", "carol@example.org", "--ehlo", "mx.example.org")
+    assert "<-  250 2.0.0 OK e" in await swaks(*good)
+    assert "<** 550 5.7.1 score 1000" in await swaks(*good, "--body", GTUBE)
+    assert "<** 451 4.7.1 not seen before" in await swaks("--from", "x@two.test", "--ehlo", "pc")
+    [(raw, _)] = await found(mail, alice, Role.INBOX)
+    assert b"spf=pass smtp.mailfrom=example.org" in raw
+    assert b"dmarc=pass" in raw
 
 
 async def test_26_one_address_behind_a_catch_all_can_be_closed(
