@@ -7,6 +7,7 @@ import platform
 
 from benchmarks import (
     authentication,
+    content,
     dns_queries,
     idle_memory,
     imap_commands,
@@ -23,6 +24,7 @@ from benchmarks import (
 )
 
 BENCHMARKS = {
+    "content": content.run,
     "parse": parse.run,
     "authentication": authentication.run,
     "dns_queries": dns_queries.run,

@@ -152,6 +152,7 @@ def evidence(
 ) -> list[float]:
     """Return for each group the mean logarithm of the odds that its features speak of spam.
 
+    What speaks clearly weighs more: each logarithm counts as much as it is far from even odds.
     `own` is what one account taught, each lesson counted `weight` times. A feature is as credible
     as it is frequent (Robinson); those that say little are left out.
     """
@@ -169,7 +170,7 @@ def _mean_odds(
     hams, spams = server.ham, server.spam
     own_mask = (1 << own.bits) - 1 if own else 0
     strength = calibration.STRENGTH
-    total, count = 0.0, calibration.DAMPING
+    total, weight_of_all = 0.0, calibration.DAMPING
     for feature in group:
         ham, spam = hams[feature & mask], spams[feature & mask]
         if own is not None:
@@ -182,9 +183,10 @@ def _mean_odds(
         belief = (strength * 0.5 + seen * share) / (strength + seen)
         if abs(belief - 0.5) < calibration.INDIFFERENT:
             continue
-        total += log(belief / (1 - belief))
-        count += 1
-    return total / count
+        odds = log(belief / (1 - belief))
+        total += odds * abs(odds)
+        weight_of_all += abs(odds)
+    return total / weight_of_all
 
 
 def margin(means: Iterable[float]) -> float:

@@ -248,7 +248,8 @@ _CLASSES = {
 }  # fmt: skip
 _ESCAPES = {r"\z": r"\Z", r"\Z": r"(?=\n?\Z)", r"\h": r"[ \t]", r"\R": r"(?:\r\n|\n|\r)"}
 _ESCAPE = re.compile(r"\\.", re.DOTALL)
-_UNBOUNDED = re.compile(r"[*+]|\{\d*,(?:\d{3,})?\}|\{\d{3,}")
+_CHOICE = re.compile(r"[*+?]|\{\d*,\d*\}")  # how often
+_MANY_TIMES = re.compile(r"[*+]|\{\d*,\}|\{(?:\d*,)?\d{2,}\}")
 
 
 def _re(pattern: Pattern) -> Search:
@@ -276,11 +277,11 @@ def _re(pattern: Pattern) -> Search:
 
 
 def may_explode(source: str) -> bool:
-    """Tell whether a group that is repeated without a small bound repeats something itself.
+    """Tell whether a group that is repeated often can match one text in several ways.
 
-    That is how an expression takes exponential time; some that are harmless are told too.
+    That is how an expression takes exponential time; many that are harmless are told too.
     """
-    opened: list[bool] = [False]  # whether each open group has an unbounded repeat in it
+    opened: list[bool] = [False]  # whether each open group has a choice in it
     position, in_class = 0, False
     while position < len(source):
         letter = source[position]
@@ -291,18 +292,19 @@ def may_explode(source: str) -> bool:
             in_class = letter != "]"
         elif letter == "[":
             in_class = True
-            position += source[position + 1 : position + 3] == "^]"
-            position += source[position + 1 : position + 2] in ("]", "^")
+            position += source[position + 1 : position + 2] == "^"
+            position += source[position + 1 : position + 2] == "]"
         elif letter == "(":
             opened.append(False)
+            position += source[position + 1 : position + 2] == "?"
         elif letter == ")" and len(opened) > 1:
             inner = opened.pop()
-            repeated = _UNBOUNDED.match(source, position + 1)
+            repeated = _MANY_TIMES.match(source, position + 1)
             possessive = repeated and source[repeated.end() : repeated.end() + 1] == "+"
             if inner and repeated and not possessive:
                 return True
             opened[-1] |= inner
-        elif _UNBOUNDED.match(source, position):
+        elif letter == "|" or _CHOICE.match(source, position):
             opened[-1] = True
         position += 1
     return False
