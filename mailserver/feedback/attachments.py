@@ -12,7 +12,7 @@ from mailserver.mime import Part, decode_body, parse
 
 MAX_PACKED = 10 * 1024 * 1024  # octets of an attachment
 MAX_DOCUMENT = 20 * 1024 * 1024  # octets when it is unpacked
-MAX_PARTS = 10  # of a message that are tried
+MAX_PARTS = 3  # of a message that are tried: reports come one by one
 
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _SUBTYPES = frozenset(

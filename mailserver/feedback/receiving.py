@@ -32,6 +32,7 @@ LEASE_TIME = timedelta(minutes=5)
 LOOK = 30.0  # seconds between two looks
 CHANGES = 100  # entries of the change log that are read at once
 READ = 5  # messages that are in memory at once
+LONGEST_REST = 5.0  # seconds
 MAX_NAME = 250  # characters of what rows are found by
 
 NAMES = {Kind.DMARC: "dmarc", Kind.TLS: "tls"}
@@ -137,7 +138,11 @@ class Receiver:
                 continue
             if raw is None:
                 continue  # destroyed meanwhile
+            loop = asyncio.get_running_loop()
+            started = loop.time()
             reports = await asyncio.to_thread(self._reports, raw, email)
+            # sessions come first, whatever somebody makes us read
+            await asyncio.sleep(min(loop.time() - started, LONGEST_REST))
             rows += [row_of(report, mail.ids.next(), mail.now()) for report in reports]
         return rows
 

@@ -36,7 +36,7 @@ def reading(answer: bytes, weight: float) -> tuple[float, str, tuple[Symbol, ...
     if not isinstance(document, dict):
         raise ValueError("no result")
     score, action = _points(document.get("score")), document.get("action")
-    if action not in ACTIONS:
+    if not isinstance(action, str) or action not in ACTIONS:
         raise ValueError(f"unknown action {action}")
     found = document.get("symbols")
     symbols = []
@@ -47,7 +47,7 @@ def reading(answer: bytes, weight: float) -> tuple[float, str, tuple[Symbol, ...
     rest = score * weight - sum(each.score for each in symbols)
     if abs(rest) > EXACT:
         symbols.append(Symbol("REST", rest, "what is left of the score"))
-    return score, str(action), tuple(symbols)
+    return score, action, tuple(symbols)
 
 
 def _points(value: object) -> float:
