@@ -200,9 +200,9 @@ class SignedDns:
         return out.decode().strip()
 
     async def _serve(self, sign: str, program: str, *arguments: str) -> None:
-        """Start a server, and wait until it says that it is there."""
+        """Start a server that ends when this process does; wait until it says that it is there."""
         process = await asyncio.create_subprocess_exec(
-            find(program),
+            *("setpriv", "--pdeathsig", "TERM", "--", find(program)),
             *arguments,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
