@@ -11,7 +11,7 @@ from mailserver.errors import ConfigurationError
 
 async def make(directory: Path) -> tls.DevelopmentFiles:
     """Make what is missing or ends soon, and return where it is."""
-    if not await run_module("mailserver.app.certificates", str(directory).encode()):
+    if await run_module("mailserver.app.certificates", str(directory).encode()) != 0:
         raise ConfigurationError(f"no certificates in {directory}; the reason is above")
     return tls.development_files(directory)
 
