@@ -1,23 +1,29 @@
 """Sending a message, the same for SMTP submission and JMAP: to users here and to anybody else."""
 
+import contextlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from mailserver.address import Address, parse_address, quoted
-from mailserver.errors import Invalid
+from mailserver.errors import Invalid, MailError
 from mailserver.mail import accounts, delivery, identities, recipients
 from mailserver.mail.delivery import Accepted, Companion, Target
 from mailserver.mail.originals import Flaw, Original, Unsendable, return_path
 from mailserver.model import Account, AccountId, Identity
 from mailserver.queue.enqueue import Outgoing, OutgoingRecipient
 from mailserver.queue.rules import DeliverBy
+from mailserver.storage import correspondents
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
 
 
+log = logging.getLogger(__name__)
+
+MAX_ACQUAINTANCES = 50  # recipients of one message that are noted as known
 MAX_PRIORITY = 4  # "urgent" of MIXER; higher ones are not for users (RFC 6710 §9.2)
 
 
@@ -150,7 +156,7 @@ async def send(
     outgoing = _outgoing(envelope, mail.tracing.parent())
     # Return-Path belongs to the final delivery (RFC 5321 §4.4): what leaves here has none.
     top = return_path(envelope.sender) if outgoing is None else b""
-    return await delivery.accept(
+    accepted = await delivery.accept(
         mail,
         b"".join((top, trace, original.finished(date=now, message_id=message_id))),
         targets(envelope.local),
@@ -159,6 +165,25 @@ async def send(
         sender=envelope.sender,
         companion=companion,
     )
+    await _acquaint(mail, envelope)
+    return accepted
+
+
+async def _acquaint(mail: "Mail", envelope: Envelope) -> None:
+    """Note to whom an account writes; the message is sent already, whatever comes of it.
+
+    What answers by itself has the null sender, and knows nobody.
+    """
+    if not envelope.sender:
+        return
+    addresses = []
+    for each in envelope.recipients[:MAX_ACQUAINTANCES]:
+        with contextlib.suppress(Invalid):
+            addresses.append(str(parse_address(each.text)))
+    try:
+        await correspondents.add(mail.database, envelope.account_id, addresses, mail.now())
+    except MailError as error:
+        log.warning("acquaintances not noted", extra={"error": str(error)})
 
 
 def targets(found: Sequence[Recipient]) -> list[Target]:

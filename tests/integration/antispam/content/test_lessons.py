@@ -12,10 +12,11 @@ from mailserver.antispam.content.stored import as_inquiry
 from mailserver.antispam.content.teacher import Teacher
 from mailserver.antispam.content.tokens import Features, features
 from mailserver.antispam.content.views import Views
-from mailserver.mail import delivery, email_edits, flags, mailboxes, messages
+from mailserver.mail import delivery, email_edits, flags, mailboxes, messages, sending
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
 from mailserver.mail.email_edits import Edit
+from mailserver.mail.originals import Original
 from mailserver.model import (
     ALL_RIGHTS,
     Account,
@@ -207,3 +208,11 @@ async def test_the_same_lesson_again_changes_nothing(mail: Mail, alice: Account)
         await teacher(mail, Models(mail.database)).once()
     assert inbox is not None
     assert await learned(mail, alice) == (1, 0, 1, 0)
+
+
+async def test_to_whom_somebody_writes_is_known(mail: Mail, alice: Account) -> None:
+    recipients = (sending.Recipient("Bob@Example.ORG", "example.org", ()),)
+    envelope = sending.Envelope(alice.id, "alice@example.test", recipients, "s1")
+    original = Original(b"From: alice@example.test\r\nTo: bob@example.org\r\n\r\nhi\r\n")
+    await sending.send(mail, original, envelope, b"", message_id="<1@example.test>")
+    assert await correspondents.knows(mail.database, alice.id, "bob@example.org")
