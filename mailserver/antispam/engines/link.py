@@ -1,6 +1,7 @@
 """Connections to engines: bounded reads, and one kind of error for all that can go wrong."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -28,6 +29,15 @@ class Link:
         """Write, and wait until there is room for more."""
         self.writer.writelines(parts)
         await self.writer.drain()
+
+    def acknowledge(self) -> None:
+        """Have the next octets acknowledged at once: who waits for that sends an answer in parts.
+
+        Linux forgets it after a while, so it is asked for before each read.
+        """
+        sock = self.writer.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX and hasattr(socket, "TCP_QUICKACK"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def abort(self) -> None:
         """End it at once."""
