@@ -33,8 +33,8 @@ LABEL org.opencontainers.image.title="mailserver" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.documentation="docs/operate.md" \
       mailserver.packages="/venv/packages.json"
-RUN groupadd --system --gid 10001 mailserver \
-    && useradd --system --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin mailserver
+RUN groupadd --gid 10001 mailserver \
+    && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin mailserver
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -46,8 +46,8 @@ bench: $(VENV)/.dev  ## every benchmark; JSON on standard output
 	$(BIN)/python -m benchmarks $(ARGS)
 
 image:  ## the container image, with docker, podman or buildah (ARGS="--platform linux/arm64")
-	@for tool in docker podman buildah; do \
-	    if command -v $$tool >/dev/null; then exec $$tool build -t mailserver:latest \
+	@for tool in docker "podman --format=docker" "buildah --format=docker"; do \
+	    set -- $$tool; if command -v $$1 >/dev/null; then exec $$1 build $$2 -t mailserver:latest \
 	        --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null) $(ARGS) .; fi; \
 	done; echo "make image: needs docker, podman or buildah" >&2; exit 1
 

@@ -16,6 +16,7 @@ from benchmarks import (
     inbound,
     jmap,
     jmap_push,
+    nodes,
     outbound,
     parse,
     receive,
@@ -39,6 +40,7 @@ BENCHMARKS = {
     "outbound": outbound.run,
     "idle_memory": idle_memory.run,
     "workers": workers.run,
+    "nodes": nodes.run,
 }
 
 

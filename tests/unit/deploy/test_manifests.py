@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -287,6 +289,28 @@ def test_the_image_is_pinned_and_runs_as_nobody() -> None:
     given = re.findall(r"(MAILSERVER_\w+)=", (ROOT / "Dockerfile").read_text())
     assert given
     assert set(given) <= known
+
+
+@pytest.mark.parametrize(
+    ("tool", "line"),
+    [
+        ("docker", "docker build -t mailserver:latest"),
+        # their own format has no HEALTHCHECK
+        ("podman", "podman build --format=docker -t mailserver:latest"),
+        ("buildah", "buildah build --format=docker -t mailserver:latest"),
+    ],
+)
+def test_whichever_tool_is_there_makes_the_image(tmp_path: Path, tool: str, line: str) -> None:
+    for name in ("make", "git", "sh"):
+        (tmp_path / name).symlink_to(shutil.which(name) or "")
+    program = tmp_path / tool
+    program.write_text(f'#!/bin/sh\necho {tool} "$@"\n')
+    program.chmod(0o755)
+    done = subprocess.run(
+        ["make", "-C", str(ROOT), "image", "SHELL=/bin/sh"],
+        env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert line in done.stdout
 
 
 def test_the_blueprint_matches_the_chart() -> None:
