@@ -31,6 +31,7 @@ from tests.balancer import Backend, balancing
 from tests.nodes import PASSWORD, Installation, Node, nodes
 from tests.running import descendants
 
+SETTLE = 12.0  # seconds until PostgreSQL has counted what a start asked
 TICK = os.sysconf("SC_CLK_TCK")
 IDLE_SECONDS, QUICK_IDLE_SECONDS = 30.0, 10.0
 PUSHES, QUICK_PUSHES = 200, 40
@@ -127,7 +128,7 @@ def _alone(installation: Installation, dsn: str, quick: bool) -> dict[str, Any]:
     seconds = QUICK_IDLE_SECONDS if quick else IDLE_SECONDS
     clients = QUICK_CLIENTS if quick else CLIENTS
     with nodes(installation, "idle") as (node,):
-        time.sleep(3)  # what a start leaves to do
+        time.sleep(SETTLE)
         queries, cpu = _queries(dsn), _cpu(node)
         time.sleep(seconds)
         cores, asked = _cores(node, cpu, seconds), _queries(dsn) - queries

@@ -42,6 +42,7 @@ class Balancer:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK):
                         await ends.wait()
+        await asyncio.sleep(0)  # a task that has not begun would not clean up either
         for task in self._pipes:
             task.cancel()
         await asyncio.gather(*self._pipes, return_exceptions=True)
@@ -55,9 +56,11 @@ class Balancer:
         try:
             async with asyncio.timeout(PATIENCE):
                 reader, writer = await asyncio.open_connection("127.0.0.1", backend.health)
-                writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                line = await reader.readline()
-                writer.close()
+                try:
+                    writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                    line = await reader.readline()
+                finally:
+                    writer.close()
         except (OSError, TimeoutError):
             return False
         return b" 200 " in line
@@ -82,11 +85,15 @@ class Balancer:
 
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
+    try:
         while octets := await reader.read(65536):
             writer.write(octets)
             await writer.drain()
-    writer.close()
+        writer.close()
+    except (OSError, asyncio.CancelledError):
+        writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 @contextlib.contextmanager
