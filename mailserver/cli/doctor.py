@@ -12,6 +12,7 @@ from pathlib import Path
 
 import typer
 
+from mailserver.address import parse_address
 from mailserver.antispam.dnsbl import DnsLists, chosen
 from mailserver.app import filters, presence
 from mailserver.app.access import Access
@@ -21,7 +22,7 @@ from mailserver.config_file import problems_for_service
 from mailserver.dns import LookupFailed, Resolver
 from mailserver.dns.records import NS
 from mailserver.errors import MailError
-from mailserver.mail import accounts
+from mailserver.mail import accounts, recipients
 from mailserver.storage import health, migrate
 
 PROBE = "doctor-probe"
@@ -215,6 +216,20 @@ async def _dns(store: Access) -> list[Finding]:
     return [Finding("dns", OK, "resolvers answer, and check signatures")]
 
 
+async def _reports(store: Access) -> list[Finding]:
+    """Look whether the addresses for reports are those of somebody."""
+    settings = store.config.reports
+    sending = settings.dmarc or settings.tls
+    found = []
+    for word in [*settings.addresses.split(), *([settings.sender] if sending else [])]:
+        if (await recipients.resolve(store.mail, parse_address(word))).accounts:
+            found.append(Finding("reports", OK, f"{word} is an address here"))
+        else:
+            advice = "`mailserver alias add`, or correct reports.addresses or reports.sender"
+            found.append(Finding("reports", FAIL, f"{word} is nobody's address", advice))
+    return found
+
+
 async def _directory(store: Access) -> list[Finding]:
     accounts_known = len(await accounts.list_all(store.mail))
     domains = await accounts.list_domains(store.mail)
@@ -260,6 +275,7 @@ CHECKS: tuple[Callable[[Access], Awaitable[list[Finding]]], ...] = (
     _engines,
     _dns_lists,
     _dns,
+    _reports,
     _directory,
     _disk,
 )

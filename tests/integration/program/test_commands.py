@@ -6,6 +6,7 @@ import pytest
 
 from tests import oidc
 from tests.integration.program.conftest import Program, Start, command, start_dev
+from tests.running import free_port
 
 ALICE = "alice@example.test"
 BOB = "bob@example.test"
@@ -188,6 +189,27 @@ def test_doctor_fsck_and_migrate_find_nothing(there: tuple[str, ...]) -> None:
     assert (fsck.code, fsck.json) == (0, {"ok": True, "differences": []})
     assert command("migrate", "--plan", *there).json == []
     assert command("migrate", *there).json == []
+
+
+def test_doctor_finds_engines_and_report_addresses_that_are_not_there(
+    there: tuple[str, ...],
+) -> None:
+    nobody = f"127.0.0.1:{free_port()}"
+    values = {
+        "MAILSERVER_ANTISPAM__ENGINES": f'[{{"kind": "clamd", "address": "{nobody}"}}]',
+        "MAILSERVER_REPORTS__ADDRESSES": "alice@example.test nobody@example.test",
+    }
+    doctor = command("doctor", *there, **values)
+    assert doctor.code == 1
+    found = {(each["check"], each["state"]): each["detail"] for each in doctor.json}
+    assert found["engine clamd", "fail"].startswith(f"no clamd answers there: {nobody}: ")
+    assert found["reports", "ok"] == "alice@example.test is an address here"
+    assert found["reports", "fail"] == "nobody@example.test is nobody's address"
+    assert command("reports", "dmarc", "list", *there).json == []
+    assert command("reports", "tls", "sessions", *there).json == []
+    assert command("reports", "tls", "sent", *there).json == []
+    missing = command("reports", "dmarc", "show", "f00000000000000", *there)
+    assert (missing.code, missing.json["error"]) == (1, "NotFound")
 
 
 async def test_doctor_asks_the_issuer(there: tuple[str, ...]) -> None:
