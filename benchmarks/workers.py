@@ -2,6 +2,9 @@
 
 Both servers run on the same machine as the load, one after the other, so the ratio is what counts;
 it says nothing when other programs take the cores. The load is made by processes of their own.
+
+`bounds` are the largest ratios that this machine allows: its cores, by those that one worker,
+PostgreSQL and the load take together. Where one is below the target, the target needs more cores.
 """
 
 import contextlib
@@ -9,6 +12,7 @@ import imaplib
 import json
 import multiprocessing
 import os
+import resource
 import smtplib
 import ssl
 import tempfile
@@ -47,11 +51,16 @@ def run(quick: bool) -> dict[str, object]:
         phase: round(measured[2][phase]["per_second"] / measured[1][phase]["per_second"], 2)
         for phase in PHASES
     }
+    cores = os.cpu_count() or 1
+    bounds = {
+        phase: round(cores / sum(measured[1][phase]["cores"].values()), 2) for phase in PHASES
+    }
     return {
         "one_worker": measured[1],
         "two_workers": measured[2],
         "ratios": ratios,
-        "cores": os.cpu_count(),
+        "bounds": bounds,
+        "cores": cores,
         "target_ratio_mixed": TARGET,
         "within_target": ratios["mixed"] >= TARGET,
     }
@@ -68,12 +77,16 @@ def _measure(workers: int, seconds: float) -> dict[str, Any]:
         _load(PHASES["delivery"], place, 1.0)  # every process is warm
         found: dict[str, Any] = {}
         for phase, work in PHASES.items():
-            before, began = _cpu(server), time.monotonic()
+            before, load, began = _cpu(server), _children(), time.monotonic()
             done = _load(work, place, seconds)
             took = time.monotonic() - began
+            after = _cpu(server)
             found[phase] = {
                 "per_second": round(done / seconds, 1),
-                "server_cores": round((_cpu(server) - before) / took, 2),
+                "cores": {
+                    "load": round((_children() - load) / took, 2),
+                    **{name: round((after[name] - before[name]) / took, 2) for name in after},
+                },
             }
     return found
 
@@ -88,14 +101,22 @@ def _running(folder: Path, environment: dict[str, str]) -> Iterator[RunningServe
         server.close()
 
 
-def _cpu(server: RunningServer) -> float:
-    """Return the CPU seconds of the server, its workers and its services."""
-    total = 0
+def _cpu(server: RunningServer) -> dict[str, float]:
+    """Return the CPU seconds of the server with its workers, and of its services."""
+    used = {"server": 0.0, "postgres": 0.0, "weed": 0.0}
     for pid in (server.pid, *descendants(server.pid)):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])
-    return total / TICK
+            name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+            fields = rest.split()
+            of = name if name in used else "server"
+            used[of] += (int(fields[11]) + int(fields[12])) / TICK
+    return used
+
+
+def _children() -> float:
+    """Return the CPU seconds of processes of ours that have ended: those that made load."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 Work = Callable[[Place, int, float], int]

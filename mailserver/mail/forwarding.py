@@ -85,6 +85,7 @@ class Forwarding:
             smtputf8=letter.smtputf8,
             body="8BITMIME" if letter.body == "BINARYMIME" else letter.body,
             require_tls=letter.require_tls,
+            traceparent=self._mail.tracing.parent(),
         )
         return Onward(content, outgoing)
 

@@ -151,6 +151,7 @@ def reported(session: Session, envelope: Envelope, but: Container[AccountId]) ->
         envid=envelope.envid,
         ret=envelope.ret,
         require_tls=envelope.require_tls,
+        traceparent=session.mail.tracing.parent(),
     )
 
 
