@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
-from mailserver.antispam.content.filter import ContentFilter
+from mailserver.antispam.content.filter import PERSONAL, ContentFilter
 from mailserver.antispam.content.models import ROOM, Models
 from mailserver.antispam.content.reputation import Reputation
 from mailserver.antispam.content.teacher import Teacher
@@ -31,7 +31,7 @@ class Content(NamedTuple):
     @property
     def personal(self) -> dict[str, PersonalJudge]:
         """Return what is asked for each user, by the name in traces and metrics."""
-        return {"user": self.filter} if self.filter is not None else {}
+        return {PERSONAL: self.filter} if self.filter is not None else {}
 
 
 def content(mail: Mail, owner: str) -> Content:

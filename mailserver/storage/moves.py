@@ -91,6 +91,17 @@ async def move_known(
                    array_agg(thread_id), CASE WHEN hidden THEN $15::text[] ELSE '{}' END, $11
             FROM locked, leaving
             GROUP BY hidden
+        ), taught AS (                                   -- as `lessons.note_moves`
+            INSERT INTO spam_lesson (account_id, blob_id, spam, created_at)
+            SELECT $1, email.blob_id, other.role IS NOT DISTINCT FROM 'junk', $11
+            FROM locked
+            JOIN mailbox here ON here.account_id = $1 AND here.id = $2
+            JOIN mailbox other ON other.account_id = $1 AND other.id = $3
+            CROSS JOIN leaving
+            JOIN email ON email.account_id = $1 AND email.id = leaving.email_id
+            WHERE (here.role IS NOT DISTINCT FROM 'junk')
+                      <> (other.role IS NOT DISTINCT FROM 'junk')
+                  AND other.role IS DISTINCT FROM 'trash'
         )
         SELECT first_uid, uidvalidity FROM grown
         """,

@@ -14,6 +14,7 @@ BIAS = 4.61
 _POINTS = ((-9.0, -4.0), (-0.4, -3.0), (2.6, 5.0), (7.6, 7.5))
 
 MINIMUM_EACH = 30  # lessons of spam and of other mail from which on the classifier speaks
+TRUSTED = 300  # lessons of each from which on its scores count in full, before that in part
 MINIMUM = 5  # lessons of an account from which on they count
 OWN_WEIGHT = 8  # lessons of the server that one of the account's own counts as
 

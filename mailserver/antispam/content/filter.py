@@ -28,6 +28,7 @@ OWN_RULES = Path(__file__).parent / "rules"
 TIME_BUDGET = 0.5  # seconds for the rules of one message
 SMALL = 64 * 1024  # octets of a message that is looked at on the event loop
 SPAM = 5.0  # the score from which on a message counts as spam in the history of its sender
+PERSONAL = "user"  # the name of what depends on who gets a message, in traces and metrics
 RETRY = 60.0  # seconds after which a filter that does not work is loaded again
 RECENT = 64  # messages whose features are kept until each recipient was asked for
 GTUBE = b"XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
@@ -187,7 +188,7 @@ class ContentFilter:
             if own is not None and own.lessons >= self._minimum:
                 symbols += self._taught(looked, own)
         result = "none" if not symbols else "spam" if _total(symbols) > 0 else "ham"
-        return Finding(self.name, result, "", tuple(symbols))
+        return Finding(PERSONAL, result, "", tuple(symbols))
 
     def _taught(self, looked: Looked, own: Counts) -> list[Symbol]:
         """Return by how much the score is another with what the account taught."""
@@ -195,8 +196,8 @@ class ContentFilter:
         if not _enough(server, own):
             return []
         theirs = margin(evidence(looked.features, server, own, calibration.OWN_WEIGHT))
-        before = 0.0 if looked.margin is None else calibration.score(looked.margin)
-        change = round(calibration.score(theirs) - before, 2)
+        before = 0.0 if looked.margin is None else _score(looked.margin, server, None)
+        change = round(_score(theirs, server, own) - before, 2)
         if not change:
             return []
         text = f"{probability(theirs):.0%} likely to be spam by what the user taught"
@@ -231,7 +232,7 @@ class ContentFilter:
         if _enough(server, None):
             value = margin(evidence(found, server))
             text = f"{probability(value):.0%} likely to be spam by what was learned"
-            symbols.append(Symbol("CLASSIFIER", calibration.score(value), text))
+            symbols.append(Symbol("CLASSIFIER", _score(value, server, None), text))
         return Looked(inquiry, views, found, value, tuple(symbols), outcome.complete)
 
 
@@ -239,13 +240,24 @@ def _total(symbols: Sequence[Symbol]) -> float:
     return sum(each.score for each in symbols)
 
 
-def _enough(server: Counts, own: Counts | None) -> bool:
-    """Tell whether enough was learned of spam and of other mail to say anything."""
+def _lessons(server: Counts, own: Counts | None) -> int:
+    """Return how much was learned of spam or of other mail, whichever is less."""
     ham, spam = server.ham_lessons, server.spam_lessons
     if own is not None:
         ham += own.ham_lessons * calibration.OWN_WEIGHT
         spam += own.spam_lessons * calibration.OWN_WEIGHT
-    return min(ham, spam) >= calibration.MINIMUM_EACH
+    return min(ham, spam)
+
+
+def _enough(server: Counts, own: Counts | None) -> bool:
+    """Tell whether enough was learned of spam and of other mail to say anything."""
+    return _lessons(server, own) >= calibration.MINIMUM_EACH
+
+
+def _score(margin: float, server: Counts, own: Counts | None) -> float:
+    """Return what a margin gives; who has learned little is believed little."""
+    trust = min(1.0, _lessons(server, own) / calibration.TRUSTED)
+    return round(calibration.score(margin) * trust, 2)
 
 
 def _with_name(inquiry: Inquiry, findings: Sequence[Finding]) -> Inquiry:

@@ -12,7 +12,16 @@ from mailserver.antispam.content.stored import as_inquiry
 from mailserver.antispam.content.teacher import Teacher
 from mailserver.antispam.content.tokens import Features, features
 from mailserver.antispam.content.views import Views
-from mailserver.mail import delivery, email_edits, flags, mailboxes, messages, sending
+from mailserver.mail import (
+    delivery,
+    email_edits,
+    flags,
+    listings,
+    mailboxes,
+    messages,
+    optimistic,
+    sending,
+)
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
 from mailserver.mail.email_edits import Edit
@@ -24,6 +33,7 @@ from mailserver.model import (
     FlagChange,
     Flags,
     Mailbox,
+    Place,
     Role,
 )
 from mailserver.storage import correspondents, spam_models
@@ -216,3 +226,27 @@ async def test_to_whom_somebody_writes_is_known(mail: Mail, alice: Account) -> N
     original = Original(b"From: alice@example.test\r\nTo: bob@example.org\r\n\r\nhi\r\n")
     await sending.send(mail, original, envelope, b"", message_id="<1@example.test>")
     assert await correspondents.knows(mail.database, alice.id, "bob@example.org")
+
+
+async def test_move_of_imap_teaches(mail: Mail, alice: Account) -> None:
+    """MOVE of an opened mailbox is one statement, which notes the lesson itself."""
+    place = await boxes(mail, alice)
+    _, uid = await deliver(mail, alice, RAW % 1)
+
+    async def move(source: Role, uid: int, target: Role) -> int:
+        listing = await listings.open_listing(mail, alice.id, place[source].id)
+        box = place[target]
+        where = Place(alice.id, box, box.path, ALL_RIGHTS, True, box.role)
+        moved = await optimistic.move(mail, listing, [uid], where, heard=listing.modseq)
+        return moved.targets[0]
+
+    uid = await move(Role.INBOX, uid, Role.ARCHIVE) if Role.ARCHIVE in place else uid
+    source = Role.ARCHIVE if Role.ARCHIVE in place else Role.INBOX
+    assert await _waiting(mail) == []
+    uid = await move(source, uid, Role.JUNK)
+    assert [each.spam for each in await _waiting(mail)] == [True]
+    uid = await move(Role.JUNK, uid, Role.INBOX)
+    assert [each.spam for each in await _waiting(mail)] == [True, False]
+    uid = await move(Role.INBOX, uid, Role.TRASH)
+    await move(Role.TRASH, uid, Role.INBOX)
+    assert [each.spam for each in await _waiting(mail)] == [True, False]
