@@ -97,10 +97,12 @@ def dns(keys: Keys) -> Iterator[int]:
     thread = threading.Thread(target=serve)
     thread.start()
     started.wait(30)
-    yield server.port
-    loop, ended = stop[0]
-    loop.call_soon_threadsafe(ended.set)
-    thread.join()
+    try:
+        yield server.port
+    finally:
+        loop, ended = stop[0]
+        loop.call_soon_threadsafe(ended.set)
+        thread.join()
 
 
 def _cut(text: str) -> str:
