@@ -181,6 +181,19 @@ def test_each_role_listens_for_its_own_and_one_does_the_background_work() -> Non
     assert [role for role, config in found.items() if config.outbound.enabled] == ["worker"]
 
 
+def test_the_schema_is_brought_up_to_date_before_pods_are_replaced() -> None:
+    (job,) = (each for each in documents({}) if each["kind"] == "Job")
+    hooks = job["metadata"]["annotations"]["helm.sh/hook"]
+    assert hooks == "pre-install,pre-upgrade"  # while the pods of before still serve
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["args"] == ["migrate"]
+    # what is not there before the release is installed cannot be used by a hook of it
+    assert pod.get("serviceAccountName", "default") == "default"
+    (deployment,) = (each for each in documents({}) if each["kind"] == "Deployment")
+    assert container["image"] == deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+
+
 def test_proxies_are_believed_where_they_speak() -> None:
     proxies = {"networks": ["10.1.0.0/16", "fd00::/8"], "forwarded": ["10.2.0.0/16"]}
     clients: list[Document] = [{"namespaceSelector": {}}]
