@@ -250,3 +250,14 @@ async def test_move_of_imap_teaches(mail: Mail, alice: Account) -> None:
     uid = await move(Role.INBOX, uid, Role.TRASH)
     await move(Role.TRASH, uid, Role.INBOX)
     assert [each.spam for each in await _waiting(mail)] == [True, False]
+
+
+async def test_store_of_imap_teaches(mail: Mail, alice: Account) -> None:
+    inbox = (await boxes(mail, alice))[Role.INBOX].id
+    _, uid = await deliver(mail, alice, RAW % 1)
+    for names in (["$Junk"], ["\\Seen"], ["$NotJunk"]):
+        listing = await listings.open_listing(mail, alice.id, inbox)
+        await optimistic.store(
+            mail, listing, [uid], FlagChange.ADD, Flags.of(names), heard=listing.modseq
+        )
+    assert [each.spam for each in await _waiting(mail)] == [True, None]
