@@ -280,10 +280,10 @@ def check_base64_length(views: Views, arguments: Sequence[str], rules: RuleSet) 
 def check_for_uppercase(views: Views, arguments: Sequence[str], rules: RuleSet) -> bool:
     """Whether the percentage of capitals in a text of some length is within bounds."""
     shown = "".join(part.shown for part in views.texts)[:20000]
-    letters = sum(each.isalpha() for each in shown)
+    letters = sum(map(str.isalpha, shown))
     if letters < 200:
         return False
-    percentage = 100 * sum(each.isupper() for each in shown) / letters
+    percentage = 100 * sum(map(str.isupper, shown)) / letters
     least, most = numbers(arguments, 2)
     return least is not None and least < percentage and between(percentage, None, most)
 
