@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from mailserver.address import Address, quoted
 from mailserver.antispam.authentication import Authentication, check_iprev
@@ -75,7 +76,7 @@ class Door:
         if (
             self._checks.rates is not None
             and sender is not None
-            and not self._checks.rates.count(self._by_sender, str(sender))
+            and not self._checks.rates.fits(self._by_sender, str(sender), 1)
         ):
             return _later(f"too many messages from {sender}")
         return WELCOME
@@ -93,7 +94,7 @@ class Door:
         if (
             self._checks.rates is not None
             and recipient is not None
-            and not self._checks.rates.count(self._by_recipient, str(recipient))
+            and not self._checks.rates.fits(self._by_recipient, str(recipient), 1)
         ):
             return _later(f"too many messages to {recipient}")
         self.greeted(visit)  # a client may begin without a greeting after a reset
@@ -104,6 +105,19 @@ class Door:
         if refusal is not None and not _is_postmaster(recipient):
             return refusal
         return await self._greylist(visit, sender, recipient)
+
+    def took(self, sender: Address | None, recipients: Sequence[Address]) -> None:
+        """Count a message that is accepted.
+
+        What is only said in an envelope does not count: a stranger could use up the limit of
+        somebody else without a single message.
+        """
+        if self._checks.rates is None:
+            return
+        if sender is not None:
+            self._checks.rates.count(self._by_sender, str(sender))
+        for recipient in recipients:
+            self._checks.rates.count(self._by_recipient, str(recipient))
 
     def sent_good_mail(
         self, visit: Visit, sender: Address | None, done: Authentication | None

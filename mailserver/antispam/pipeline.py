@@ -79,6 +79,8 @@ class Pipeline:
         )
         verdict = self._weigh(findings, done)
         decision = self._decide(inquiry, verdict, personal, done)
+        if decision.verdict.action.delivers:
+            self.door.took(inquiry.sender, inquiry.recipients)
         if decision.verdict.action is Action.ACCEPT and verdict.action is Action.ACCEPT:
             self.door.sent_good_mail(visit, inquiry.sender, done)
         if done is not None and self.checks.results is not None:

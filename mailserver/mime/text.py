@@ -37,13 +37,15 @@ def visible(markup: str) -> str:
     """Drop comments and the elements that are never shown; one pass over the markup."""
     kept, position = [], 0
     lowered = ""
+    absent: set[str] = set()  # ends that do not come any more
     while found := _UNSEEN_START.search(markup, position):
         kept.append(markup[position : found.start()])
         lowered = lowered or markup.lower()
         close = "-->" if found[2] else f"</{found[1].lower()}"
         whole = len(close) if found[2] else 0
-        end = lowered.find(close, found.end())
+        end = lowered.find(close, found.end()) if close not in absent else -1
         if end < 0:
+            absent.add(close)
             # not closed: a browser would drop the rest of a comment or script, and keep a head
             position = len(markup) if found[2] or found[1].lower() in _UNSEEN[:2] else found.end()
             continue

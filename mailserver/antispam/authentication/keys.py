@@ -14,6 +14,7 @@ from mailserver.antispam.authentication.tags import Malformed, parse_tags, unspa
 LEAST_BITS = 1024  # RFC 8301 §3.2: less is not valid
 GOOD_BITS = 2048  # less is weak
 MOST_BITS = 8192  # more costs time that nobody needs to spend
+MOST_EXPONENT = 32  # bits of the public exponent, for the same reason; 65537 is what keys have
 MAX_KEYS = 4  # records of one name that are tried
 ALGORITHMS = {"rsa-sha256": "rsa", "ed25519-sha256": "ed25519"}  # and the `k=` of their keys
 
@@ -100,4 +101,6 @@ def _load(kind: str, text: str) -> tuple[rsa.RSAPublicKey | ed25519.Ed25519Publi
     bits = public.key_size
     if not LEAST_BITS <= bits <= MOST_BITS:
         raise Refused(f"a key of {bits} bits is not accepted")
+    if public.public_numbers().e.bit_length() > MOST_EXPONENT:
+        raise Refused("a key with such a public exponent is not accepted")
     return public, bits

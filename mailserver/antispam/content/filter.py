@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 OWN_RULES = Path(__file__).parent / "rules"
 TIME_BUDGET = 0.5  # seconds for the rules of one message
 SMALL = 64 * 1024  # octets of a message that is looked at on the event loop
+ON_LOOP = 0.05  # seconds for its rules there; one that takes longer is looked at in a thread
 SPAM = 5.0  # the score from which on a message counts as spam in the history of its sender
 PERSONAL = "user"  # the name of what depends on who gets a message, in traces and metrics
 RETRY = 60.0  # seconds after which a filter that does not work is loaded again
@@ -141,7 +142,7 @@ class ContentFilter:
     def check(self, now: datetime) -> None:
         """Put the test pattern through the whole filter; FilterBroken when it is not found."""
         probe = Inquiry("probe", Client("192.0.2.1"), None, (), _PROBE, now)
-        looked = self._look(probe, ())
+        looked = self._look(probe, (), self._budget)
         works = "GTUBE" in [each.name for each in looked.symbols]
         self._tell(works=works)
         if not works:
@@ -213,19 +214,20 @@ class ContentFilter:
         known = self._recent.get(id(inquiry))
         if known is not None and known.inquiry is inquiry:
             return known
+        looked = None
         if len(inquiry.raw) <= SMALL:
-            looked = self._look(inquiry, findings)
-        else:
-            looked = await asyncio.to_thread(self._look, inquiry, findings)
+            looked = self._look(inquiry, findings, min(ON_LOOP, self._budget))
+        if looked is None or not looked.complete:
+            looked = await asyncio.to_thread(self._look, inquiry, findings, self._budget)
         self._recent[id(inquiry)] = looked
         while len(self._recent) > RECENT:
             self._recent.popitem(last=False)
         return looked
 
-    def _look(self, inquiry: Inquiry, findings: Sequence[Finding]) -> Looked:
+    def _look(self, inquiry: Inquiry, findings: Sequence[Finding], seconds: float) -> Looked:
         views = Views(_with_name(inquiry, findings))
         facts = [f"__AUTH_{each.check}_{each.result}".upper() for each in findings]
-        outcome = self.engine.run(views, Budget(self._budget, self._clock), facts)
+        outcome = self.engine.run(views, Budget(seconds, self._clock), facts)
         symbols = list(outcome.symbols)
         found = features(views)
         server, value = self._server(), None

@@ -36,10 +36,9 @@ def names(views: Views, findings: Sequence[Finding]) -> list[str]:
     found = []
     inquiry = views.inquiry
     if passed_dmarc(findings):
-        _, author = next(iter(views.addresses_of("From")), ("", ""))
-        domain = author.rpartition("@")[2]
-        if domain and len(domain) < 256:
-            found.append(f"dmarc:{domain}")
+        author = views.author
+        if author is not None and len(author.domain) < 256:
+            found.append(f"dmarc:{author.domain}")
     network = _network(inquiry)
     if network:
         found.append(f"net:{network}")
@@ -113,7 +112,7 @@ class Reputation:
         """Return what it says that an account knows the author; nothing without DMARC."""
         if not passed_dmarc(findings):
             return None
-        _, author = next(iter(views.addresses_of("From")), ("", ""))
-        if not author or not await correspondents.knows(self._database, account, author):
+        author = views.author
+        if author is None or not await correspondents.knows(self._database, account, str(author)):
             return None
         return Symbol("KNOWN_SENDER", KNOWN_SCORE, f"the user writes to {author}")

@@ -254,7 +254,7 @@ class RuleReader:
             self._unusable[name] = str(error)
 
     def _set_score(self, keyword: str, rest: str) -> None:
-        name, *numbers = rest.split()
+        name, *numbers = rest.split() or [""]  # it may be some other white space
         values = [each.strip("()") for each in numbers]
         if all(map(_NUMBER.match, values)) and len(values) in (1, 4):
             score = float(values[SCORE_SET if len(values) == 4 else 0])
@@ -266,7 +266,7 @@ class RuleReader:
         self._texts[name] = text.strip()
 
     def _flag(self, keyword: str, rest: str) -> None:
-        name, *flags = rest.split()
+        name, *flags = rest.split() or [""]
         self._tflags[name] = frozenset(flags)
 
     def _free(self, keyword: str, rest: str) -> None:

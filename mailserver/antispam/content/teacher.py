@@ -121,11 +121,12 @@ class Teacher:
     ) -> None:
         """Whoever's mail was taken out of Junk is known from then on, until it goes back there."""
         views = Views(as_inquiry(raw, self._now()))
-        _, address = next(iter(views.addresses_of("From")), ("", ""))
-        if spam is False and "@" in address:
-            await correspondents.add(tx, account, [address], self._now())
+        if views.author is None:
+            return
+        if spam is False:
+            await correspondents.add(tx, account, [str(views.author)], self._now())
         elif spam:
-            await correspondents.remove(tx, account, address)
+            await correspondents.remove(tx, account, str(views.author))
 
     def _features(self, raw: bytes) -> Features:
         return features(Views(as_inquiry(raw, self._now())))

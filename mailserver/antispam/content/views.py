@@ -5,13 +5,15 @@ All texts are octets in UTF-8, as the regular expressions of rule files expect t
 
 import html
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from mailserver import mime
+from mailserver.address import Address
+from mailserver.antispam.authors import authors
 from mailserver.antispam.content.relays import Relay, read_relays
 from mailserver.antispam.evidence import Inquiry
 from mailserver.mime import addresses, text, words
@@ -27,11 +29,14 @@ PART_LIMIT = 100
 _URI = re.compile(
     r"""(?:https?|ftp)://[^\s<>"'`{}|\\^\[\]]{1,2000}|\bwww\.[^\s<>"'`]{3,2000}""", re.I
 )
-_HREF = re.compile(
-    r"""<(?:a|area|form|iframe|frame|img|link|base|body|td|table|input|source)\b[^>]{0,4000}?"""
-    r"""\b(?:href|src|action|background)\s*=\s*(?:"([^"]{1,2000})"|'([^']{1,2000})'|([^\s>"']{1,2000}))""",
+# Taken apart by `_links`: as one expression it takes seconds for tags without an end.
+_TAG_OR_LINK = re.compile(
+    r"<(?:a|area|form|iframe|frame|img|link|base|body|td|table|input|source)\b|(>)"
+    r"|\b(href|src|action|background)\s*+=\s*+",
     re.IGNORECASE,
 )
+_LINK = re.compile(r"""(?:"([^"]{1,2000})"|'([^']{1,2000})'|([^\s>"']{1,2000}))""")
+TAG_LIMIT = 4000  # characters of a tag in which its link is looked for
 _MAILTO = re.compile(r"\bmailto:[^\s<>\"']{3,300}", re.IGNORECASE)
 _TRAILING = ".,;:!?)]}'\""
 _TAG = re.compile(r"<([a-zA-Z][a-zA-Z0-9]{0,15})\b")
@@ -93,6 +98,11 @@ class Views:
                 label = words.decode(each.name) if each.name else ""
                 found.append((label, address.decode("utf-8", "replace").lower()))
         return found
+
+    @cached_property
+    def author(self) -> Address | None:
+        """The first author, as DMARC reads From: whole, for cut a quoted name may be an address."""
+        return next(iter(authors(self.inquiry.raw)), None)
 
     def selected(self, selector: str) -> bytes | None:
         """Return what a header rule looks at, None when the message has no such field."""
@@ -209,8 +219,8 @@ class Views:
         found: dict[str, None] = {}
         for part in self.texts:
             if part.subtype == "html":
-                for groups in _HREF.findall(part.source):
-                    found.setdefault(html.unescape(next(filter(None, groups), "")).strip())
+                for link in _links(part.source):
+                    found.setdefault(html.unescape(link).strip())
                     if len(found) >= URI_LIMIT:
                         break
             for uri in _URI.findall(part.shown) + _MAILTO.findall(part.shown):
@@ -256,6 +266,22 @@ class Views:
             )
             blocks.append(words.decode(block[:8192]).encode("utf-8", "replace"))
         return blocks
+
+
+def _links(markup: str) -> Iterator[str]:
+    """Find the first link of each tag that can have one, in one pass over the markup."""
+    position, opened = 0, -1  # where the name of the tag ended; -1: outside of one
+    while found := _TAG_OR_LINK.search(markup, position):
+        position = found.end()
+        if found[1]:
+            opened = -1
+        elif not found[2]:
+            opened = position
+        elif opened >= 0 and found.start() - opened <= TAG_LIMIT:
+            link = _LINK.match(markup, position)
+            if link is not None:
+                yield next(filter(None, link.groups()))
+                position, opened = link.end(), -1
 
 
 def _message_ids(views: Views, modifiers: Sequence[str]) -> bytes | None:

@@ -11,6 +11,7 @@ from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Onward, Target
 from mailserver.mail.forwarding import Letter, Passage, was_at
 from mailserver.mail.recipients import Resolution
+from mailserver.mime import HEADER_LIMIT
 from mailserver.mime.recode import is_lines, to_lines
 from mailserver.model import Account, AccountId
 from mailserver.queue.enqueue import Outgoing, OutgoingRecipient
@@ -93,9 +94,12 @@ def _check_room(account: Account, size: int) -> None:
 
 
 def check_hops(content: bytes) -> None:
-    """Refuse a message that has been through too many servers to be on its way (RFC 5321 §6.3)."""
-    end = content.find(b"\r\n\r\n")
-    hops = _RECEIVED.findall(content, 0, end + 2 if end >= 0 else len(content))
+    """Refuse a message that has been through too many servers to be on its way (RFC 5321 §6.3).
+
+    Servers put their trace on top, so what is further down in a huge header is not theirs.
+    """
+    end = content.find(b"\r\n\r\n", 0, HEADER_LIMIT)
+    hops = _RECEIVED.findall(content, 0, end + 2 if end >= 0 else HEADER_LIMIT)
     if len(hops) > MAX_HOPS:
         raise Refused(ROUND_IN_CIRCLES)
 

@@ -353,6 +353,18 @@ async def test_sizes_of_keys(bits: int, result: str, reason: str) -> None:
     assert (found.result, found.reason) == (result, reason)
 
 
+async def test_a_key_whose_exponent_costs_time_is_not_accepted() -> None:
+    modulus = rsa_key(2048).public_key().public_numbers().n
+    slow = rsa.RSAPublicNumbers(2**2046 + 1, modulus).public_key()
+    octets = slow.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    record = f"v=DKIM1; p={base64.b64encode(octets).decode()}"
+    (found,) = await check(tagged(good()), Zone({("r._domainkey.a.test", "TXT"): [record]}))
+    wanted = ("policy", "a key with such a public exponent is not accepted")
+    assert (found.result, found.reason) == wanted
+
+
 async def test_a_key_that_is_too_short_is_not_accepted() -> None:
     short = (  # 512 bits, made with openssl
         "MFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBAKVS4PvqeyHUFdF8dbR+2XQ1TEt7dSFhFt8oxu9uT3ht"

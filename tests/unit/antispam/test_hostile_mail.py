@@ -1,7 +1,9 @@
 """Whatever a message is made of, every check comes to a result, and soon."""
 
 import asyncio
+import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -10,10 +12,16 @@ from hypothesis import strategies as st
 
 from mailserver.address import Address
 from mailserver.antispam.authentication import Rules
+from mailserver.antispam.authentication.content import Content
+from mailserver.antispam.authentication.dmarc import author_domains
 from mailserver.antispam.checks import Checks
+from mailserver.antispam.content import reputation
+from mailserver.antispam.content.engine import Outcome
 from mailserver.antispam.content.filter import ContentFilter
+from mailserver.antispam.content.patterns import Budget
+from mailserver.antispam.content.views import Views
 from mailserver.antispam.dnsbl import DnsLists, NameLists, chosen
-from mailserver.antispam.evidence import Inquiry
+from mailserver.antispam.evidence import Client, Finding, Inquiry
 from mailserver.antispam.pipeline import Pipeline
 from mailserver.antispam.verdict import Decision
 from mailserver.config import Antispam
@@ -117,3 +125,60 @@ async def test_a_huge_message_is_judged_in_bounded_time(content: ContentFilter, 
     decision = await judge(content, raw)
     assert failed(decision) == []
     assert time.process_time() - began < 20
+
+
+@pytest.mark.parametrize(
+    ("unit", "tag"), [(b"<a ", "link"), (b"<a b\r\n", "link"), (b"<title ", "title")]
+)
+def test_tags_without_an_end_take_no_longer_than_their_length(unit: bytes, tag: str) -> None:
+    raw = b"Content-Type: text/html\r\n\r\n" + unit * (60_000 // len(unit))
+    views = Views(Inquiry("s", Client("192.0.2.7"), None, (), raw, NOW))
+    began = time.process_time()
+    assert views.uris == []
+    assert views.html.tags.keys() <= {"a", "title"}
+    assert time.process_time() - began < 0.15
+
+
+def test_links_are_found_in_tags_that_have_no_end() -> None:
+    markup = (
+        b"<a title='<b' href='http://a.test/1' src=x> href=http://no.test/"
+        b'<img src="http://a.test/2?a>b"><a <td background = http://a.test/3 <area HREF=http://a.test/4'
+    )
+    raw = b"Content-Type: text/html\r\n\r\n" + markup
+    views = Views(Inquiry("s", Client("192.0.2.7"), None, (), raw, NOW))
+    assert [uri for uri in views.uris if b"a.test" in uri] == [
+        b"http://a.test/1",
+        b"http://a.test/2?a>b",
+        b"http://a.test/3",
+        b"http://a.test/4",
+    ]
+
+
+async def test_a_message_whose_rules_take_long_does_not_hold_up_the_others() -> None:
+    content = ContentFilter()
+    await content.load()
+    raw = b"Content-Type: text/html\r\n\r\n" + b"<a " * 20_000
+    inquiry = Inquiry("s", Client("192.0.2.7"), None, (), raw, NOW)
+    threads: set[int] = set()
+    run = content.engine.run
+
+    def watched(views: Views, budget: Budget, facts: Sequence[str] = ()) -> Outcome:
+        threads.add(threading.get_ident())
+        return run(views, budget, facts)
+
+    content.engine.run = watched  # type: ignore[method-assign]
+    await content.judge(inquiry, ())
+    assert len(threads) == 2
+
+
+@pytest.mark.parametrize(
+    "name", [b'"<friend@example.com> %s"', b"(friend@example.com %s)", b"friend@example.com\0, "]
+)
+def test_the_author_is_the_one_that_dmarc_speaks_of(name: bytes) -> None:
+    long = name % (b"x" * 40_000) if b"%s" in name else name
+    raw = b"From: " + long + b" <carol@example.org>\r\n\r\nbody\r\n"
+    views = Views(Inquiry("s", Client("192.0.2.7"), None, (), raw, NOW))
+    passed = [Finding("dmarc", "pass")]
+    assert author_domains(Content(raw)) == ["example.org"]
+    assert reputation.names(views, passed) == ["dmarc:example.org"]
+    assert str(views.author) == "carol@example.org"
