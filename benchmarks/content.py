@@ -349,6 +349,13 @@ def run(quick: bool = False) -> dict[str, Any]:
     result["rules_alone"] = asyncio.run(ours((), test))
     peers = {"bogofilter": bogofilter(train, test), "spamd": spamassassin(test)}
     result["peers"] = {name: found for name, found in peers.items() if found is not None}
+    result["ratios"] = {  # ours to theirs
+        name: {
+            key: round(result["by_digest"][key] / found[key], 3)
+            for key in ("recall_at_target_rate", "cpu_ms_per_message")
+        }
+        for name, found in result["peers"].items()
+    }
     return result
 
 

@@ -25,6 +25,7 @@ _WORD = re.compile(r"[^\W_][\w'\u2019$%-]{0,39}|[$€£¥][\d.,]{1,12}|[!?$*]{2,
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{2,}")
 _DIGITS = re.compile(r"\d+")
 _LETTERS = re.compile("[A-Za-z]+")
+_ZONE = re.compile(r"[-+]\d{4}\b|\b[A-Z]{2,4}\b(?=\s*\Z)")
 _ATTRIBUTE = re.compile(
     r"\b(bgcolor|color|face|size|align|style|width|height|border|target)\s*[=:]\s*[\"']?"
     r"([^\"'>\s;]{1,24})",
@@ -213,6 +214,7 @@ def _fields(views: Views) -> Iterator[int]:
     local = _LETTERS.sub("a", _DIGITS.sub("0", identifier.partition("@")[0][:100]))
     yield _hash(f"id form:{local[:40]}")
     date = views.text_of("Date")
-    yield _hash(f"zone:{date[-12:].lower()}" if date else "no date")
+    zone = _ZONE.search(date)
+    yield _hash(f"zone:{zone[0]}" if zone else "no zone")
     for reply in ("References", "In-Reply-To"):
         yield _hash(f"{reply}:{bool(views.raw_values(reply))}")
