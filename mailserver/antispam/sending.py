@@ -116,9 +116,10 @@ class Brake:
     async def look(self, owner: str) -> None:
         """Hold accounts many of whose recipients were refused, unless another process looks."""
         now = self._now()
-        if not self._refused or not await leases.take(
-            self._database, LEASE, owner, now, LEASE_TIME
-        ):
+        if not await leases.take(self._database, LEASE, owner, now, LEASE_TIME):
+            return
+        await sending.hold_rest(self._database)
+        if not self._refused:
             return
         since = now - timedelta(hours=1)
         for account, login, count in await sending.refused(self._database, since, self._refused):

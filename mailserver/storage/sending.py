@@ -84,6 +84,18 @@ async def hold(tx: Executor, account: AccountId, reason: str, now: datetime) -> 
     return bool(held)
 
 
+async def hold_rest(database: Executor) -> None:
+    """Hold what was under way when its account was held, and waits again now."""
+    await database.execute(
+        """
+        UPDATE queue_recipient q SET state = 3
+        FROM sending_hold h
+        JOIN queue_message m ON m.account_id = h.account_id
+        WHERE h.released_at IS NULL AND q.message_id = m.id AND q.state = 0
+        """
+    )
+
+
 async def release(tx: Executor, account: AccountId, now: datetime, *, queued: bool) -> bool:
     """Let an account send again, `queued`: also what was held of it; False when it was not held."""
     released = await tx.fetchval(
@@ -98,7 +110,10 @@ async def release(tx: Executor, account: AccountId, now: datetime, *, queued: bo
     if queued:
         await tx.execute(
             """
-            UPDATE queue_recipient q SET state = 0, next_attempt = $2
+            UPDATE queue_recipient q
+            SET state = 0,
+                -- what was never tried is not due before its time (RFC 4865)
+                next_attempt = CASE WHEN attempts = 0 THEN greatest(next_attempt, $2) ELSE $2 END
             FROM queue_message m
             WHERE m.account_id = $1 AND q.message_id = m.id AND q.state = 3
             """,

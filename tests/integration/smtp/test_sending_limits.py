@@ -2,6 +2,7 @@
 
 import asyncio
 import smtplib
+from datetime import timedelta
 
 import pytest
 
@@ -64,6 +65,43 @@ async def test_a_burst_to_strangers_holds_the_account_and_what_waits_of_it(
     with pytest.raises(smtplib.SMTPDataError):
         await send(servers, *(f"another{n}@example.org" for n in range(6)))
     assert len(await stored.held(mail.database)) == 1
+
+
+async def test_what_was_under_way_when_an_account_was_held_is_held_when_it_waits_again(
+    mail: Mail, alice: Account, bob: Account, servers: Servers
+) -> None:
+    made = brake(mail, refused_per_hour=0)
+    await send(servers, "one@example.org", "two@example.org")
+    await mail.database.execute(
+        "UPDATE queue_recipient SET state = 5 WHERE recipient = 'one@example.org'"
+    )
+    await made.hold(alice.id, "alice@example.test", "a test")
+    assert await states(mail) == [5, 3]
+    await mail.database.execute("UPDATE queue_recipient SET state = 0 WHERE state = 5")  # put off
+    await made.look("this process")
+    assert await states(mail) == [3, 3]
+    async with mail.database.transaction() as tx:
+        assert await stored.release(tx, alice.id, mail.now(), queued=True)
+    await made.look("this process")
+    assert await states(mail) == [0, 0]
+
+
+async def test_what_is_to_leave_later_does_not_leave_when_the_account_is_let_go(
+    mail: Mail, alice: Account, servers: Servers
+) -> None:
+    made = brake(mail)
+    await send(servers, "later@example.org", "tried@example.org")
+    later = mail.now() + timedelta(days=1)
+    await mail.database.execute("UPDATE queue_recipient SET next_attempt = $1", later)
+    await mail.database.execute(
+        "UPDATE queue_recipient SET attempts = 1 WHERE recipient = 'tried@example.org'"
+    )
+    await made.hold(alice.id, "alice@example.test", "a test")
+    now = mail.now()
+    async with mail.database.transaction() as tx:
+        assert await stored.release(tx, alice.id, now, queued=True)
+    rows = await mail.database.fetch("SELECT next_attempt FROM queue_recipient ORDER BY recipient")
+    assert [row["next_attempt"] for row in rows] == [later, now]
 
 
 async def test_whom_an_account_wrote_before_is_no_stranger(mail: Mail, alice: Account) -> None:
