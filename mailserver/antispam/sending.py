@@ -118,11 +118,13 @@ class Brake:
         now = self._now()
         if not await leases.take(self._database, LEASE, owner, now, LEASE_TIME):
             return
-        await sending.hold_rest(self._database)
+        await sending.hold_rest(self._database, sorted(self._exempt))
         if not self._refused:
             return
         since = now - timedelta(hours=1)
         for account, login, count in await sending.refused(self._database, since, self._refused):
+            if login in self._exempt:
+                continue
             reason = f"other servers refused {count} of its recipients in an hour"
             await self.hold(account, login, reason)
 

@@ -84,15 +84,21 @@ async def hold(tx: Executor, account: AccountId, reason: str, now: datetime) -> 
     return bool(held)
 
 
-async def hold_rest(database: Executor) -> None:
-    """Hold what was under way when its account was held, and waits again now."""
+async def hold_rest(database: Executor, besides: Sequence[str]) -> None:
+    """Hold what was under way when its account was held, and waits again now.
+
+    What accounts of some logins send goes on.
+    """
     await database.execute(
         """
         UPDATE queue_recipient q SET state = 3
         FROM sending_hold h
+        JOIN account ON account.id = h.account_id
         JOIN queue_message m ON m.account_id = h.account_id
-        WHERE h.released_at IS NULL AND q.message_id = m.id AND q.state = 0
-        """
+        WHERE h.released_at IS NULL AND account.login <> ALL($1::text[])
+              AND q.message_id = m.id AND q.state = 0
+        """,
+        besides,
     )
 
 

@@ -156,3 +156,21 @@ async def test_who_is_exempt_is_not_limited(mail: Mail, alice: Account) -> None:
     made = brake(mail, messages_per_hour=1, exempt="alice@example.test")
     for _ in range(3):
         assert await made.admit(alice.id, "alice@example.test", ["a@b.test"]) == ""
+
+
+async def test_who_is_exempt_is_not_held_for_what_others_refuse(
+    mail: Mail, alice: Account, servers: Servers
+) -> None:
+    made = brake(mail, refused_per_hour=1, exempt="alice@example.test")
+    await send(servers, *(f"user{n}@example.org" for n in range(3)))
+    await mail.database.execute(
+        "UPDATE queue_recipient SET state = 2, finished_at = now(), last_reply = '550 no such user'"
+        " WHERE recipient <> 'user0@example.org'"
+    )
+    await made.look("this process")
+    assert await stored.held(mail.database) == []
+    assert await states(mail) == [0, 2, 2]
+    await made.hold(alice.id, "alice@example.test", "before it was exempt")
+    await mail.database.execute("UPDATE queue_recipient SET state = 0 WHERE state = 3")
+    await made.look("this process")
+    assert await states(mail) == [0, 2, 2]
