@@ -5,6 +5,7 @@ queue before it is bounded: mail waits for no collector.
 """
 
 import contextvars
+import threading
 from types import TracebackType
 
 from opentelemetry import context, trace
@@ -24,6 +25,7 @@ QUEUE = 4096  # spans that wait
 BATCH = 512  # spans in one request
 DELAY = 2000  # milliseconds between two requests
 TIMEOUT = 5  # seconds for a request
+LAST = 3.0  # seconds in which what waits is sent at the end; then it is dropped
 LIMITS = SpanLimits(
     max_span_attributes=24, max_span_attribute_length=200, max_events=0, max_links=0
 )
@@ -54,9 +56,10 @@ class Tracing(tracing.Tracing):
             shutdown_on_exit=False,
             span_limits=LIMITS,
         )
+        self._exporter = OTLPSpanExporter(endpoint, timeout=TIMEOUT)
         self._provider.add_span_processor(
             BatchSpanProcessor(
-                OTLPSpanExporter(endpoint, timeout=TIMEOUT),
+                self._exporter,
                 max_queue_size=QUEUE,
                 schedule_delay_millis=DELAY,
                 max_export_batch_size=BATCH,
@@ -88,8 +91,13 @@ class Tracing(tracing.Tracing):
         return carrier.get("traceparent")
 
     def close(self) -> None:
-        """Send what waits."""
+        """Send what waits, as far as the collector takes it soon."""
+        # one that is silent would keep the process for 30 seconds
+        end = threading.Timer(LAST, self._exporter.shutdown)
+        end.daemon = True
+        end.start()
         self._provider.shutdown()
+        end.cancel()
 
 
 class Span(tracing.Span):
