@@ -109,8 +109,15 @@ class HeaderBlock:
         self._take(self.end, blank.end() if blank else self.end, pairs)
 
     def _end(self, pattern: re.Pattern[bytes], stop: int) -> int:
-        block = pattern.match(self._raw, self.start, stop)
-        return block.end() if block else self.start
+        """Return where a header ends; one that is not read to its end goes to the empty line."""
+        near = min(stop, self.start + 2 * HEADER_LIMIT)
+        block = pattern.match(self._raw, self.start, near)
+        end = block.end() if block else self.start
+        if near == stop or end <= self.start + HEADER_LIMIT:
+            return end
+        # megabytes of lines take seconds one by one, in which nothing else runs
+        found = (self._raw.find(empty, end - 1, stop) for empty in (b"\n\r\n", b"\n\n"))
+        return min((place + 1 for place in found if place >= 0), default=stop)
 
     def get_first(self, name: bytes) -> bytes | None:
         """Return the first value of a lower-case name as octets; the form the parser uses."""

@@ -12,6 +12,7 @@ from mailserver.mime.authserv import authserv_id
 
 MAX_VALUE = 255  # characters of anything that a peer said
 MAX_LINE = 78
+MAX_FIELDS = 1000  # results of others that are read; what is beyond goes as if it could not be
 _HEADER_END = re.compile(rb"\n\r?\n")
 _RESULTS = re.compile(
     rb"(?im)^authentication-results[ \t]*+:([^\n]*+(?>(?:\n[ \t][^\n]*+)*))(?:\n|\Z)"
@@ -77,11 +78,13 @@ def without_forged(raw: bytes, names: Collection[str]) -> bytes:
     """
     found = _HEADER_END.search(raw)
     end = found.start() + 1 if found else len(raw)
+    if b"authentication-results" not in raw[:end].lower():
+        return raw  # looking for the fields takes long in a header of megabytes
     ours = {name.lower() for name in names}
     parts: list[bytes] = []
     kept = 0
-    for field in _RESULTS.finditer(raw, 0, end):
-        name = authserv_id(field[1])
+    for count, field in enumerate(_RESULTS.finditer(raw, 0, end)):
+        name = authserv_id(field[1]) if count < MAX_FIELDS else None
         if name is None or name in ours:
             parts.append(raw[kept : field.start()])
             kept = field.end()

@@ -66,11 +66,11 @@ class LmtpPolicy:
 
         An account that several recipients lead to gets it once.
         """
+        if routing.has_bare_line_end(envelope, data):
+            raise Refused(BARE_LINE_END)
         content = data.content
         if envelope.body == "BINARYMIME":
             content = await routing.as_lines(content) or content
-        elif data.bare:
-            raise Refused(BARE_LINE_END)
         routing.check_hops(content)
         traced = routing.trace(session, envelope) + content
         raw = return_path(envelope.sender.text) + traced

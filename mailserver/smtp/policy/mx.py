@@ -85,7 +85,7 @@ class MxPolicy:
 
     async def accept(self, session: Session, envelope: Envelope, data: Data) -> Accepted:
         """Deliver to the INBOX of every recipient, or to Junk where the checks say so."""
-        if data.bare and envelope.body != "BINARYMIME":
+        if routing.has_bare_line_end(envelope, data):
             raise Refused(BARE_LINE_END)
         routing.check_hops(data.content)
         content, found = data.content, b""

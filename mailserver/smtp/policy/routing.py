@@ -15,6 +15,7 @@ from mailserver.mime import HEADER_LIMIT
 from mailserver.mime.recode import is_lines, to_lines
 from mailserver.model import Account, AccountId
 from mailserver.queue.enqueue import Outgoing, OutgoingRecipient
+from mailserver.smtp.protocol.framing import Data
 from mailserver.smtp.protocol.paths import Path
 from mailserver.smtp.protocol.replies import Refused, Reply
 from mailserver.smtp.protocol.trace import Trace, with_protocol
@@ -102,6 +103,17 @@ def check_hops(content: bytes) -> None:
     hops = _RECEIVED.findall(content, 0, end + 2 if end >= 0 else HEADER_LIMIT)
     if len(hops) > MAX_HOPS:
         raise Refused(ROUND_IN_CIRCLES)
+
+
+def has_bare_line_end(envelope: Envelope, data: Data) -> bool:
+    """Tell whether a lone CR or LF is where none may be: only parts of a message may be binary.
+
+    Other readers take one in a header for the end of a field, behind which anything can be written.
+    """
+    if envelope.body != "BINARYMIME":
+        return data.bare
+    end = data.content.find(b"\r\n\r\n")
+    return not is_lines(data.content[: end + 2] if end >= 0 else data.content)
 
 
 async def as_lines(content: bytes) -> bytes | None:

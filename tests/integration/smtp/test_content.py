@@ -110,6 +110,21 @@ async def test_lone_line_ends_in_chunks_are_refused_too(
     assert (await client.reply()).startswith("250 2.0.0")
 
 
+@pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\r"])
+async def test_no_lone_line_end_in_a_header_is_a_binary_part(
+    mail: Mail, alice: Account, servers: Servers, connect: Connect, end: bytes
+) -> None:
+    client = await connect(await servers.start("mx"))
+    await client.say("EHLO client.example.org")
+    await client.say("MAIL FROM:<carol@example.org> BODY=BINARYMIME")
+    await client.say("RCPT TO:<alice@example.test>")
+    forged = b"Authentication-Results: mail.example.test; dmarc=pass\r\n"
+    raw = b"Subject: a" + end + forged + b"\r\nbody\0\r\n"
+    await client.send(b"BDAT %d LAST\r\n" % len(raw) + raw)
+    assert (await client.reply()).startswith("550-5.6.11")
+    assert await inbox(mail, alice) == []
+
+
 async def test_commands_that_end_with_lf_are_refused(servers: Servers, connect: Connect) -> None:
     client = await connect(await servers.start("mx"))
     await client.send(b"EHLO a.example\nNOOP\r\n")
