@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 
 from mailserver.runtime.embedded.postgres import Postgres
 from mailserver.runtime.embedded.seaweedfs import SeaweedFS
@@ -31,17 +32,22 @@ def git(*arguments: str) -> bytes:
 
 @pytest.fixture
 def before(tmp_path: Path) -> Path:
-    """The folder of the version before."""
+    """The folder of the version before: the last one without the newest migration."""
     (newest,) = (ROOT / "migrations" / "versions").glob(f"{migrate.newest()}_*.py")
     name = str(newest.relative_to(ROOT))
     added = git("log", "--format=%H", "-1", "--diff-filter=A", "--", name).decode().strip()
     if not added:
         pytest.skip("the newest migration is not in the history yet")
-    folder = tmp_path / "before"
-    with tarfile.open(fileobj=io.BytesIO(git("archive", f"{added}~1"))) as archive:
-        archive.extractall(folder, filter="data")
-    assert not (folder / name).exists()
-    return folder
+    for commit in git("log", "--format=%H", f"{added}~1", "-20").decode().split():
+        folder = tmp_path / commit[:8]
+        with tarfile.open(fileobj=io.BytesIO(git("archive", commit))) as archive:
+            archive.extractall(folder, filter="data")
+        numbers = [path.name[:4] for path in (folder / "migrations/versions").glob("[0-9]*.py")]
+        # between two commits that belong together the chain may be in pieces
+        whole = len(set(numbers)) == len(numbers) and max(numbers) < migrate.newest()
+        if whole and len(ScriptDirectory(str(folder / "migrations")).get_heads()) == 1:
+            return folder
+    pytest.skip("no version before in the last commits")
 
 
 @dataclass
@@ -119,7 +125,7 @@ def test_the_version_before_goes_on_while_this_one_takes_over(
     with load:
         load.goes_on()
         steps = json.loads(ours.command("migrate", "--plan", "--json"))
-        assert [step["version"] for step in steps] == [migrate.newest()]
+        assert steps[-1]["version"] == migrate.newest()
         load.goes_on()  # a plan changes nothing
         assert json.loads(ours.command("migrate", "--plan", "--json")) == steps
         ours.command("migrate")
