@@ -7,11 +7,12 @@ from mailserver.antispam.content.arguments import Eval, between, numbers, organi
 from mailserver.antispam.content.rulefile import RuleSet
 from mailserver.antispam.content.views import Views
 
-_IMAGE_TAG = re.compile(r"<img\b([^>]{0,2000})>", re.IGNORECASE)
+_IMAGE_TAG = re.compile(r"<img\b([^<>]{0,2000}+)>", re.IGNORECASE)
 _SIZE = re.compile(r"\b(width|height)\s*=\s*[\"']?(\d{1,4})\b(?!%)", re.IGNORECASE)
+# Tags here end at the next one, too: else each of many that have no end is read to the limit.
 _TEXT_LINK = re.compile(
-    r"<a\b[^>]{0,1000}?\bhref\s*=\s*[\"']?https?://([^/\s\"'>:]{1,255})[^>]{0,1000}>"
-    r"([^<]{1,300})</a",
+    r"<a\b[^<>]{0,1000}?\bhref\s*+=\s*+[\"']?+https?://([^/\s\"'<>:]{1,255}+)[^<>]{0,1000}+>"
+    r"([^<]{1,300}+)</a",
     re.IGNORECASE,
 )
 _IP_HOST = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}\Z")
@@ -117,17 +118,17 @@ _HTML_TESTS = {
     "embeds": re.compile(r"<(?:embed|object|applet)\b", re.IGNORECASE),
     "forms": re.compile(r"<form\b", re.IGNORECASE),
     "form_action_mailto": re.compile(
-        r"<form\b[^>]{0,500}action\s*=\s*[\"']?mailto:", re.IGNORECASE
+        r"<form\b[^<>]{0,500}action\s*=\s*[\"']?mailto:", re.IGNORECASE
     ),
-    "html_event": re.compile(r"<[^>]{1,500}\son(?:load|click|mouseover|error)\s*=", re.IGNORECASE),
-    "jsevent": re.compile(r"<[^>]{1,500}\son(?:load|mouseover)\s*=", re.IGNORECASE),
-    "big_font": re.compile(r"<font\b[^>]{0,300}size\s*=\s*[\"']?(?:\+[2-9]|[5-9])", re.IGNORECASE),
+    "html_event": re.compile(r"<[^<>]{1,500}\son(?:load|click|mouseover|error)\s*=", re.IGNORECASE),
+    "jsevent": re.compile(r"<[^<>]{1,500}\son(?:load|mouseover)\s*=", re.IGNORECASE),
+    "big_font": re.compile(r"<font\b[^<>]{0,300}size\s*=\s*[\"']?(?:\+[2-9]|[5-9])", re.IGNORECASE),
     "font_low_contrast": re.compile(r"color\s*[:=]\s*[\"']?#?f[ef]f[ef]f[ef]\b", re.IGNORECASE),
     "font_face_bad": re.compile(
-        r"<font\b[^>]{0,300}face\s*=\s*[\"']?[^\"'>]*[^\w\s,.\-\"'][^\"'>]*", re.IGNORECASE
+        r"<font\b[^<>]{0,300}face\s*=\s*[\"']?[^\"'>]*[^\w\s,.\-\"'][^\"'>]*", re.IGNORECASE
     ),
     "web_bugs": re.compile(
-        r"<img\b(?=[^>]{0,500}width\s*=\s*[\"']?[01]\b)[^>]{0,500}height\s*=\s*[\"']?[01]\b",
+        r"<img\b(?=[^<>]{0,500}width\s*=\s*[\"']?[01]\b)[^<>]{0,500}height\s*=\s*[\"']?[01]\b",
         re.IGNORECASE,
     ),
 }

@@ -1,9 +1,10 @@
 """Whatever a message is made of, every check comes to a result, and soon."""
 
 import asyncio
+import itertools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -17,7 +18,7 @@ from mailserver.antispam.authentication.content import Content
 from mailserver.antispam.authentication.dmarc import author_domains
 from mailserver.antispam.authors import authors
 from mailserver.antispam.checks import Checks
-from mailserver.antispam.content import reputation
+from mailserver.antispam.content import evals_body, reputation
 from mailserver.antispam.content.engine import Outcome
 from mailserver.antispam.content.filter import ContentFilter
 from mailserver.antispam.content.patterns import Budget
@@ -157,11 +158,35 @@ def test_links_are_found_in_tags_that_have_no_end() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "<a ",
+        "<a b\r\n",
+        "<img ",
+        "<font ",
+        "<a href=http://" + "h" * 250,
+        "<",
+        "<form action=",
+        "< on",
+    ],
+)
+def test_no_function_of_a_rule_holds_up_the_others(unit: str) -> None:
+    raw = b"Content-Type: text/html\r\n\r\n" + unit.encode() * (60_000 // len(unit))
+    views = Views(Inquiry("s", Client("192.0.2.7"), None, (), raw, NOW))
+    assert len(views.html.source) > 40_000
+    for pattern in (evals_body._TEXT_LINK, evals_body._IMAGE_TAG, *evals_body._HTML_TESTS.values()):
+        began = time.process_time()
+        pattern.findall(views.html.source)
+        assert time.process_time() - began < 0.15, pattern.pattern
+
+
 async def test_a_message_whose_rules_take_long_does_not_hold_up_the_others() -> None:
-    content = ContentFilter()
+    ticks: Iterator[float] = itertools.repeat(0.0)
+    content = ContentFilter(clock=lambda: next(ticks))
     await content.load()
-    raw = b"Content-Type: text/html\r\n\r\n" + b"<a " * 20_000
-    inquiry = Inquiry("s", Client("192.0.2.7"), None, (), raw, NOW)
+    ticks = itertools.count(step=0.02)
+    inquiry = Inquiry("s", Client("192.0.2.7"), None, (), LETTER, NOW)
     threads: set[int] = set()
     run = content.engine.run
 
