@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from mailserver.config_file import load
 from mailserver.errors import ConfigurationError, Unavailable
 from mailserver.mail.context import Mail
 from mailserver.metrics import Metrics
-from mailserver.storage import migrate
+from mailserver.storage import leases, migrate
 from mailserver.storage.blobs import S3Blobs
 from mailserver.storage.database import Database
 
@@ -76,12 +76,17 @@ async def access(
             blobs = store.open_blobs(reach.backends)
             name = store.process_name()
             mail = await store.open_mail(config, database, blobs, passwords, metrics, name)
-            store.tell_others(mail, reach.backends, background, name)
-            yield Access(
-                config, reach.backends, database, blobs, mail, not reach.own, reach.directory
-            )
-            await mail.committer.drain()
-            await asyncio.sleep(TELL_TIME)
+            try:
+                store.tell_others(mail, reach.backends, background, name)
+                yield Access(
+                    config, reach.backends, database, blobs, mail, not reach.own, reach.directory
+                )
+                await mail.committer.drain()
+                await asyncio.sleep(TELL_TIME)
+            finally:
+                # commands of a script would use up the numbers of nodes
+                with suppress(Unavailable):
+                    await leases.give_back(database, name)
         finally:
             await background.stop()
             passwords.close()

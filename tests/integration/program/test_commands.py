@@ -2,6 +2,7 @@ import asyncio
 import mailbox
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests import oidc
@@ -35,6 +36,17 @@ def test_domains(there: tuple[str, ...]) -> None:
         {"domain": "example.test"},
     ]
     assert command("domain", "add", "no domain", *there).code == 1
+
+
+async def test_commands_keep_no_node_number(dev: Program, there: tuple[str, ...]) -> None:
+    assert command("domain", "list", *there).code == 0
+    assert command("domain", "add", "no domain", *there).code == 1
+    connection = await asyncpg.connect(dev.document["database_url"])
+    try:
+        owners = await connection.fetch("SELECT owner FROM lease WHERE name LIKE 'node %'")
+    finally:
+        await connection.close()
+    assert len(owners) == 1  # the server's
 
 
 def test_accounts_and_passwords(dev: Program, there: tuple[str, ...]) -> None:
