@@ -128,7 +128,7 @@ class Pipeline:
     ) -> Verdict:
         """Say what one account thinks of a message."""
         if ruling is not None:
-            harmful = next((each for each in findings if each.result == HARMFUL), None)
+            harmful = next((each for each in findings if _may_harm(each)), None)
             if not ruling.allowed:
                 return Verdict(Action.REJECT, ruling.reason, tuple(findings))
             if harmful is None:
@@ -174,8 +174,9 @@ class Pipeline:
         """
         opinions = list(personal.values()) or [verdict]  # of mail that only goes on to elsewhere
         if not any(each.action.delivers for each in opinions):
-            worst = max(opinions, key=lambda each: each.action.severity)
-            reply = Verdict(worst.action, worst.reason, verdict.findings, worst.status)
+            # put off rather than refused: who cannot be answered now may want the message later
+            mildest = min(opinions, key=lambda each: each.action.severity)
+            reply = Verdict(mildest.action, mildest.reason, verdict.findings, mildest.status)
         else:
             reply = Verdict(Action.ACCEPT, verdict.reason, verdict.findings)
         placed = {
@@ -193,6 +194,12 @@ class Pipeline:
             top += authentication.received_spf(done, inquiry, rules.authserv_id)
         top += fields.scores(verdict, self._settings.junk_score)
         return Decision(reply, placed, content, top, verdict.action)
+
+
+def _may_harm(finding: Finding) -> bool:
+    """Tell whether a message is harmful, or may be, for a scanner that has to see it did not."""
+    unseen = finding.result == "error" and finding.demand is not None
+    return finding.result == HARMFUL or unseen
 
 
 def _about_dmarc(done: Authentication) -> tuple[str, str]:

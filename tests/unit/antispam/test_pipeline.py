@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import cast
 
 import pytest
 
 from mailserver.antispam.checks import Checks
 from mailserver.antispam.evidence import Client, Finding, Inquiry, Symbol
+from mailserver.antispam.lists import Lists, Ruling
 from mailserver.antispam.pipeline import Pipeline
 from mailserver.antispam.verdict import Action, Decision
 from mailserver.config import Antispam
@@ -90,6 +92,35 @@ async def test_who_would_refuse_what_others_get_has_it_in_junk() -> None:
     decision = await decide(Checks(personal={"personal": Says(40, account=BOB)}))
     assert decision.verdict.action is Action.ACCEPT
     assert decision.accounts[BOB].action is Action.JUNK
+
+
+@dataclass(frozen=True)
+class IsAway:
+    """A scanner without which nothing is delivered."""
+
+    name: str = "clamav"
+
+    async def judge(self, inquiry: Inquiry, findings: Sequence[Finding]) -> Finding:
+        return Finding(self.name, "error", "no answer", demand=Action.DEFER)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Lists with something to say for one account."""
+
+    account: AccountId
+    allowed: bool
+
+    async def about(self, *_: object) -> dict[AccountId, Ruling]:
+        return {self.account: Ruling(self.allowed, "the recipient's list")}
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_without_a_scanner_that_must_see_it_a_message_comes_again(allowed: bool) -> None:
+    people = cast(Lists, Rules(ALICE, allowed))
+    decision = await decide(Checks(people=people, judges=[IsAway()]))
+    assert decision.verdict.action is Action.DEFER
+    assert decision.verdict.reason == "clamav cannot look at messages now"
 
 
 @pytest.mark.parametrize("broken", [Crashes(), Hangs()])
