@@ -21,6 +21,7 @@ from mailserver.storage.spam_models import SERVER, News
 log = logging.getLogger(__name__)
 
 ROOM = 64 * 1024 * 1024  # octets of the counts of accounts
+MAX_ACCOUNTS = 10_000  # that are known, those that taught nothing too
 LARGE = 64 * 1024  # octets compressed; larger ones are read in a thread
 
 
@@ -39,6 +40,7 @@ class Models:
         self._room = room
         self._server = Known(-1, Counts(SERVER_BITS))
         self._accounts: OrderedDict[AccountId, Known] = OrderedDict()
+        self._used = 0  # octets of their counts; to add them up for each recipient takes long
 
     @property
     def server(self) -> Counts:
@@ -58,15 +60,20 @@ class Models:
 
     async def of_account(self, account: AccountId) -> Counts | None:
         """Return what an account taught, as of now; None when that is nothing."""
-        known = self._accounts.pop(account, Known(-1, None))
-        known = await self._news(account, ACCOUNT_BITS, known)
+        known = await self._news(account, ACCOUNT_BITS, self._forget(account))
+        self._forget(account)  # somebody else may have asked at the same time
         self._accounts[account] = known
-        self._accounts.move_to_end(account)
-        used = sum(each.counts.size for each in self._accounts.values() if each.counts)
-        while len(self._accounts) > 1 and (used > self._room or len(self._accounts) > 10_000):
-            _, gone = self._accounts.popitem(last=False)
-            used -= gone.counts.size if gone.counts else 0
+        self._used += _size(known)
+        while len(self._accounts) > 1 and (
+            self._used > self._room or len(self._accounts) > MAX_ACCOUNTS
+        ):
+            self._forget(next(iter(self._accounts)))
         return known.counts
+
+    def _forget(self, account: AccountId) -> Known:
+        known = self._accounts.pop(account, Known(-1, None))
+        self._used -= _size(known)
+        return known
 
     async def _news(self, owner: int, bits: int, known: Known) -> Known:
         news = await spam_models.news(self._database, owner, known.version)
@@ -78,6 +85,10 @@ class Models:
         if size > LARGE:
             return await asyncio.to_thread(_applied, known, news, bits)
         return _applied(known, news, bits)
+
+
+def _size(known: Known) -> int:
+    return known.counts.size if known.counts is not None else 0
 
 
 def _applied(known: Known, news: News, bits: int) -> Known:

@@ -161,6 +161,23 @@ async def test_a_lesson_is_learned_by_one_of_two_nodes_and_both_know_it(
     assert await learned(mail, alice) == (5, 0, 5, 0)
 
 
+async def test_counts_of_accounts_keep_to_their_room(
+    mail: Mail, alice: Account, bob: Account
+) -> None:
+    for number, account in enumerate((alice, bob)):
+        place = await boxes(mail, account)
+        _, uid = await deliver(mail, account, RAW % number)
+        await messages.move(mail, account.id, place[Role.INBOX].id, [uid], place[Role.JUNK].id)
+    models = Models(mail.database, room=1)  # the last one is kept whatever it takes
+    await teacher(mail, models).once()
+    for account in (alice, bob, bob):
+        asked = [models.of_account(account.id) for _ in range(3)]
+        assert [each.lessons for each in await asyncio.gather(*asked) if each] == [1, 1, 1]
+        (kept,) = models._accounts.values()
+        assert kept.counts is not None
+        assert models._used == kept.counts.size
+
+
 async def test_what_was_learned_in_changes_is_the_same_as_a_base(
     mail: Mail, alice: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
