@@ -152,7 +152,10 @@ class Refused(NamedTuple):
 
 
 async def refused(database: Executor, since: datetime, most: int) -> list[Refused]:
-    """Return the accounts with more than so many such recipients since then, or since a release."""
+    """Return the accounts with more than so many such recipients since then, or since a release.
+
+    What was given up here, by an administrator or because its time was over, was not refused.
+    """
     rows = await database.fetch(
         """
         SELECT m.account_id, account.login, count(*) AS refused
@@ -161,6 +164,7 @@ async def refused(database: Executor, since: datetime, most: int) -> list[Refuse
         JOIN account ON account.id = m.account_id
         LEFT JOIN sending_hold h ON h.account_id = m.account_id
         WHERE q.finished_at > $1 AND q.state = 2 AND q.last_reply LIKE '5%' AND m.sender <> ''
+              AND (q.remote IS NOT NULL OR q.status LIKE '5.1.%')
               AND (h.account_id IS NULL OR q.finished_at > h.released_at)
         GROUP BY m.account_id, account.login
         HAVING count(*) > $2

@@ -9,9 +9,11 @@ import pytest
 from mailserver.antispam.ratelimit import Rates
 from mailserver.antispam.sending import Brake
 from mailserver.config import Sending
+from mailserver.mail import queueing
 from mailserver.mail.context import Mail
 from mailserver.model import Account
 from mailserver.storage import sending as stored
+from mailserver.storage.queue_admin import Filter
 from tests.integration.smtp.conftest import Servers
 from tests.integration.smtp.test_submission import PASSWORD, letter
 
@@ -141,7 +143,8 @@ async def test_recipients_that_others_refuse_hold_the_account(
     made = brake(mail, refused_per_hour=2)
     await send(servers, *(f"user{n}@example.org" for n in range(3)))
     await mail.database.execute(
-        "UPDATE queue_recipient SET state = 2, finished_at = now(), last_reply = '550 no such user'"
+        "UPDATE queue_recipient SET state = 2, finished_at = now(), last_reply = '550 no user',"
+        " remote = 'mx.example.org'"
     )
     await made.look("this process")
     [held] = await stored.held(mail.database)
@@ -164,8 +167,8 @@ async def test_who_is_exempt_is_not_held_for_what_others_refuse(
     made = brake(mail, refused_per_hour=1, exempt="alice@example.test")
     await send(servers, *(f"user{n}@example.org" for n in range(3)))
     await mail.database.execute(
-        "UPDATE queue_recipient SET state = 2, finished_at = now(), last_reply = '550 no such user'"
-        " WHERE recipient <> 'user0@example.org'"
+        "UPDATE queue_recipient SET state = 2, finished_at = now(), last_reply = '550 no user',"
+        " remote = 'mx.example.org' WHERE recipient <> 'user0@example.org'"
     )
     await made.look("this process")
     assert await stored.held(mail.database) == []
@@ -174,3 +177,16 @@ async def test_who_is_exempt_is_not_held_for_what_others_refuse(
     await mail.database.execute("UPDATE queue_recipient SET state = 0 WHERE state = 3")
     await made.look("this process")
     assert await states(mail) == [0, 2, 2]
+
+
+async def test_what_is_given_up_here_does_not_count_as_refused(
+    mail: Mail, alice: Account, servers: Servers
+) -> None:
+    made = brake(mail, refused_per_hour=2)
+    await send(servers, *(f"user{n}@example.org" for n in range(3)))
+    assert await queueing.act(mail, queueing.Action.FAIL, Filter()) == 3
+    await made.look("this process")
+    assert await stored.held(mail.database) == []
+    await mail.database.execute("UPDATE queue_recipient SET status = '5.1.2'")  # no such domain
+    await made.look("this process")
+    assert len(await stored.held(mail.database)) == 1
