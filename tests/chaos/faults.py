@@ -7,6 +7,8 @@ import random
 import signal
 from collections.abc import Awaitable, Callable
 
+from mailserver.runtime.embedded.postgres import Postgres
+from mailserver.runtime.embedded.seaweedfs import SeaweedFS
 from tests.chaos.cluster import Cluster, Node
 from tests.chaos.proxy import S3_FAILURE, Proxy
 from tests.running import descendants
@@ -53,12 +55,20 @@ async def _crash_postgresql(cluster: Cluster, chance: random.Random) -> None:
 
 
 async def _kill_postgresql(cluster: Cluster, chance: random.Random) -> None:
-    assert cluster.postgres.pid is not None
-    os.kill(cluster.postgres.pid, signal.SIGKILL)
-    await cluster.postgres.wait_exit()
-    await cluster.postgres.stop()
+    await _kill(cluster.postgres, chance)
+
+
+async def _kill_seaweedfs(cluster: Cluster, chance: random.Random) -> None:
+    await _kill(cluster.seaweedfs, chance)
+
+
+async def _kill(service: Postgres | SeaweedFS, chance: random.Random) -> None:
+    assert service.pid is not None
+    os.kill(service.pid, signal.SIGKILL)
+    await service.wait_exit()
+    await service.stop()
     await asyncio.sleep(chance.uniform(0, 2))
-    await cluster.postgres.start()
+    await service.start()
 
 
 async def _freeze_postgresql(cluster: Cluster, chance: random.Random) -> None:
@@ -71,15 +81,6 @@ async def _kill_pooler(cluster: Cluster, chance: random.Random) -> None:
         cluster.pooler.stop()
         await asyncio.sleep(chance.uniform(0, 2))
         await asyncio.to_thread(cluster.pooler.start)
-
-
-async def _kill_seaweedfs(cluster: Cluster, chance: random.Random) -> None:
-    assert cluster.seaweedfs.pid is not None
-    os.kill(cluster.seaweedfs.pid, signal.SIGKILL)
-    await cluster.seaweedfs.wait_exit()
-    await cluster.seaweedfs.stop()
-    await asyncio.sleep(chance.uniform(0, 2))
-    await cluster.seaweedfs.start()
 
 
 async def _freeze_seaweedfs(cluster: Cluster, chance: random.Random) -> None:
