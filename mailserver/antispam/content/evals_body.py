@@ -1,6 +1,7 @@
 """Tests that are functions: of markup, of the structure, of the text."""
 
 import re
+import string
 from collections.abc import Callable, Sequence
 
 from mailserver.antispam.content.arguments import Eval, between, numbers, organisation
@@ -18,6 +19,7 @@ _TEXT_LINK = re.compile(
 _IP_HOST = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}\Z")
 _SHOWN_HOST = re.compile(r"https://([^/\s:]{1,255})", re.IGNORECASE)
 _UNICODE_ESCAPE = re.compile(r"&#(?:x[0-9a-f]{2,6}|\d{2,7});", re.IGNORECASE)
+_CAPITALS = string.ascii_uppercase.encode()
 _LONG_WORD = re.compile(rb"[^\s]{77}")
 _LONG_LINE = re.compile(rb"[^\r\n]{78}")
 _BAD_ISO = re.compile(r"iso-?\d{3,4}-?\d{2}\b", re.IGNORECASE)
@@ -281,10 +283,15 @@ def check_base64_length(views: Views, arguments: Sequence[str], rules: RuleSet) 
 def check_for_uppercase(views: Views, arguments: Sequence[str], rules: RuleSet) -> bool:
     """Whether the percentage of capitals in a text of some length is within bounds."""
     shown = "".join(part.shown for part in views.texts)[:20000]
-    letters = sum(map(str.isalpha, shown))
+    if shown.isascii():  # most texts; thirty times as fast
+        octets = shown.encode()
+        capitals = len(octets) - len(octets.translate(None, _CAPITALS))
+        letters = capitals + len(octets) - len(octets.translate(None, _CAPITALS.lower()))
+    else:
+        capitals, letters = sum(map(str.isupper, shown)), sum(map(str.isalpha, shown))
     if letters < 200:
         return False
-    percentage = 100 * sum(map(str.isupper, shown)) / letters
+    percentage = 100 * capitals / letters
     least, most = numbers(arguments, 2)
     return least is not None and least < percentage and between(percentage, None, most)
 

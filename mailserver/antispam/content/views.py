@@ -5,6 +5,7 @@ All texts are octets in UTF-8, as the regular expressions of rule files expect t
 
 import html
 import re
+import string
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,6 +39,8 @@ _TAG_OR_LINK = re.compile(
 _LINK = re.compile(r"""(?:"([^"]{1,2000})"|'([^']{1,2000})'|([^\s>"']{1,2000}))""")
 TAG_LIMIT = 4000  # characters of a tag in which its link is looked for
 _MAILTO = re.compile(r"\bmailto:[^\s<>\"']{3,300}", re.IGNORECASE)
+_SCHEMES = ("https", "http", "ftp")
+_LOWER = {ord(letter): letter.lower() for letter in string.ascii_uppercase}
 _TRAILING = ".,;:!?)]}'\""
 _TAG = re.compile(r"<([a-zA-Z][a-zA-Z0-9]{0,15})\b")
 _BLANK_LINES = re.compile(r"\n\s*\n")
@@ -223,7 +226,7 @@ class Views:
                     found.setdefault(html.unescape(link).strip())
                     if len(found) >= URI_LIMIT:
                         break
-            for uri in _URI.findall(part.shown) + _MAILTO.findall(part.shown):
+            for uri in _written(part.shown):
                 if len(found) >= URI_LIMIT:
                     break
                 uri = uri.rstrip(_TRAILING)
@@ -266,6 +269,41 @@ class Views:
             )
             blocks.append(words.decode(block[:8192]).encode("utf-8", "replace"))
         return blocks
+
+
+def _written(shown: str) -> Iterator[str]:
+    """Find the links in a text: those to the web, then addresses.
+
+    Expressions that ignore case look at each character; `str.find` takes one hundredth of the time.
+    """
+    lowered = shown.lower()
+    if len(lowered) != len(shown):  # a few letters are two in lower case
+        lowered = shown.translate(_LOWER)
+    starts = [at - length for at in _places(shown, "://") if (length := _scheme(lowered, at))]
+    yield from _matches(_URI, shown, sorted(starts + _places(lowered, "www.")))
+    yield from _matches(_MAILTO, shown, _places(lowered, "mailto:"))
+
+
+def _places(text: str, wanted: str) -> list[int]:
+    places, at = [], text.find(wanted)
+    while at >= 0:
+        places.append(at)
+        at = text.find(wanted, at + 1)
+    return places
+
+
+def _scheme(lowered: str, end: int) -> int:
+    """Return the length of the scheme that ends somewhere, 0 without one."""
+    return next((len(each) for each in _SCHEMES if lowered.endswith(each, 0, end)), 0)
+
+
+def _matches(expression: re.Pattern[str], text: str, starts: Sequence[int]) -> Iterator[str]:
+    """Match at each place that is not in the match before."""
+    end = 0
+    for start in starts:
+        if start >= end and (found := expression.match(text, start)) is not None:
+            end = found.end()
+            yield found[0]
 
 
 def _links(markup: str) -> Iterator[str]:
