@@ -8,8 +8,8 @@ bits; nothing else of a message is kept by what is learned from it.
 
 import re
 from array import array
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from itertools import islice, pairwise
 from typing import NamedTuple
 from zlib import crc32
 
@@ -68,9 +68,10 @@ def features(views: Views) -> Features:
     pairs: list[int] = []
     left = WORD_LIMIT
     for part in views.texts:
-        before = len(words)
-        _add_words("w", _words(part.shown, left), words, pairs)
-        left -= len(words) - before
+        alone = _hashed("w", _words(part.shown, left))
+        words += alone
+        pairs += _near(alone)
+        left -= len(alone)
         if left <= 0:
             break
     groups = (
@@ -84,22 +85,27 @@ def _hash(text: str) -> int:
     return crc32(text.encode("utf-8", "replace"))
 
 
-def _words(text: str, limit: int) -> Iterator[str]:
-    count = 0
-    for word in _WORD.findall(text):
-        if count >= limit:
-            return
-        count += 1
-        if word.isascii():
-            if len(word) > 20:
-                yield f"long {word[:5].lower()} {len(word) // 10}"
-                continue
-            yield _DIGITS.sub(_number, word).lower() if not word.isalpha() else word.lower()
-        elif _UNSPACED.match(word):
-            for at in range(min(len(word) - 1, 20)):
-                yield word[at : at + 2]
-        else:
-            yield word.lower()
+def _words(text: str, limit: int) -> list[str]:
+    """Return the first words of a text, in the form that counts."""
+    end = 12 * limit
+    found = _WORD.findall(text, 0, end)
+    while len(found) <= limit and end < len(text):  # the last word may be torn, so one more
+        end *= 4
+        found = _WORD.findall(text, 0, end)
+    del found[limit:]
+    forms = {word: _forms(word) for word in set(found)}
+    return [form for word in found for form in forms[word]]
+
+
+def _forms(word: str) -> Sequence[str]:
+    """Return what counts of a word: most are alike in capitals and small letters."""
+    if word.isascii():
+        if len(word) > 20:
+            return (f"long {word[:5].lower()} {len(word) // 10}",)
+        return (word.lower() if word.isalpha() else _DIGITS.sub(_number, word).lower(),)
+    if _UNSPACED.match(word):
+        return [word[at : at + 2] for at in range(min(len(word) - 1, 20))]
+    return (word.lower(),)
 
 
 def _number(found: re.Match[str]) -> str:
@@ -107,23 +113,23 @@ def _number(found: re.Match[str]) -> str:
     return found[0] if len(found[0]) < 4 else "#" * len(found[0])
 
 
-def _add_words(place: str, words: Iterable[str], alone: list[int], pairs: list[int]) -> None:
-    """Add each word, and with each of the two before it (orthogonal sparse bigrams)."""
-    before, earlier = 0, 0
-    for word in words:
-        here = _hash(f"{place}:{word}")
-        alone.append(here)
-        if before:
-            pairs.append((before * 0x9E3779B1 + here) & 0xFFFFFFFF)
-        if earlier:
-            pairs.append((earlier * 0x85EBCA77 + here + 1) & 0xFFFFFFFF)
-        before, earlier = here, before
+def _hashed(place: str, words: Sequence[str]) -> list[int]:
+    hashes = {word: _hash(f"{place}:{word}") for word in set(words)}
+    return [hashes[word] for word in words]
 
 
-def _pairs(place: str, words: Iterable[str]) -> list[int]:
-    found: list[int] = []
-    _add_words(place, words, found, found)
-    return found
+def _near(words: Sequence[int]) -> list[int]:
+    """Pair each word with each of the two before it (orthogonal sparse bigrams)."""
+    ones = [(a * 0x9E3779B1 + b) & 0xFFFFFFFF for a, b in pairwise(words)]
+    twos = [(a * 0x85EBCA77 + b + 1) & 0xFFFFFFFF for a, b in zip(words, words[2:], strict=False)]
+    mixed = [0] * (2 * len(twos))  # by the later word: the start of a text counts, if not all
+    mixed[::2], mixed[1::2] = ones[1:], twos
+    return ones[:1] + mixed
+
+
+def _pairs(place: str, words: Sequence[str]) -> list[int]:
+    alone = _hashed(place, words)
+    return alone + _near(alone)
 
 
 def _form(views: Views) -> Iterator[int]:
