@@ -7,7 +7,8 @@ counts are kept, so a lesson can be taken back exactly.
 
 import struct
 from array import array
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import exp, log
 
@@ -166,16 +167,9 @@ def evidence(
 def _mean_odds(
     group: Iterable[int], server: Counts, own: Counts | None, weight: int, ratio: float
 ) -> float:
-    mask = (1 << server.bits) - 1
-    hams, spams = server.ham, server.spam
-    own_mask = (1 << own.bits) - 1 if own else 0
     strength = calibration.STRENGTH
     total, weight_of_all = 0.0, calibration.DAMPING
-    for feature in group:
-        ham, spam = hams[feature & mask], spams[feature & mask]
-        if own is not None:
-            ham += own.ham[feature & own_mask] * weight
-            spam += own.spam[feature & own_mask] * weight
+    for (ham, spam), features in _by_counts(group, server, own, weight).items():
         seen = ham + spam
         if not seen:
             continue
@@ -184,9 +178,28 @@ def _mean_odds(
         if abs(belief - 0.5) < calibration.INDIFFERENT:
             continue
         odds = log(belief / (1 - belief))
-        total += odds * abs(odds)
-        weight_of_all += abs(odds)
+        total += features * odds * abs(odds)
+        weight_of_all += features * abs(odds)
     return total / weight_of_all
+
+
+def _by_counts(
+    group: Iterable[int], server: Counts, own: Counts | None, weight: int
+) -> Mapping[tuple[int, int], int]:
+    """Return how many features were in so many ham and spam messages; few numbers are frequent."""
+    hams, spams = _of_each(group, server)
+    if own is not None:
+        own_hams, own_spams = _of_each(group, own)
+        hams = (ham + more * weight for ham, more in zip(hams, own_hams, strict=True))
+        spams = (spam + more * weight for spam, more in zip(spams, own_spams, strict=True))
+    return Counter(zip(hams, spams, strict=True))
+
+
+def _of_each(group: Iterable[int], counts: Counts) -> tuple[Iterator[int], Iterator[int]]:
+    """Return in how many ham and spam messages each feature was."""
+    mask = (1 << counts.bits) - 1
+    places = [feature & mask for feature in group]
+    return map(counts.ham.__getitem__, places), map(counts.spam.__getitem__, places)
 
 
 def margin(means: Iterable[float]) -> float:
