@@ -32,9 +32,10 @@ from mailserver.queue.work import Ledger
 from mailserver.runtime.embedded.postgres import Postgres
 from mailserver.smtp.outbound.worker import Worker
 from mailserver.storage import migrate, queue_routes
-from mailserver.storage.blobs import Bucket, S3Blobs
+from mailserver.storage.blobs import S3Blobs
 from mailserver.storage.database import Database
 from mailserver.storage.ids import Ids
+from mailserver.storage.place import Bucket
 from mailserver.storage.queue_routes import RouteRow
 
 TARGETS = {"messages_per_second": 600, "claims_per_second": 10_000}

@@ -240,9 +240,10 @@ async def _ours() -> None:
     from mailserver.smtp.protocol.paths import Path as Mailbox
     from mailserver.smtp.server import SmtpServer
     from mailserver.smtp.session import Accepted, Envelope, Recipient, Session
-    from mailserver.storage.blobs import Bucket, S3Blobs
+    from mailserver.storage.blobs import S3Blobs
     from mailserver.storage.database import Database
     from mailserver.storage.ids import Ids
+    from mailserver.storage.place import Bucket
 
     class Forgetful(MxPolicy):
         """Takes everything and keeps nothing."""

@@ -59,3 +59,11 @@ class Corrupt(MailError):
 
 class ConfigurationError(MailError):
     """The configuration cannot be used; the text says which key and what to do."""
+
+
+class WorkerFailed(MailError):
+    """A worker does not start; the text says why, `code` is its exit code."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.code = code

@@ -23,9 +23,10 @@ from mailserver.model import Account
 from mailserver.runtime.embedded.postgres import Postgres
 from mailserver.runtime.embedded.seaweedfs import SeaweedFS
 from mailserver.storage import migrate
-from mailserver.storage.blobs import Bucket, S3Blobs
+from mailserver.storage.blobs import S3Blobs
 from mailserver.storage.database import Database
 from mailserver.storage.ids import Ids
+from mailserver.storage.place import Bucket
 from tests.signed_dns import SignedDns
 
 PASSWORD = "correct horse"

@@ -12,9 +12,10 @@ from mailserver.events import Hub
 from mailserver.mail.context import Mail
 from mailserver.metrics import Metrics
 from mailserver.smtp.outbound.worker import Worker
-from mailserver.storage.blobs import Bucket, S3Blobs
+from mailserver.storage.blobs import S3Blobs
 from mailserver.storage.database import Database
 from mailserver.storage.ids import Ids
+from mailserver.storage.place import Bucket
 
 
 def now() -> datetime:

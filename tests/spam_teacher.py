@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from mailserver.antispam.content.models import Models
 from mailserver.antispam.content.teacher import Teacher
 from mailserver.metrics import Metrics
-from mailserver.storage.blobs import Bucket, S3Blobs
+from mailserver.storage.blobs import S3Blobs
 from mailserver.storage.database import Database
+from mailserver.storage.place import Bucket
 
 
 def now() -> datetime:

@@ -1,6 +1,6 @@
 """The server process: `python -m mailserver.app dev DIR default|free` or `serve [FILE]`.
 
-`mailserver dev` and `mailserver serve` check their arguments and become this process.
+`mailserver dev` and `mailserver serve` become this process, which checks the configuration.
 """
 
 import asyncio

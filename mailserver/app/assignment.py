@@ -13,7 +13,7 @@ from mailserver.config import Config, Secret
 from mailserver.runtime.embedded.barrier import syncfs
 from mailserver.runtime.workers.channel import Message
 from mailserver.runtime.workers.sockets import Descriptors
-from mailserver.storage.blobs import Bucket
+from mailserver.storage.place import Bucket
 
 
 @dataclass(frozen=True, slots=True)

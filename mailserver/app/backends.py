@@ -12,7 +12,7 @@ from mailserver.runtime.embedded.barrier import syncfs
 from mailserver.runtime.embedded.postgres import Postgres
 from mailserver.runtime.embedded.seaweedfs import SeaweedFS
 from mailserver.runtime.embedded.supervise import keep_running
-from mailserver.storage.blobs import Bucket
+from mailserver.storage.place import Bucket
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from mailserver.app.child import run_module
 from mailserver.app.exits import exit_code, reason
 from mailserver.errors import MailError
 from mailserver.storage import bucket
-from mailserver.storage.blobs import Bucket
+from mailserver.storage.place import Bucket
 
 
 async def make(place: Bucket) -> bool:

@@ -2,8 +2,7 @@
 
 from enum import IntEnum
 
-from mailserver.errors import ConfigurationError, MailError, Unavailable
-from mailserver.runtime.workers.supervisor import WorkerFailed
+from mailserver.errors import ConfigurationError, MailError, Unavailable, WorkerFailed
 
 
 class Exit(IntEnum):

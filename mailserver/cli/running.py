@@ -1,4 +1,4 @@
-"""`dev` and `serve`: check the arguments, then become the server process."""
+"""`dev` and `serve`: become the server process, which checks the configuration."""
 
 import os
 from enum import StrEnum
@@ -9,8 +9,6 @@ import typer
 
 from mailserver.app.launch import become_server
 from mailserver.cli.target import ConfigFile, failing
-from mailserver.config_file import load, problems_for_service
-from mailserver.errors import ConfigurationError
 
 
 class Ports(StrEnum):
@@ -29,15 +27,14 @@ def dev(
     ] = Ports.DEFAULT,
 ) -> None:
     """Run the whole server on this machine, with its own PostgreSQL and S3, to try it."""
+    # here, since `serve` would wait for it at every start
+    from mailserver.config_file import load
+
     with failing(json=False):
-        load(environment=os.environ)
+        load(environment=os.environ)  # before anything is made below `data_dir`
     become_server(["dev", str(data_dir), ports.value])
 
 
 def serve(config: ConfigFile = None) -> None:
     """Run the server as the configuration says."""
-    with failing(json=False):
-        problems = problems_for_service(load(config, os.environ).config)
-        if problems:
-            raise ConfigurationError("\n".join(problems))
     become_server(["serve", *([str(config)] if config is not None else [])])

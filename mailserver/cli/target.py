@@ -4,15 +4,17 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import orjson
 import typer
 
 from mailserver import log as logs
-from mailserver.app.access import Access, access
 from mailserver.app.exits import exit_code, reason
 from mailserver.errors import MailError
+
+if TYPE_CHECKING:
+    from mailserver.app.access import Access
 
 T = TypeVar("T")
 
@@ -35,13 +37,14 @@ MailboxOption = Annotated[
 
 
 def run(
-    work: Callable[[Access], Awaitable[T]],
+    work: "Callable[[Access], Awaitable[T]]",
     *,
     data_dir: Path | None,
     config: Path | None,
     json: bool,
 ) -> T:
     """Do one thing with the store of mail and return its result; a failure ends the command."""
+    from mailserver.app.access import access  # half of what a command loads; `serve` opens nothing
 
     async def opened() -> T:
         async with access(data_dir, config, os.environ) as store:

@@ -5,7 +5,6 @@ is made by `storage.bucket`.
 """
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
@@ -14,6 +13,7 @@ from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import S3Store
 
 from mailserver.errors import NotFound, Unavailable
+from mailserver.storage.place import Bucket
 
 TIMEOUT = timedelta(seconds=20)
 CONNECT_TIMEOUT = timedelta(seconds=3)
@@ -42,18 +42,6 @@ class Blobs(Protocol):
     def names(self) -> AsyncIterator[list[tuple[str, int]]]:
         """Return all objects as (name, bytes), a page at a time."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """Where the bucket is and who may use it."""
-
-    endpoint: str
-    bucket: str
-    region: str
-    access_key: str
-    secret_key: str
-    prefix: str = ""
 
 
 class S3Blobs:

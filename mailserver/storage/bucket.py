@@ -4,7 +4,7 @@ aioboto3 costs 40 MB of memory, so it is imported only when a bucket has to be m
 """
 
 from mailserver.errors import Unavailable
-from mailserver.storage.blobs import Bucket
+from mailserver.storage.place import Bucket
 
 
 async def ensure(bucket: Bucket) -> None:

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
-from mailserver.errors import MailError
+from mailserver.errors import WorkerFailed
 from mailserver.runtime.workers import tally
 from mailserver.runtime.workers.channel import Message
 from mailserver.runtime.workers.process import Worker
@@ -27,14 +27,6 @@ LOOK = 5.0  # seconds between two looks for that
 REPORT_TIME = 1.0  # seconds for a worker to tell its metrics; else those that it told last count
 START_TIME = 120.0  # seconds to become ready, for a worker that replaces another or one that ended
 LEAVE_TIME = 15.0  # seconds a worker has beyond what it gives its connections
-
-
-class WorkerFailed(MailError):
-    """A worker does not start; the text says why, `code` is its exit code."""
-
-    def __init__(self, text: str, code: int) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ import pytest
 import pytest_asyncio
 
 from mailserver.config import Listener
+from mailserver.errors import WorkerFailed
 from mailserver.runtime.workers import supervisor as module
 from mailserver.runtime.workers.channel import Message
 from mailserver.runtime.workers.sockets import Sockets
-from mailserver.runtime.workers.supervisor import Plan, Supervisor, WorkerFailed
+from mailserver.runtime.workers.supervisor import Plan, Supervisor
 
 COMMAND = (sys.executable, "-P", str(Path(__file__).with_name("small_worker.py")))
 ROOT = Path(__file__).parents[3]
