@@ -8,7 +8,7 @@ counts are kept, so a lesson can be taken back exactly.
 import struct
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import exp, log
 
@@ -34,14 +34,16 @@ class Lesson:
 
 
 class Counts:
-    """How many spam and ham messages had each feature; features share places by their last bits."""
+    """How many spam and ham messages had each feature; features share places by their last bits.
 
-    __slots__ = ("bits", "ham", "ham_lessons", "spam", "spam_lessons")
+    Both numbers of a place are one of 64 bits, `_joined`: what is slow is to get them from memory.
+    """
+
+    __slots__ = ("bits", "ham_lessons", "numbers", "spam_lessons")
 
     def __init__(self, bits: int) -> None:
         self.bits = bits
-        self.ham = array("I", bytes(4 << bits))
-        self.spam = array("I", bytes(4 << bits))
+        self.numbers = array("Q", bytes(8 << bits))
         self.ham_lessons = 0
         self.spam_lessons = 0
 
@@ -64,17 +66,17 @@ class Counts:
         mask = (1 << self.bits) - 1
         for place, ham, spam in zip(delta.places, delta.ham, delta.spam, strict=True):
             at = place & mask
-            self.ham[at] = max(self.ham[at] + ham, 0)
-            self.spam[at] = max(self.spam[at] + spam, 0)
+            ham_before, spam_before = _apart(self.numbers[at])
+            self.numbers[at] = _joined(max(ham_before + ham, 0), max(spam_before + spam, 0))
         self.ham_lessons = max(self.ham_lessons + delta.ham_lessons, 0)
         self.spam_lessons = max(self.spam_lessons + delta.spam_lessons, 0)
 
     def pack(self) -> bytes:
         """Return all that is not zero."""
-        places = array("I", (at for at in range(1 << self.bits) if self.ham[at] or self.spam[at]))
+        places = array("I", (at for at, number in enumerate(self.numbers) if number))
         header = _HEADER.pack(VERSION, self.bits, self.ham_lessons, self.spam_lessons, len(places))
-        counts = (array("I", (column[at] for at in places)) for column in (self.ham, self.spam))
-        return header + places.tobytes() + b"".join(each.tobytes() for each in counts)
+        columns = zip(*(_apart(self.numbers[at]) for at in places), strict=True)
+        return header + places.tobytes() + b"".join(array("I", each).tobytes() for each in columns)
 
     @classmethod
     def unpack(cls, data: bytes) -> "Counts":
@@ -86,8 +88,16 @@ class Counts:
         counts.ham_lessons, counts.spam_lessons = ham, spam
         places, hams, spams = _columns(data[_HEADER.size :], length, "III")
         for at, some_ham, some_spam in zip(places, hams, spams, strict=True):
-            counts.ham[at], counts.spam[at] = some_ham, some_spam
+            counts.numbers[at] = _joined(some_ham, some_spam)
         return counts
+
+
+def _joined(ham: int, spam: int) -> int:
+    return spam << 32 | ham
+
+
+def _apart(number: int) -> tuple[int, int]:
+    return number & 0xFFFFFFFF, number >> 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +179,8 @@ def _mean_odds(
 ) -> float:
     strength = calibration.STRENGTH
     total, weight_of_all = 0.0, calibration.DAMPING
-    for (ham, spam), features in _by_counts(group, server, own, weight).items():
+    for number, features in _by_numbers(group, server, own, weight).items():
+        ham, spam = _apart(number)
         seen = ham + spam
         if not seen:
             continue
@@ -183,23 +194,18 @@ def _mean_odds(
     return total / weight_of_all
 
 
-def _by_counts(
+def _by_numbers(
     group: Iterable[int], server: Counts, own: Counts | None, weight: int
-) -> Mapping[tuple[int, int], int]:
+) -> Mapping[int, int]:
     """Return how many features were in so many ham and spam messages; few numbers are frequent."""
-    hams, spams = _of_each(group, server)
-    if own is not None:
-        own_hams, own_spams = _of_each(group, own)
-        hams = (ham + more * weight for ham, more in zip(hams, own_hams, strict=True))
-        spams = (spam + more * weight for spam, more in zip(spams, own_spams, strict=True))
-    return Counter(zip(hams, spams, strict=True))
-
-
-def _of_each(group: Iterable[int], counts: Counts) -> tuple[Iterator[int], Iterator[int]]:
-    """Return in how many ham and spam messages each feature was."""
-    mask = (1 << counts.bits) - 1
-    places = [feature & mask for feature in group]
-    return map(counts.ham.__getitem__, places), map(counts.spam.__getitem__, places)
+    mask = (1 << server.bits) - 1
+    numbers = map(server.numbers.__getitem__, [feature & mask for feature in group])
+    if own is None:
+        return Counter(numbers)
+    own_mask = (1 << own.bits) - 1
+    taught = map(own.numbers.__getitem__, [feature & own_mask for feature in group])
+    # joined numbers are added, and multiplied, as if they were apart
+    return Counter(one + more * weight for one, more in zip(numbers, taught, strict=True))
 
 
 def margin(means: Iterable[float]) -> float:
