@@ -122,7 +122,13 @@ def available() -> Sequence[str]:
 _ASSERTION = re.compile(r"\(\?(?:[=!>]|<[=!])|[*+?}]\+|\\[1-9Kkg]")  # what Hyperscan cannot do
 # Long expressions and large counts take seconds and much memory to compile; PCRE2 does them.
 _SIEVED_LENGTH = 1000
-_LARGE_COUNT = re.compile(r"\{(?:\d*,)?\d{3,}\}")
+_LARGE_COUNT = re.compile(r"\{(?:\d*,)?\d{3,}\}|\{\d{3,},\d*\}")
+# A large count that is one, not a part of an escape or of a class of letters (both are kept).
+_LOOSENED = re.compile(
+    r"(\\[xpPNgko]\{[^}]*\}|\\.|\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]\\])*\])"
+    r"|\{(\d+)(?:,\d{3,}|(?<=\d{3})(?:,\d*)?)\}",
+    re.DOTALL,
+)
 _FEW = 8  # expressions for which a database is not worth it
 
 
@@ -183,13 +189,15 @@ class _Sieve:
 
 def _row(index: int, pattern: Pattern) -> _Row | None:
     source = pattern.source
-    if len(source) > _SIEVED_LENGTH or _LARGE_COUNT.search(source):
-        return None
-    if "x" in pattern.flags or "\0" in source:
+    if len(source) > _SIEVED_LENGTH or "x" in pattern.flags or "\0" in source:
         return None
     flags = hyperscan.HS_FLAG_SINGLEMATCH
     if _ASSERTION.search(source):
         flags |= hyperscan.HS_FLAG_PREFILTER
+    elif "\\Q" not in source:  # any number instead: what PCRE2 finds is still among the candidates
+        source = _LOOSENED.sub(_loosened, source)
+    if _LARGE_COUNT.search(source):
+        return None
     for letter, flag in (
         ("i", hyperscan.HS_FLAG_CASELESS),
         ("s", hyperscan.HS_FLAG_DOTALL),
@@ -197,6 +205,10 @@ def _row(index: int, pattern: Pattern) -> _Row | None:
     ):
         flags |= flag if letter in pattern.flags else 0
     return _Row(_octets(source), index, flags)
+
+
+def _loosened(found: re.Match[str]) -> str:
+    return found[1] or ("+" if int(found[2]) else "*")
 
 
 def _database(rows: Sequence[_Row]) -> Any:

@@ -57,6 +57,40 @@ def test_an_expression_that_explodes_is_stopped_or_not_used(
     assert time.process_time() - started < 2
 
 
+LARGE = (
+    (r"one.{0,200}two", b"one" + b" " * 200 + b"two", b"one\ntwo"),
+    (r"<[^>]{1,300}>", b"<" + b"a" * 300 + b">", b"<" + b"a" * 301 + b">"),
+    (r"x{100,}y", b"x" * 100 + b"y", b"x" * 99 + b"y"),
+    (r"(?:ab){100}", b"ab" * 100, b"ab" * 99),
+    (r"[{0,200}]z", b"2z", b"*z"),
+    (r"[]{0,200}]z", b"]z", b"*z"),
+    (r"[[:digit:]{0,200}]z", b"7z", b"*z"),
+    (r"a\{0,200}", b"a{0,200}", b"aaa"),
+    (r"\x41{100,200}", b"A" * 100, b"A" * 99),
+)
+
+
+@pytest.mark.parametrize("engines", ENGINES)
+@pytest.mark.parametrize(("source", "text", "other"), LARGE)
+def test_large_counts_are_exact(engines: list[str], source: str, text: bytes, other: bytes) -> None:
+    never = [each for each in WANTED if each.name.startswith("NEVER")]  # enough for a database
+    group = Group([Wanted("LARGE", Pattern(source)), *never], engines=engines)
+    if "pcre2" not in engines and "[:" in source:
+        return  # `re` has no classes within classes with other letters
+    assert find(group, text) == {"LARGE": 1}
+    assert find(group, other) == {}
+
+
+@pytest.mark.skipif("hyperscan" not in available(), reason="hyperscan is not installed")
+def test_large_counts_are_looked_for_with_the_others() -> None:
+    outside = [source for source, *_ in LARGE if not source.startswith(("[", "a"))]
+    wanted = [Wanted(source, Pattern(source)) for source in outside]
+    wanted += [each for each in WANTED if each.name.startswith("NEVER")]
+    sieve = Group(wanted)._sieve
+    assert sieve is not None
+    assert sieve.candidates(b"nothing of them") == []
+
+
 def test_expressions_that_do_not_explode_are_used() -> None:
     for source in (
         r"a+b+",
