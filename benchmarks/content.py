@@ -31,7 +31,7 @@ from mailserver.antispam.content.filter import OWN_RULES, ContentFilter
 from mailserver.antispam.content.model import SERVER_BITS, Counts, Lesson, delta_of, evidence
 from mailserver.antispam.content.patterns import Budget, available
 from mailserver.antispam.content.stored import as_inquiry, without_from_line
-from mailserver.antispam.content.tokens import features
+from mailserver.antispam.content.tokens import JUDGED_WORDS, features
 from mailserver.antispam.content.views import Views
 from mailserver.antispam.evidence import Inquiry
 from mailserver.model import AccountId
@@ -258,12 +258,13 @@ async def phishing(folder: Path, train: Mails, step: int) -> dict[str, Any]:
 def calibrate(train: Mails) -> dict[str, Any]:
     """Fit the weights of groups by cross-validation on mails that are trained with."""
     rows = [(name, features(Views(as_inquiry(raw, THEN)))) for name, raw in train]
+    judged = {name: features(Views(as_inquiry(raw, THEN)), JUDGED_WORDS) for name, raw in train}
     means: dict[str, list[float]] = {}
     for fold in range(FOLDS):
         counts = Counts(SERVER_BITS)
         lessons = (Lesson(f, is_spam(n)) for n, f in rows if _fold(n) != fold)
         counts.add(delta_of(lessons, SERVER_BITS))
-        means |= {name: evidence(found, counts) for name, found in rows if _fold(name) == fold}
+        means |= {n: evidence(judged[n], counts) for n, _ in rows if _fold(n) == fold}
     margins: dict[str, float] = {}
     for fold in range(FOLDS):
         weights = _logistic([(means[n], is_spam(n)) for n, _ in rows if _fold(n) != fold])

@@ -15,7 +15,7 @@ from mailserver.antispam.content.engine import Engine
 from mailserver.antispam.content.model import Counts, evidence, margin, probability
 from mailserver.antispam.content.patterns import Budget
 from mailserver.antispam.content.reputation import Reputation
-from mailserver.antispam.content.tokens import Features, features
+from mailserver.antispam.content.tokens import JUDGED_WORDS, Features, features
 from mailserver.antispam.content.views import Views
 from mailserver.antispam.evidence import Client, Finding, Inquiry, Symbol
 from mailserver.errors import MailError
@@ -229,7 +229,7 @@ class ContentFilter:
         facts = [f"__AUTH_{each.check}_{each.result}".upper() for each in findings]
         outcome = self.engine.run(views, Budget(seconds, self._clock), facts)
         symbols = list(outcome.symbols)
-        found = features(views)
+        found = features(views, JUDGED_WORDS)
         server, value = self._server(), None
         if _enough(server, None):
             value = margin(evidence(found, server))

@@ -17,6 +17,7 @@ from mailserver.antispam.content.views import Views
 
 VERSION = 1  # of the features: what was learned with others means nothing
 WORD_LIMIT = 1500  # of the text
+JUDGED_WORDS = 500  # of a part of the text; more of them do not make the judgement better
 HEADER_WORD_LIMIT = 60  # of one field
 LINK_LIMIT = 60
 GROUP_LIMIT = 3000
@@ -62,13 +63,13 @@ class Features(NamedTuple):
     pairs: "array[int]"  # of words
 
 
-def features(views: Views) -> Features:
-    """Return the features of a message."""
+def features(views: Views, part_words: int = WORD_LIMIT) -> Features:
+    """Return the features of a message, with no more than the first words of each of its parts."""
     words: list[int] = []
     pairs: list[int] = []
     left = WORD_LIMIT
     for part in views.texts:
-        alone = _hashed("w", _words(part.shown, left))
+        alone = _hashed("w", _words(part.shown, min(left, part_words)))
         words += alone
         pairs += _near(alone)
         left -= len(alone)
