@@ -69,7 +69,7 @@ def features(views: Views, part_words: int = WORD_LIMIT) -> Features:
     pairs: list[int] = []
     left = WORD_LIMIT
     for part in views.texts:
-        alone = _hashed("w", _words(part.shown, min(left, part_words)))
+        alone = _words("w", part.shown, min(left, part_words))
         words += alone
         pairs += _near(alone)
         left -= len(alone)
@@ -77,46 +77,50 @@ def features(views: Views, part_words: int = WORD_LIMIT) -> Features:
             break
     groups = (
         _form(views), _people(views), _way(views), _links(views), _fields(views),
-        _pairs("s", _words(views.subject, HEADER_WORD_LIMIT)), words, pairs,
+        _pairs("s", views.subject, HEADER_WORD_LIMIT), words, pairs,
     )  # fmt: skip
-    return Features(*(array("I", dict.fromkeys(islice(each, GROUP_LIMIT))) for each in groups))
+    once = (dict.fromkeys(islice(each, GROUP_LIMIT)) for each in groups)
+    return Features(*(array("I", list(each)) for each in once))  # faster of a list
 
 
 def _hash(text: str) -> int:
     return crc32(text.encode("utf-8", "replace"))
 
 
-def _words(text: str, limit: int) -> list[str]:
-    """Return the first words of a text, in the form that counts."""
-    end = 12 * limit
+def _words(place: str, text: str, limit: int) -> list[int]:
+    """Return the first words of a text, in the form that counts, each word hashed once."""
+    end = 8 * limit
     found = _WORD.findall(text, 0, end)
     while len(found) <= limit and end < len(text):  # the last word may be torn, so one more
         end *= 4
         found = _WORD.findall(text, 0, end)
     del found[limit:]
-    forms = {word: _forms(word) for word in set(found)}
-    return [form for word in found for form in forms[word]]
+    if text.isascii():
+        hashes = {word: _hash(f"{place}:{_form_of(word)}") for word in set(found)}
+        return list(map(hashes.__getitem__, found))
+    several = {word: [_hash(f"{place}:{form}") for form in _forms(word)] for word in set(found)}
+    return [each for word in found for each in several[word]]
 
 
 def _forms(word: str) -> Sequence[str]:
-    """Return what counts of a word: most are alike in capitals and small letters."""
-    if word.isascii():
-        if len(word) > 20:
-            return (f"long {word[:5].lower()} {len(word) // 10}",)
-        return (word.lower() if word.isalpha() else _DIGITS.sub(_number, word).lower(),)
-    if _UNSPACED.match(word):
+    """Return what counts of a word, of those that are written without spaces the pairs of signs."""
+    if not word.isascii() and _UNSPACED.match(word):
         return [word[at : at + 2] for at in range(min(len(word) - 1, 20))]
-    return (word.lower(),)
+    return (_form_of(word),)
+
+
+def _form_of(word: str) -> str:
+    """Return how a word counts: in capitals and small letters alike."""
+    if (word.isalpha() and len(word) <= 20) or not word.isascii():
+        return word.lower()
+    if len(word) > 20:
+        return f"long {word[:5].lower()} {len(word) // 10}"
+    return _DIGITS.sub(_number, word).lower()
 
 
 def _number(found: re.Match[str]) -> str:
     """Long numbers are alike by their length."""
     return found[0] if len(found[0]) < 4 else "#" * len(found[0])
-
-
-def _hashed(place: str, words: Sequence[str]) -> list[int]:
-    hashes = {word: _hash(f"{place}:{word}") for word in set(words)}
-    return [hashes[word] for word in words]
 
 
 def _near(words: Sequence[int]) -> list[int]:
@@ -128,8 +132,8 @@ def _near(words: Sequence[int]) -> list[int]:
     return ones[:1] + mixed
 
 
-def _pairs(place: str, words: Sequence[str]) -> list[int]:
-    alone = _hashed(place, words)
+def _pairs(place: str, text: str, limit: int) -> list[int]:
+    alone = _words(place, text, limit)
     return alone + _near(alone)
 
 
@@ -166,7 +170,7 @@ def _people(views: Views) -> Iterator[int]:
             yield _hash(f"{letter}d:{domain[:200]}")
             yield _hash(f"{letter}t:{domain.rpartition('.')[2][:20]}")
             if label:
-                yield from _pairs(f"{letter}n", _words(label, 10))
+                yield from _pairs(f"{letter}n", label, 10)
             else:
                 yield _hash(f"{letter}:no name")
     sender = views.inquiry.sender
