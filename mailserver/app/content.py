@@ -9,6 +9,7 @@ from mailserver.antispam.content.reputation import Reputation
 from mailserver.antispam.content.teacher import Teacher
 from mailserver.antispam.evidence import Judge, PersonalJudge
 from mailserver.app.background import every
+from mailserver.app.launch import give_back
 from mailserver.mail.context import Mail
 
 HISTORY_WRITE = 10.0  # seconds between two times that the history of senders is written down
@@ -59,9 +60,14 @@ def content(mail: Mail, owner: str) -> Content:
         budget=settings.time_budget,
     )
     work = {
-        "content filter": made.run,
+        "content filter": lambda: _load(made),
         "spam lessons": teacher.run,
         "sender history": every(HISTORY_WRITE, reputation.write),
         "old sender history": every(HISTORY_EXPIRY, reputation.expire),
     }
     return Content(made, work)
+
+
+async def _load(made: ContentFilter) -> None:
+    await made.run()
+    give_back()  # what the compiler of the rules took
