@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import format_datetime, make_msgid
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,9 @@ class Served:
     def send(self, subject: str) -> int:
         """Send a message to Alice; return the code of the refusal, or 250."""
         host, port = self.listeners["smtp"]
-        with smtplib.SMTP(host, port, timeout=120) as client:
+        with smtplib.SMTP(host, port, "mx.example.org", timeout=120) as client:
             try:
-                client.sendmail(
-                    "carol@example.org",
-                    [LOGIN],
-                    f"Subject: {subject}\r\n\r\n{subject}\r\n".encode(),
-                )
+                client.sendmail("carol@example.org", [LOGIN], letter(subject))
             except smtplib.SMTPRecipientsRefused as error:
                 return error.recipients[LOGIN][0]
             except smtplib.SMTPResponseException as error:
@@ -74,6 +71,15 @@ class Served:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code
+
+
+def letter(subject: str) -> bytes:
+    """Return a message against which the checks have nothing."""
+    return (
+        f"From: carol@example.org\r\nTo: {LOGIN}\r\nSubject: {subject}\r\n"
+        f"Date: {format_datetime(datetime.now(UTC))}\r\nMessage-ID: {make_msgid()}\r\n\r\n"
+        f"{subject}\r\n"
+    ).encode()
 
 
 @pytest_asyncio.fixture
