@@ -77,3 +77,11 @@ def quoted(local_part: str) -> str:
     if _DOT_ATOM.match(local_part):
         return local_part
     return '"' + re.sub(r'(["\\])', r"\\\1", local_part) + '"'
+
+
+def path_text(text: str, address: Address) -> str:
+    """Return an address as a path has it: as given, where that can be read in one way only."""
+    local, _, domain = text.strip().rpartition("@")
+    if '"' in local:
+        local = quoted(address.local_part)
+    return f"{local}@{domain if domain.isascii() else address.domain}"

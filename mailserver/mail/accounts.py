@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from mailserver.address import normal_domain, parse_address
+from mailserver.address import normal_domain, parse_address, path_text
 from mailserver.errors import AlreadyExists, ConfigurationError, NotFound
 from mailserver.mail import identities
 from mailserver.mail.context import Change, Mail
-from mailserver.mail.sending import path_text
 from mailserver.model import Account, AccountId, ChangeKind, MailboxId, Role
 from mailserver.storage import accounts, mailboxes, push, tickets
 

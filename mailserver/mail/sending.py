@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
-from mailserver.address import Address, parse_address, quoted
+from mailserver.address import parse_address, path_text
 from mailserver.errors import Invalid, MailError
 from mailserver.mail import accounts, delivery, identities, recipients
 from mailserver.mail.delivery import Accepted, Companion, Target
@@ -288,11 +288,3 @@ async def forward_paths(mail: "Mail", wanted: Sequence[Recipient]) -> tuple[Reci
     if bad:
         raise Unsendable(Flaw.BAD_RECIPIENTS, bad)
     return tuple({each.text: each for each in found}.values())
-
-
-def path_text(text: str, address: Address) -> str:
-    """Return an address as a path has it: as given, where that can be read in one way only."""
-    local, _, domain = text.strip().rpartition("@")
-    if '"' in local:
-        local = quoted(address.local_part)
-    return f"{local}@{domain if domain.isascii() else address.domain}"

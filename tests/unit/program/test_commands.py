@@ -37,6 +37,20 @@ def words(command: object) -> object:
     return options, {name: words(child) for name, child in nested.items()}
 
 
+def test_a_command_can_be_the_first_that_is_loaded() -> None:
+    """Modules that need each other work only in some orders."""
+    loaded(
+        f"""
+import sys
+for command in {[*VERBS, *NOUNS]!r}:
+    for name in [name for name in sys.modules if name.startswith("mailserver")]:
+        del sys.modules[name]
+    from mailserver.cli.commands import application
+    application(command)
+"""
+    )
+
+
 def test_the_command_line_of_a_server_loads_nothing_of_a_server() -> None:
     found = loaded("from mailserver.cli.commands import application\napplication('serve')")
     assert not found & (FOREIGN | OF_WORKERS | {"pydantic"})
