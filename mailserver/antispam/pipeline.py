@@ -147,7 +147,7 @@ class Pipeline:
         score = sum(finding.score for finding in findings)
         action, reason, status = Action.ACCEPT, f"score {score:.1f}", ""
         if score >= self._settings.reject_score:
-            action = Action.REJECT
+            action, reason = Action.REJECT, f"looks like spam, {reason}"
         elif score >= self._settings.junk_score:
             action = Action.JUNK
         for finding in findings:

@@ -188,7 +188,7 @@ async def test_09_a_full_mailbox_is_told_at_rcpt_and_costs_no_message(
 async def test_11_spam_is_refused_in_the_session_and_traced(
     mail: Mail, alice: Account, server: Server
 ) -> None:
-    assert (await server.refusal(GTUBE)).startswith("550 b'5.7.1 score 100")
+    assert (await server.refusal(GTUBE)).startswith("550 b'5.7.1 looks like spam, score 100")
     assert await found(mail, alice, Role.INBOX) == await found(mail, alice, Role.JUNK) == []
     await server.journal.flush()
     [told] = await trace.find(mail.database, ["1@example.org"], 5)
@@ -358,7 +358,7 @@ async def test_swaks_is_answered_at_each_stage(mail: Mail, alice: Account, serve
 
     good = ("--from", "carol@example.org", "--ehlo", "mx.example.org")
     assert "<-  250 2.0.0 OK e" in await swaks(*good)
-    assert "<** 550 5.7.1 score 1000" in await swaks(*good, "--body", GTUBE)
+    assert "<** 550 5.7.1 looks like spam, score 1000" in await swaks(*good, "--body", GTUBE)
     assert "<** 451 4.7.1 not seen before" in await swaks("--from", "x@two.test", "--ehlo", "pc")
     [(raw, _)] = await found(mail, alice, Role.INBOX)
     assert b"spf=pass smtp.mailfrom=example.org" in raw

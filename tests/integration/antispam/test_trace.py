@@ -55,8 +55,8 @@ async def test_a_refused_message_and_a_refused_recipient(
     [recipient, message] = await ask(mail, journal, "carol@example.org")
     assert (recipient.story["stage"], recipient.story["action"]) == ("recipient", "refused")
     assert recipient.story["reply"] == "550 5.1.1 No such user here"
-    assert message.story["reply"] == "550 5.7.1 score 35.0"
-    assert message.story["reason"] == "score 35.0"
+    assert message.story["reply"] == "550 5.7.1 looks like spam, score 35.0"
+    assert message.story["reason"] == "looks like spam, score 35.0"
     assert "Refused after the message was received" in "\n".join(story_in_words(message))
 
 

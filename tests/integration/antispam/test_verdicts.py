@@ -70,7 +70,7 @@ async def test_spam_with_a_score_of_35_never_reaches_the_inbox(
     port = await serve(pipeline(mail, Checks(judges=[Says(35)])))
     with pytest.raises(smtplib.SMTPDataError) as refusal:
         await send(port, "alice@example.test")
-    assert refusal.value.args == (550, b"5.7.1 score 35.0")
+    assert refusal.value.args == (550, b"5.7.1 looks like spam, score 35.0")
     assert await found(mail, alice, Role.INBOX) == []
     assert await found(mail, alice, Role.JUNK) == []
 
