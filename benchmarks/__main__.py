@@ -21,6 +21,7 @@ from benchmarks import (
     parse,
     receive,
     smtp_delivery,
+    submission,
     workers,
 )
 
@@ -38,6 +39,7 @@ BENCHMARKS = {
     "jmap": jmap.run,
     "jmap_push": jmap_push.run,
     "outbound": outbound.run,
+    "submission": submission.run,
     "idle_memory": idle_memory.run,
     "workers": workers.run,
     "nodes": nodes.run,
