@@ -6,9 +6,10 @@ from typing import Any
 
 from mailserver.model import AccountId
 from mailserver.storage import greylist, rates, sending, spam_lists, traces
-from mailserver.storage.database import Connection, Database, Record
+from mailserver.storage.database import Database
 from mailserver.storage.rates import Amount
 from mailserver.storage.spam_lists import Entry
+from tests.plans import whole_tables_read
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 KEY = b"k" * 16
@@ -55,39 +56,5 @@ STATEMENTS: dict[str, Callable[[Any], Awaitable[object]]] = {
 }
 
 
-class Explaining:
-    """Runs each statement and keeps its plan."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self.plans: list[str] = []
-
-    async def fetch(self, query: str, *args: Any) -> list[Record]:
-        rows = await self._connection.raw.fetch(f"EXPLAIN {query}", *args)
-        self.plans.append("\n".join(row[0] for row in rows))
-        return await self._connection.fetch(query, *args)
-
-    async def fetchrow(self, query: str, *args: Any) -> Record | None:
-        rows = await self.fetch(query, *args)
-        return rows[0] if rows else None
-
-    async def fetchval(self, query: str, *args: Any) -> Any:
-        row = await self.fetchrow(query, *args)
-        return row[0] if row is not None else None
-
-    async def execute(self, query: str, *args: Any) -> str:
-        await self.fetch(query, *args)
-        return ""
-
-
 async def test_no_statement_reads_a_whole_table(database: Database) -> None:
-    plans = {}
-    async with database.connection() as connection:
-        for statement in FILL:
-            await connection.execute(statement)
-        for name, run in STATEMENTS.items():
-            explaining = Explaining(connection)
-            await run(explaining)
-            assert explaining.plans
-            plans[name] = "\n".join(explaining.plans)
-    assert {name: plan for name, plan in plans.items() if "Seq Scan" in plan} == {}
+    assert await whole_tables_read(database, FILL, STATEMENTS) == {}

@@ -8,7 +8,7 @@ from mailserver.model import AccountId, Modseq
 from mailserver.storage import feedback
 from mailserver.storage.database import Database
 from mailserver.storage.feedback import CountRow, ReportRow
-from tests.integration.antispam.test_plans import Explaining
+from tests.plans import whole_tables_read
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 DAY = date(2026, 11, 1)
@@ -59,22 +59,5 @@ STATEMENTS: dict[str, Callable[[Any], Awaitable[object]]] = {
 }
 
 
-class Counting(Explaining):
-    """Tells of statements as PostgreSQL does."""
-
-    async def execute(self, query: str, *args: Any) -> str:
-        await super().execute(query, *args)
-        return "DONE 0"
-
-
 async def test_no_statement_reads_a_whole_table(database: Database) -> None:
-    plans = {}
-    async with database.connection() as connection:
-        for statement in FILL:
-            await connection.execute(statement)
-        for name, run in STATEMENTS.items():
-            explaining = Counting(connection)
-            await run(explaining)
-            assert explaining.plans
-            plans[name] = "\n".join(explaining.plans)
-    assert {name: plan for name, plan in plans.items() if "Seq Scan" in plan} == {}
+    assert await whole_tables_read(database, FILL, STATEMENTS) == {}
