@@ -9,7 +9,6 @@ import os
 import random
 import secrets
 import signal
-import stat
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,10 +31,12 @@ log = logging.getLogger(__name__)
 
 READY_POLL = 0.03  # seconds
 REQUEST_TIMEOUT = 5.0  # seconds
-START_TIMEOUT = 120.0  # seconds
+# Seconds that each attempt to start may take; it takes two. One that hangs is helped by another one
+# with new ports, one that is slow is helped by time.
+START_TIMEOUTS = (30.0, 30.0, 120.0)
 PREDECESSOR_TIMEOUT = 10.0  # seconds to wait for a server that is shutting down
 MOUNT_TIMEOUT = 30.0  # seconds for the volumes to be known, counted from the start
-START_ATTEMPTS = 3  # each with new ports, when someone was faster at one of them
+LOG_FILES = ("-log_max_size_mb=4", "-log_max_files=2")  # of each severity
 CLEAN_EXITS = (0, -signal.SIGTERM)
 KEYS = ("access_key", "secret_key", "volume", "volume_read", "filer", "filer_read")
 
@@ -122,14 +123,17 @@ class SeaweedFS:
             binary = installation()
             make_directory(self.directory, 0o700)
             make_directory(self.data, 0o700)
-            for attempt in range(START_ATTEMPTS):
+            make_directory(self._logs, 0o700)
+            *attempts, last = START_TIMEOUTS
+            for timeout in attempts:
                 try:
-                    await self._start_once(binary)
-                except _PortTakenError:
-                    if attempt == START_ATTEMPTS - 1:
-                        raise
+                    await self._start_once(binary, timeout)
+                except _RetryError as error:
+                    log.warning("seaweedfs is started again", extra={"error": str(error)})
+                    self._forget_ports()
                 else:
                     return
+            await self._start_once(binary, last)
 
     async def stop(self) -> None:
         """Stop it; its files are on disk afterwards."""
@@ -155,12 +159,20 @@ class SeaweedFS:
     def _marker(self) -> Path:
         return self.directory / "running"
 
+    @property
+    def _kept(self) -> Path:
+        return self.directory / "ports.json"
+
+    @property
+    def _logs(self) -> Path:
+        return self.directory / "log"  # what it finds less important than self.log
+
     def _key(self, name: str) -> str:
         if not self._keys:
             raise RuntimeError("SeaweedFS has not been started")
         return self._keys[name]
 
-    async def _start_once(self, binary: Path) -> None:
+    async def _start_once(self, binary: Path, timeout: float) -> None:
         lock = await acquire_lock(self.directory / "lock", PREDECESSOR_TIMEOUT)
         if lock is None:
             raise EmbeddedError(
@@ -177,10 +189,11 @@ class SeaweedFS:
             os.close(lock)
         self._child = child
         try:
-            await self._ready(child)
+            await self._ready(child, timeout)
         except BaseException:
             await child.stop(())
             self._child = None
+            self._clear_sockets()
             raise
 
     def _load_keys(self) -> None:
@@ -201,28 +214,29 @@ class SeaweedFS:
         if self._fixed is not None:
             busy = tcp.taken(self._fixed)
             if busy:
-                raise EmbeddedError(f"TCP ports in use on 127.0.0.1: {', '.join(map(str, busy))}")
+                raise EmbeddedError(f"TCP ports in use: {', '.join(map(str, busy))}")
+            if blocking := tcp.blocked(self._fixed):
+                raise EmbeddedError(f"in the way of SeaweedFS: {', '.join(map(str, blocking))}")
             return
-        path = self.directory / "ports.json"
-        kept = self._ports or tcp.load(path)
+        kept = self._ports or tcp.load(self._kept)
         self._ports = tcp.choose(kept, self._rng, *tcp.fixed_range())
         if kept is not None and self._ports != kept:
             log.warning(
                 "seaweedfs changes ports that others took",
                 extra={"before": kept.all(), "after": self._ports.all()},
             )
-        write_private(path, tcp.dump(self._ports))
+        write_private(self._kept, tcp.dump(self._ports))
         self._clear_sockets()
+
+    def _forget_ports(self) -> None:
+        if self._fixed is None:
+            self._ports = None
+            self._kept.unlink(missing_ok=True)
 
     def _clear_sockets(self) -> None:
         """Remove the sockets it makes in /tmp and leaves there when it is killed."""
-        for part in ("master", "volume", "filer", "s3", "admin"):
-            port = getattr(self.ports, f"{part}_grpc")
-            path = Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock")  # noqa: S108 (its choice)
-            with contextlib.suppress(FileNotFoundError):
-                found = path.lstat()
-                if stat.S_ISSOCK(found.st_mode) and found.st_uid == os.geteuid():
-                    path.unlink()
+        for path in filter(tcp.is_ours, tcp.sockets(self.ports)):
+            path.unlink(missing_ok=True)
 
     async def _repair(self, binary: Path, lock: int) -> None:
         """After an unclean stop, rebuild the index of each volume that was written since its start.
@@ -246,8 +260,8 @@ class SeaweedFS:
         if len(touched) == len(now):
             runs = [[]]
         for selection in runs:
-            argv = [str(binary), "fix", *selection, str(self.data)]
-            code, output = await run_to_end(self._program(argv), lock=lock)
+            argv = ["fix", *selection, str(self.data)]
+            code, output = await run_to_end(self._program(binary, argv), lock=lock)
             if code != 0:  # the other volumes are served all the same
                 log.error("volume not repaired", extra={"argv": argv, "output": output})
         await asyncio.to_thread(syncfs, self.data)
@@ -260,12 +274,12 @@ class SeaweedFS:
             for name in named
         )
         return self._program(
-            [str(binary), "mini", f"-dir={self.data}", f"-bucket={self.bucket}", *FLAGS, *ports]
+            binary, ["mini", f"-dir={self.data}", f"-bucket={self.bucket}", *FLAGS, *ports]
         )
 
-    def _program(self, argv: list[str]) -> Program:
+    def _program(self, binary: Path, argv: list[str]) -> Program:
         return Program(
-            argv=argv,
+            argv=[str(binary), f"-logdir={self._logs}", *LOG_FILES, *argv],
             environment={
                 "PATH": os.defpath,
                 "HOME": str(self.directory),  # no settings of the user's other SeaweedFS
@@ -284,7 +298,7 @@ class SeaweedFS:
             directory=self.directory,
         )
 
-    async def _ready(self, child: Child) -> None:
+    async def _ready(self, child: Child, timeout: float) -> None:
         """Wait until S3 knows the bucket and the master knows where the volumes are.
 
         S3 answers before the volume server has registered with the master, which takes it another
@@ -295,9 +309,10 @@ class SeaweedFS:
         answer: int | None = None
         while answer != 200:
             await self._pause(child)
-            if loop.time() - begin > START_TIMEOUT:
-                raise EmbeddedError(
-                    f"SeaweedFS is not ready after {START_TIMEOUT:.0f} s (S3 answers {answer})"
+            if loop.time() - begin > timeout:
+                raise _RetryError(
+                    f"SeaweedFS is not ready after {timeout:.0f} s (S3 answers {answer}): "
+                    f"{child.output()}"
                 )
             answer = await self._ask_s3()
         missing = []
@@ -311,13 +326,15 @@ class SeaweedFS:
             log.error("seaweedfs does not serve all volumes", extra={"unanswered": missing})
 
     async def _pause(self, child: Child) -> None:
-        """Wait a moment; raise when the server has ended meanwhile."""
+        """Wait a moment; raise when the server has ended meanwhile, or will never be ready."""
         await asyncio.sleep(READY_POLL)
+        if blocking := tcp.blocked(self.ports):
+            raise _RetryError(f"in the way of SeaweedFS: {', '.join(map(str, blocking))}")
         if child.running:
             return
         code, output = await child.wait(), child.output()
         if self._fixed is None and tcp.taken(self.ports):
-            raise _PortTakenError(f"SeaweedFS lost a port to another program: {output}")
+            raise _RetryError(f"SeaweedFS lost a port to another program: {output}")
         raise EmbeddedError(f"SeaweedFS ended at its start ({code}): {output}")
 
     def _placement_questions(self) -> list[str]:
@@ -344,8 +361,8 @@ class SeaweedFS:
         return await status(self.ports.master, request.encode("ascii"), REQUEST_TIMEOUT)
 
 
-class _PortTakenError(EmbeddedError):
-    """Another program took a port between our look and the bind."""
+class _RetryError(EmbeddedError):
+    """It cannot become ready on these ports; on others it may."""
 
 
 def installation() -> Path:

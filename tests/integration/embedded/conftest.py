@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from mailserver.runtime.embedded import ports
+
 ROOT = Path(__file__).parents[3]
 PACKAGES = sysconfig.get_path("purelib")
 
@@ -40,6 +42,7 @@ HostFactory = Callable[..., Host]
 def start_host() -> Iterator[HostFactory]:
     """Start hosts, and kill those that are left at the end of the test."""
     started: list[subprocess.Popen[str]] = []
+    directories: set[Path] = set()
 
     def start(
         directory: Path,
@@ -61,9 +64,10 @@ def start_host() -> Iterator[HostFactory]:
             extra_groups=None if user is None else [],
         )
         started.append(process)
+        directories.add(directory)
         assert process.stdout is not None
         line = process.stdout.readline()
-        assert line, f"host ended with {process.wait(10)}"
+        assert line, f"host ended with {process.wait(10)}\n{logs(directory)}"
         return Host(process, json.loads(line))
 
     yield start
@@ -73,6 +77,24 @@ def start_host() -> Iterator[HostFactory]:
         for stream in (process.stdin, process.stdout):
             assert stream is not None
             stream.close()
+    for directory in directories:
+        remove_sockets(directory)
+
+
+def logs(directory: Path) -> str:
+    """Return the ends of what the services below `directory` said, which the tests remove."""
+    return "\n".join(
+        f"--- {path}\n{path.read_text(errors='replace')[-4000:]}"
+        for pattern in ("*/*.log", "*/log/*.log.*")
+        for path in sorted(directory.glob(pattern))
+    )
+
+
+def remove_sockets(directory: Path) -> None:
+    """Remove what a killed SeaweedFS leaves in /tmp."""
+    chosen = ports.load(directory / "seaweedfs" / "ports.json")
+    for path in [] if chosen is None else ports.sockets(chosen):
+        path.unlink(missing_ok=True)
 
 
 @pytest.fixture

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import os
+import random
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from mailserver.runtime.embedded import ports
 from mailserver.runtime.embedded import postgres as module
 from mailserver.runtime.embedded.postgres import Postgres
 from mailserver.runtime.embedded.process import EmbeddedError, processes_in
@@ -361,6 +364,7 @@ def python_for_all() -> str | None:
 
 @ROOT_ONLY
 async def test_as_an_ordinary_user_everything_runs_as_that_user(
+    request: pytest.FixtureRequest,
     open_directory: Path,
     start_host: Any,
     process_status: Callable[[int, str], str],
@@ -373,6 +377,16 @@ async def test_as_an_ordinary_user_everything_runs_as_that_user(
     home = open_directory / "home"
     home.mkdir(mode=0o700)
     os.chown(home, nobody, nobody)
+    root_left_behind = ports.choose(None, random.SystemRandom(), *ports.fixed_range())
+    (home / "seaweedfs").mkdir(mode=0o700)
+    (home / "seaweedfs" / "ports.json").write_text(ports.dump(root_left_behind))
+    for path in (home / "seaweedfs", home / "seaweedfs" / "ports.json"):
+        os.chown(path, nobody, nobody)
+    stale = ports.sockets(root_left_behind)
+    for path in stale:
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(path))
+        request.addfinalizer(path.unlink)
     for _ in range(2):
         host = start_host(home, "postgres", "seaweedfs", python=python, user=nobody)
         pids = [host.facts["postgres"], host.facts["seaweedfs"]]
@@ -387,6 +401,9 @@ async def test_as_an_ordinary_user_everything_runs_as_that_user(
         assert gone(pids, 10) == []
     owners = {path.lstat().st_uid for path in home.rglob("*")}
     assert owners == {nobody}
+    chosen = ports.load(home / "seaweedfs" / "ports.json")
+    assert chosen is not None
+    assert not set(ports.sockets(chosen)) & set(stale)
 
 
 def test_a_missing_package_is_named() -> None:

@@ -10,7 +10,7 @@ import socket
 import stat
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -242,11 +242,86 @@ async def test_given_ports_are_used_or_refused_with_a_reason(tmp_path: Path) -> 
         other.bind(("127.0.0.1", fixed.filer))
         other.listen()
         server = SeaweedFS(tmp_path / "s3", ports=fixed)
-        with pytest.raises(EmbeddedError, match=f"in use on 127.0.0.1: {fixed.filer}$"):
+        with pytest.raises(EmbeddedError, match=f"in use: {fixed.filer}$"):
             await server.start()
     async with running(tmp_path / "s3", ports=fixed, bucket="other") as server:
         assert server.endpoint == f"http://127.0.0.1:{fixed.s3}"
         await put(server, "x", b"1")
+
+
+@contextlib.contextmanager
+def in_the_way(path: Path) -> Iterator[None]:
+    """Put something in the place of a socket that a server of any user cannot remove."""
+    inside = path / "inside"
+    inside.mkdir(parents=True)
+    try:
+        yield
+    finally:
+        inside.rmdir()
+        path.rmdir()
+
+
+async def test_ports_whose_sockets_cannot_be_made_are_replaced(tmp_path: Path) -> None:
+    async with running(tmp_path / "s3") as server:
+        await put(server, "x", b"kept")
+        before = server.ports
+    with in_the_way(ports.sockets(before)[0]):
+        async with running(tmp_path / "s3") as server:
+            assert server.ports.master_grpc != before.master_grpc
+            assert server.ports.s3 == before.s3
+            assert await get(server, "x") == b"kept"
+        fixed = SeaweedFS(tmp_path / "other", ports=before)
+        with pytest.raises(EmbeddedError, match=f"in the way .*-{before.master_grpc}.sock$"):
+            await fixed.start()
+
+
+class Unlucky(SeaweedFS):
+    """A server in whose way somebody gets after it has looked, once."""
+
+    def __init__(self, directory: Path, stack: contextlib.ExitStack) -> None:
+        super().__init__(directory)
+        self.seen: list[ports.SeaweedPorts] = []
+        self._stack = stack
+
+    def _choose_ports(self) -> None:
+        super()._choose_ports()
+        if not self.seen:
+            self._stack.enter_context(in_the_way(ports.sockets(self.ports)[2]))
+        self.seen.append(self.ports)
+
+
+async def test_who_gets_in_the_way_during_the_start_is_avoided(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        server = Unlucky(tmp_path / "s3", stack)
+        async with asyncio.timeout(20):
+            await server.start()
+        await put(server, "x", b"1")
+        await server.stop()
+    first, second = server.seen
+    assert first.filer_grpc != second.filer_grpc
+
+
+async def test_a_start_that_hangs_is_tried_again_with_other_ports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(seaweedfs, "START_TIMEOUTS", (0.4, 120.0))
+    server = SeaweedFS(tmp_path / "s3")
+    starting = asyncio.create_task(server.start())
+    async with asyncio.timeout(20):
+        while server.pid is None:
+            await asyncio.sleep(0.001)
+    os.kill(server.pid, signal.SIGSTOP)
+    before = server.ports
+    with server.log.open("a") as log:
+        log.write("what weed says")
+    await starting
+    assert not set(before.all()) & set(server.ports.all())
+    await put(server, "x", b"1")
+    await server.stop()
+    (report,) = (r for r in caplog.records if r.message == "seaweedfs is started again")
+    error = vars(report)["error"]
+    assert "is not ready after 0 s (S3 answers None)" in error
+    assert error.endswith("what weed says")
 
 
 async def test_two_servers_on_one_directory_are_refused(

@@ -39,11 +39,50 @@ def test_only_a_port_that_was_taken_is_replaced(name: str) -> None:
     assert changed == {name.removesuffix("_grpc") if name == "admin_grpc" else name}
 
 
-def test_a_listener_on_every_address_counts_as_taken() -> None:
+@pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "127.0.0.2"])
+def test_a_listener_on_any_address_counts(address: str) -> None:
     with socket.socket() as other:
-        other.bind(("0.0.0.0", 0))
+        other.bind((address, 0))
         other.listen()
         assert not ports.is_free(other.getsockname()[1])
+
+
+def test_a_listener_of_ipv6_counts() -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6")
+    with socket.create_server(("", 0), family=socket.AF_INET6) as other:
+        assert not ports.is_free(other.getsockname()[1])
+
+
+@pytest.mark.parametrize("part", ports.PARTS)
+def test_a_port_whose_socket_is_not_ours_is_replaced(part: str) -> None:
+    first = ports.choose(None, random.Random(4), LOW, HIGH)
+    place = dict(zip(ports.PARTS, ports.sockets(first), strict=True))[part]
+    assert str(getattr(first, f"{part}_grpc")) in place.name
+    place.touch()
+    try:
+        assert ports.blocked(first) == [place]
+        second = ports.choose(first, random.Random(5), LOW, HIGH)
+        assert ports.blocked(second) == []
+        third = ports.choose(None, random.Random(4), LOW, HIGH)  # would choose the same again
+        assert ports.blocked(third) == []
+    finally:
+        place.unlink()
+    changed = {field for field in ports.NAMES if getattr(first, field) != getattr(second, field)}
+    assert changed == {"admin" if part == "admin" else f"{part}_grpc"}
+
+
+def test_a_socket_of_ours_is_no_hindrance() -> None:
+    first = ports.choose(None, random.Random(8), LOW, HIGH)
+    place = ports.sockets(first)[0]
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(place))
+    try:
+        assert ports.is_ours(place)
+        assert ports.choose(first, random.Random(9), LOW, HIGH) == first
+    finally:
+        place.unlink()
+    assert not ports.is_ours(place)
 
 
 def test_no_free_port_is_an_error_not_a_loop() -> None:
