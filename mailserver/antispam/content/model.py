@@ -43,7 +43,7 @@ class Counts:
 
     def __init__(self, bits: int) -> None:
         self.bits = bits
-        self.numbers = array("Q", bytes(8 << bits))
+        self.numbers = array("Q", (0,)) * (1 << bits)
         self.ham_lessons = 0
         self.spam_lessons = 0
 

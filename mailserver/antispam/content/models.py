@@ -38,15 +38,15 @@ class Models:
     def __init__(self, database: Executor, room: int = ROOM) -> None:
         self._database = database
         self._room = room
-        self._server = Known(-1, Counts(SERVER_BITS))
+        self._server = Known(-1, None)
+        self._nothing = Counts(0)  # many servers never learn: 8 MiB of zeros are not for them
         self._accounts: OrderedDict[AccountId, Known] = OrderedDict()
         self._used = 0  # octets of their counts; to add them up for each recipient takes long
 
     @property
     def server(self) -> Counts:
         """What all accounts share, as of the last `refresh`."""
-        assert self._server.counts is not None
-        return self._server.counts
+        return self._server.counts or self._nothing
 
     @property
     def version(self) -> int:
@@ -55,8 +55,7 @@ class Models:
 
     async def refresh(self) -> None:
         """Bring the server's model up to date."""
-        known = await self._news(SERVER, SERVER_BITS, self._server)
-        self._server = Known(known.version, known.counts or Counts(SERVER_BITS))
+        self._server = await self._news(SERVER, SERVER_BITS, self._server)
 
     async def of_account(self, account: AccountId) -> Counts | None:
         """Return what an account taught, as of now; None when that is nothing."""

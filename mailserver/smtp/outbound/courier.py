@@ -5,7 +5,7 @@ import logging
 import math
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from mailserver import tls
@@ -98,14 +98,19 @@ class Unreachable(Exception):
         self.outcome = outcome
 
 
-@dataclass(slots=True)
 class Contexts:
     """TLS contexts for connections to others."""
 
-    any_certificate: ssl.SSLContext = field(
-        default_factory=lambda: tls.client_context(verify=False)
-    )
-    verified: ssl.SSLContext = field(default_factory=lambda: tls.client_context(verify=True))
+    def __init__(self, verified: ssl.SSLContext | None = None) -> None:
+        """Take a context that verifies certificates, or make it when it is asked for."""
+        self.any_certificate = tls.client_context(verify=False)
+        self._verified = verified
+
+    def verified(self) -> ssl.SSLContext:
+        """Return what verifies certificates; to read all authorities takes 25 ms, and 1 MB."""
+        if self._verified is None:
+            self._verified = tls.client_context(verify=True)
+        return self._verified
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +358,7 @@ class Courier:
             if level is not TlsLevel.NONE and "STARTTLS" in connection.extensions:
                 verify = level is TlsLevel.VERIFY
                 contexts = means.contexts
-                context = contexts.verified if verify else contexts.any_certificate
+                context = contexts.verified() if verify else contexts.any_certificate
                 await connection.start_tls(verifying or context, hop.host)
                 await connection.hello(means.hostname)
             elif level in (TlsLevel.ENCRYPT, TlsLevel.VERIFY):

@@ -37,11 +37,11 @@ class Policies:
         find: Find,
         store: Store,
         resolver: Resolver,
-        context: ssl.SSLContext,
+        context: Callable[[], ssl.SSLContext],
         now: Callable[[], datetime],
         port: int = 443,
     ) -> None:
-        """Take what remembers policies, and a context that verifies certificates."""
+        """Take what remembers policies, and who makes a context that verifies certificates."""
         self._find = find
         self._store = store
         self._resolver = resolver
@@ -79,7 +79,7 @@ class Policies:
         if found is None or (row is not None and kept is not None and row.id == found):
             return kept  # a record that is gone does not end a policy before its time
         try:
-            text = await fetch_policy(self._resolver, domain, self._context, self._port)
+            text = await fetch_policy(self._resolver, domain, self._context(), self._port)
             policy = parse_policy(text)
         except (Invalid, LookupFailed, OSError, TimeoutError) as error:
             log.warning("MTA-STS: no policy", extra={"domain": domain, "error": str(error)})
