@@ -36,6 +36,7 @@ _LOOSE_FIELD = re.compile(rb"(?m:^)([!-9;-~]*+)[ \t]*+:(" + _LOOSE_VALUE + rb")"
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _EMPTY_LINE = re.compile(rb"\r?\n")
 _FOLD = re.compile(rb"\r*+\n|\r")
+_HEADER_START = re.compile(rb"[!-9;-~]++[ \t]*+:|>?From |\r?\n|\Z")
 _SPACE = re.compile(rb"[ \t]*+(?:\r*+\n|\r)[ \t]*+")
 
 
@@ -156,6 +157,16 @@ class HeaderBlock:
             end = line_end.end() if line_end else found.end()
             value = found[2].removesuffix(b"\r")
             yield Field(found[1].decode("ascii"), value, found.start(), end)
+
+
+def below_fields(raw: bytes) -> bytes:
+    """Return a message that stays as it is read now when fields are put on top of it.
+
+    A message that begins with something else than a field has no header. Without an empty line its
+    first lines would go on with the last field above, and a From that nobody has checked would
+    come to light below them.
+    """
+    return raw if _HEADER_START.match(raw) else b"\r\n" + raw
 
 
 def _key(name: str) -> bytes:

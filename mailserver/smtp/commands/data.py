@@ -8,6 +8,7 @@ from typing import cast
 
 from mailserver.antispam.trace import Place
 from mailserver.antispam.verdict import Action, Verdict
+from mailserver.mime.headers import below_fields
 from mailserver.smtp.commands.failures import reply_to
 from mailserver.smtp.protocol import replies
 from mailserver.smtp.protocol.bdat import Bdat
@@ -83,6 +84,7 @@ async def _stored(
     try:
         await receiving
         received = await envelope.reception.content()
+        received = replace(received, content=below_fields(received.content))
         content = received.content
         if session.speaks_lmtp:
             policy = cast(EachPolicy, session.policy)

@@ -142,6 +142,20 @@ MIXED = (
 )
 
 
+@pytest.mark.parametrize("first", [b"\t; dkim=pass header.d=bank.example\r\n", b"no field\r\n"])
+async def test_a_message_without_a_header_gets_none_below_the_trace_fields(
+    mail: Mail, alice: Account, servers: Servers, connect: Connect, first: bytes
+) -> None:
+    client = await connect(await servers.start("mx"))
+    await begin(client)
+    await client.send(first + b"From: ceo@bank.example\r\nSubject: hidden\r\n\r\nbody\r\n.\r\n")
+    assert (await client.reply()).startswith("250")
+    (raw,) = await inbox(mail, alice)
+    header, _, text = raw.partition(b"\r\n\r\n")
+    assert b"bank.example" not in header
+    assert text.startswith(first + b"From: ceo@bank.example\r\n")
+
+
 async def test_binary_parts_arrive_encoded(
     mail: Mail, alice: Account, servers: Servers, connect: Connect
 ) -> None:

@@ -29,6 +29,7 @@ from mailserver.mime import (
     section_range,
 )
 from mailserver.mime.bodies import decoded_size
+from mailserver.mime.headers import HeaderBlock, below_fields
 from tests.unit.mime.imap_grammar import check_body, check_envelope, read
 
 FIELDS = [
@@ -151,6 +152,18 @@ def test_fields_and_the_others_make_the_header(raw: bytes, names: set[str]) -> N
     wanted = [name for name in counted if name.decode().lower() in names]
     assert len([n for n, _ in parse(chosen).header.pairs() if n]) == len(wanted)
     assert len([n for n, _ in parse(others).header.pairs() if n]) == len(counted) - len(wanted)
+
+
+ON_TOP = b"Return-Path: <a@example.org>\r\nReceived: from x by y;\r\n\tFri, 27 Nov 2026 06:00\r\n"
+STRAY = [b"", b" ", b"\t", b" folded\r\n", b"no field\r\n", b"From x\r\n", b"\r", b":\r\n", b"\0"]
+
+
+@settings(max_examples=400)
+@given(st.sampled_from(STRAY), messages())
+def test_fields_on_top_do_not_change_what_is_below(stray: bytes, raw: bytes) -> None:
+    above, below = HeaderBlock(ON_TOP).pairs(), below_fields(stray + raw)
+    assert HeaderBlock(ON_TOP + below).pairs() == [*above, *HeaderBlock(below).pairs()]
+    assert below.endswith(stray + raw)
 
 
 @settings(max_examples=150)
