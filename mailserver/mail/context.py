@@ -76,7 +76,7 @@ class Mail:
         passwords: Passwords,
         tracing: Tracing = UNTRACED,
     ) -> None:
-        from mailserver.mail import search_bodies, search_headers
+        from mailserver.mail import search_bodies, search_headers, search_vocabularies
         from mailserver.mail.committer import Committer
         from mailserver.mail.forwarding import Forwarding
         from mailserver.mail.indexer import Indexer
@@ -106,6 +106,9 @@ class Mail:
             share(search_headers.ROOM), share(search_headers.ANSWER_ROOM)
         )
         self.search_bodies = search_bodies.SearchBodies(share(search_bodies.ROOM))
+        self.search_vocabularies = search_vocabularies.SearchVocabularies(
+            share(search_vocabularies.ROOM)
+        )
         self.indexer = Indexer(self)
         self.directory = Directory(self)
         self.forwarding = Forwarding(self)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
 
 from mailserver.errors import Corrupt, MailError, NotFound
-from mailserver.mail import content, frames, tokens
+from mailserver.mail import content, frames, tokens, vocabulary
 from mailserver.mail.frames import Frame, Texts
 from mailserver.mime import SearchText, parse, search_text
 from mailserver.model import AccountId, EmailId, IdKind, Modseq, id_text
@@ -44,6 +44,7 @@ SLACK = 500  # changes without news that an account may be behind
 JOIN = 8  # small frames that become one
 ACCOUNTS = 100  # that one look finds
 UNTIDY = 100  # frames that are looked at in one round
+WORDLESS = 20  # frames that get their words in one round
 
 _MARKS = {"sender": "F", "to": "T", "cc": "C", "bcc": "B", "subject": "S"}
 FIELD_MARK = "H"  # of the names of header fields
@@ -107,6 +108,8 @@ class Indexer:
         for account in await stored.accounts_with_dead(self._mail.database, ACCOUNTS):
             async with self._lock(account):
                 await self._tidy(account, any_dead=True)
+        for account in await stored.accounts_without_vocabulary(self._mail.database, ACCOUNTS):
+            await self._attempt(self._add_vocabularies(account, owner))
         return done
 
     async def _complete(self, account: AccountId, owner: str) -> None:
@@ -292,13 +295,32 @@ class Indexer:
 
     async def _tidy(self, account: AccountId, *, any_dead: bool) -> None:
         """Join small frames, and drop the texts of destroyed emails."""
-        mail = self._mail
-        untidy = await stored.untidy_frames(mail.database, account, any_dead=any_dead, limit=UNTIDY)
+        untidy = await stored.untidy_frames(
+            self._mail.database, account, any_dead=any_dead, limit=UNTIDY
+        )
         dying = [place for place in untidy if place.dead]
         if len(untidy) - len(dying) < JOIN:
             untidy = dying
         if not untidy:
             return
+        await self._rewrite(account, untidy)
+
+    async def _add_vocabularies(self, account: AccountId, owner: str) -> None:
+        """Complete frames that were stored without their words, as long as the lease is ours."""
+        while await self._leased(owner):
+            async with self._lock(account):
+                untidy = await stored.frames_without_vocabulary(
+                    self._mail.database, account, WORDLESS
+                )
+                if not untidy:
+                    return
+                started = asyncio.get_running_loop().time()
+                await self._rewrite(account, untidy)
+            await self._rest(asyncio.get_running_loop().time() - started, patient=False)
+
+    async def _rewrite(self, account: AccountId, untidy: Sequence[Place]) -> None:
+        """Store the texts in frames anew, without those of destroyed emails."""
+        mail = self._mail
         ids = [place.id for place in untidy]
         data = await stored.texts(mail.database, account, ids)
         members = [email_id for place in untidy for email_id in place.email_ids]
@@ -366,10 +388,11 @@ def _new_frames(texts: Sequence[Texts]) -> list[NewFrame]:
     new = []
     for rows in frames.grouped(sorted(texts)):
         size, data = frames.packed(rows, frames.LEVEL)
+        words = vocabulary.pack((row.body, (row.names, row.header)) for row in rows)
         ids = [row.email_id for row in rows]
         cut = [row.email_id for row in rows if row.cut]
         small = len(rows) <= frames.ROWS // 2 and size <= frames.OCTETS // 2
-        new.append(NewFrame(0, ids, cut, size, small, data))
+        new.append(NewFrame(0, ids, cut, size, small, data, words))
     return new
 
 

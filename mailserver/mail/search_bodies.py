@@ -1,15 +1,18 @@
 """The text of messages for searching: stored behind delivery, and kept in memory per account.
 
-What is not stored yet, or not whole, is decoded when it is first searched.
+Looked at where words do not tell. What is not stored yet, or not whole, is decoded when it is first
+searched.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from mailserver.mail import content, frames
+from mailserver.mail import content, frames, search_vocabularies
 from mailserver.mail.frames import Frame, compared
 from mailserver.mail.fuzzy import Query
+from mailserver.mail.search_vocabularies import read_ahead
 from mailserver.mail.shelves import Shelf, Shelves
 from mailserver.mime import parse, search_text
 from mailserver.model import AccountId, EmailId
@@ -19,7 +22,7 @@ from mailserver.storage.compression import FAST, MAX_SIZE
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
 
-ROOM = 64 * 1024 * 1024  # octets of frames in memory
+ROOM = 32 * 1024 * 1024  # octets of frames in memory
 FRAME_OCTETS = 8 * 1024 * 1024  # of messages that are decoded at once, unless one is larger
 THREADS = 2  # that search at once: decompression leaves the interpreter free
 FRAMES = 20  # that are searched before others are served
@@ -47,8 +50,10 @@ async def matching(
     that have to be read `advance` is told how many were, and how many there are.
     """
     wanted = compared(text)
-    found: set[int] = set()
-    async for some in _frames(mail, account, candidates, advance):
+    found, left = await search_vocabularies.decided(
+        mail, account, candidates, wanted, everywhere=everywhere
+    )
+    async for some in _frames(mail, account, left, advance):
         shares = (some[share::THREADS] for share in range(THREADS))
         work = (
             asyncio.to_thread(_matching, share, wanted, everywhere) for share in shares if share
@@ -139,32 +144,20 @@ async def _stored(
         if not missing.keys().isdisjoint(place.email_ids)
     ]
 
-    async def read(some: Sequence[stored.Place]) -> dict[int, bytes]:
-        return await stored.texts(mail.database, account, [place.id for place in some])
+    async def read(ids: Sequence[int]) -> dict[int, bytes]:
+        return await stored.texts(mail.database, account, ids)
 
-    groups = [places[start : start + FRAMES] for start in range(0, len(places), FRAMES)]
-    if not groups:
-        return
-    ahead: asyncio.Task[dict[int, bytes]] | None = asyncio.create_task(read(groups[0]))
-    try:
-        for some, following in zip(groups, [*groups[1:], None], strict=True):
-            assert ahead is not None
-            data = await ahead
-            ahead = None if following is None else asyncio.create_task(read(following))
+    async with aclosing(read_ahead(places, FRAMES, read)) as groups:
+        async for some in groups:
             found = []
-            for place in some:
-                if place.id not in data:  # joined with others meanwhile
-                    continue
-                frame = Frame(place.email_ids, data[place.id])
+            for place, data in some:
+                frame = Frame(place.email_ids, data)
                 whole = set(place.email_ids).difference(place.cut_ids)
                 _keep(mail.search_bodies, kept, frame, whole)
                 for email_id in whole:
                     missing.pop(email_id, None)
                 found.append(frame)
             yield found
-    finally:
-        if ahead is not None:
-            ahead.cancel()
 
 
 def _keep(cache: SearchBodies, kept: Shelf[Frame], frame: Frame, ids: Iterable[int]) -> None:

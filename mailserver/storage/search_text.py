@@ -351,6 +351,7 @@ class NewFrame(NamedTuple):
     size: int  # octets of the texts
     small: bool
     data: bytes
+    vocabulary: bytes
 
 
 def packed(ids: Sequence[int]) -> bytes:
@@ -372,8 +373,8 @@ async def insert_frame(tx: Executor, account: AccountId, frame: NewFrame) -> Non
     await tx.execute(
         """
         INSERT INTO search_frame (account_id, id, first_id, last_id, email_ids, cut_ids, size,
-                                  small, data)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                                  small, data, vocabulary)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
         """,
         account,
         frame.id,
@@ -384,6 +385,7 @@ async def insert_frame(tx: Executor, account: AccountId, frame: NewFrame) -> Non
         frame.size,
         frame.small,
         frame.data,
+        frame.vocabulary,
     )
 
 
@@ -451,6 +453,48 @@ async def texts(database: Executor, account: AccountId, frames: Sequence[int]) -
         frames,
     )
     return {row["id"]: row["data"] for row in rows}
+
+
+async def vocabularies(
+    database: Executor, account: AccountId, frames: Sequence[int]
+) -> dict[int, bytes]:
+    """Return the words of frames that are still there and have them; ask for 100 at a time."""
+    rows = await database.fetch(
+        """
+        SELECT id, vocabulary
+        FROM search_frame
+        WHERE account_id = $1 AND id = ANY($2::bigint[]) AND vocabulary IS NOT NULL
+        """,
+        account,
+        frames,
+    )
+    return {row["id"]: row["vocabulary"] for row in rows}
+
+
+async def frames_without_vocabulary(
+    database: Executor, account: AccountId, limit: int
+) -> list[Place]:
+    """Return frames that were stored without their words."""
+    rows = await database.fetch(
+        """
+        SELECT id, email_ids, cut_ids, dead
+        FROM search_frame
+        WHERE account_id = $1 AND vocabulary IS NULL
+        ORDER BY id
+        LIMIT $2
+        """,
+        account,
+        limit,
+    )
+    return [_place(row) for row in rows]
+
+
+async def accounts_without_vocabulary(database: Executor, limit: int) -> list[AccountId]:
+    """Return accounts of which frames were stored without their words."""
+    rows = await database.fetch(
+        "SELECT DISTINCT account_id FROM search_frame WHERE vocabulary IS NULL LIMIT $1", limit
+    )
+    return [row["account_id"] for row in rows]
 
 
 async def count_dead(tx: Executor, account: AccountId, counts: Sequence[tuple[int, int]]) -> None:

@@ -34,6 +34,7 @@ from mailserver.mail.criteria import (
 )
 from mailserver.mail.delivery import Target
 from mailserver.mail.listings import open_listing
+from mailserver.mail.shelves import SHELF_SIZE
 from mailserver.mail.text_index import Hits
 from mailserver.model import DELETED, Account, AccountId, EmailId, FlagChange, Flags, MailboxId
 from mailserver.storage import search_text
@@ -292,6 +293,46 @@ async def test_stored_texts_are_searched_without_bodies(
         assert mail.search_bodies.size > 0
     finally:
         await mail.database.execute("INSERT INTO blob_hot SELECT * FROM kept")
+
+
+async def test_words_answer_without_texts(mail: Mail, alice: Account) -> None:
+    ids = await deliver(mail, alice, *(raw("s", f"text no{n}x\nof {n}") for n in range(130)))
+    assert await mail.indexer.catch_up(alice.id, 1000)
+    await mail.database.execute("CREATE TABLE kept_frame AS SELECT * FROM search_frame")
+    await mail.database.execute("UPDATE search_frame SET data = ''")
+    try:
+        for _ in range(2):  # from the store, then from memory
+            assert await _matching(mail, alice, ids, "o77X") == {ids[77]}
+            assert await _matching(mail, alice, ids, "text") == set(ids)
+            assert await _matching(mail, alice, ids, "no such") == set()
+        assert mail.search_bodies.size == SHELF_SIZE
+    finally:
+        await mail.database.execute(
+            "UPDATE search_frame SET data = kept_frame.data FROM kept_frame"
+            " WHERE search_frame.id = kept_frame.id"
+        )
+    assert await _matching(mail, alice, ids, "x\nof 1") == {
+        ids[n] for n in range(130) if str(n).startswith("1")
+    }
+    assert mail.search_bodies.size > SHELF_SIZE
+
+
+async def test_frames_without_words_are_searched_and_completed(
+    mail: Mail, alice: Account, bob: Account
+) -> None:
+    ids = await deliver(mail, alice, *(raw("s", f"text no{n}x") for n in range(130)))
+    other = await deliver(mail, bob, raw("s", "text no7x"))
+    for account in (alice, bob):
+        assert await mail.indexer.catch_up(account.id, 1000)
+    await mail.database.execute("UPDATE search_frame SET vocabulary = NULL")
+    assert await _matching(mail, alice, ids, "o77X") == {ids[77]}
+    await mail.indexer.sweep_once(OWNER)
+    assert await search_text.accounts_without_vocabulary(mail.database, 10) == []
+    for account in (alice, bob):
+        await check(mail.database, account.id)
+    assert await _matching(mail, alice, ids, "o77X") == {ids[77]}
+    assert await _matching(mail, bob, other, "o7X") == set(other)
+    assert mail.search_vocabularies.size > 2 * SHELF_SIZE
 
 
 async def test_a_text_that_is_too_long_to_store_is_searched_whole(

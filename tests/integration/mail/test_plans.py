@@ -105,6 +105,13 @@ STATEMENTS: dict[str, Statement] = {
         db, account, [mail[0].mailbox_id], 0, "'Hsubject'", LISTED
     ),
     "not in the index": lambda db, account, mail: search_text.missing(db, account, _some(mail)),
+    "words of frames": lambda db, account, mail: search_text.vocabularies(db, account, [1, 2]),
+    "frames without words": lambda db, account, mail: search_text.frames_without_vocabulary(
+        db, account, 20
+    ),
+    "accounts whose frames are without words": (
+        lambda db, account, mail: search_text.accounts_without_vocabulary(db, 100)
+    ),
     "what came and went": lambda db, account, mail: search_text.news(
         db, account, Modseq(mail[-1].modseq - 1), 200
     ),
