@@ -5,10 +5,12 @@ from typing import NamedTuple
 
 from mailserver.antispam.content.filter import PERSONAL, ContentFilter
 from mailserver.antispam.content.models import ROOM, Models
+from mailserver.antispam.content.patterns import available
 from mailserver.antispam.content.reputation import Reputation
 from mailserver.antispam.content.teacher import Teacher
 from mailserver.antispam.evidence import Judge, PersonalJudge
 from mailserver.app.background import every
+from mailserver.app.compiler import compiler
 from mailserver.app.launch import give_back
 from mailserver.mail.context import Mail
 
@@ -58,6 +60,7 @@ def content(mail: Mail, owner: str) -> Content:
         metrics=mail.metrics,
         minimum=settings.minimum_lessons,
         budget=settings.time_budget,
+        compiler=compiler if "hyperscan" in available() else None,
     )
     work = {
         "content filter": lambda: _load(made),
@@ -70,4 +73,4 @@ def content(mail: Mail, owner: str) -> Content:
 
 async def _load(made: ContentFilter) -> None:
     await made.run()
-    give_back()  # what the compiler of the rules took
+    give_back()  # what the start took

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mailserver.antispam.content.evals import EVALS
-from mailserver.antispam.content.patterns import Budget, Group, OutOfTime, Wanted
+from mailserver.antispam.content.patterns import Budget, Compile, Group, OutOfTime, Wanted
 from mailserver.antispam.content.rulefile import Kind, Rule, RuleSet
 from mailserver.antispam.content.views import Views
 from mailserver.antispam.evidence import Symbol
@@ -26,9 +26,16 @@ class Outcome(NamedTuple):
 class Engine:
     """Rules ready to run."""
 
-    def __init__(self, rules: RuleSet, *, engines: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        rules: RuleSet,
+        *,
+        engines: Sequence[str] = (),
+        compile_rows: Compile | None = None,
+    ) -> None:
         """Compile; takes seconds for thousands of rules, and is to be done off the event loop."""
         self.rules = rules
+        self._compile_rows = compile_rows
         self.unusable = dict(rules.unusable)
         by_kind: dict[Kind, list[Rule]] = {kind: [] for kind in Kind}
         for rule in rules.rules.values():
@@ -53,6 +60,7 @@ class Engine:
         group = Group(
             [Wanted(each.name, each.pattern, each.max_hits) for each in rules if each.pattern],
             engines=engines,
+            compile_rows=self._compile_rows,
         )
         self.unusable |= group.unusable
         return group

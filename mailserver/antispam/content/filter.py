@@ -5,6 +5,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import NamedTuple, Protocol
 from mailserver.antispam.content import calibration, reputation, rulefile
 from mailserver.antispam.content.engine import Engine
 from mailserver.antispam.content.model import Counts, evidence, margin, probability
-from mailserver.antispam.content.patterns import Budget
+from mailserver.antispam.content.patterns import Budget, Compile
 from mailserver.antispam.content.reputation import Reputation
 from mailserver.antispam.content.tokens import JUDGED_WORDS, Features, features
 from mailserver.antispam.content.views import Views
@@ -34,6 +35,9 @@ RETRY = 60.0  # seconds after which a filter that does not work is loaded again
 RECENT = 64  # messages whose features are kept until each recipient was asked for
 GTUBE = b"XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 _PROBE = b"From: probe@example.com\r\nSubject: probe\r\n\r\n" + GTUBE + b"\r\n"
+
+
+Compiler = Callable[[], AbstractContextManager[Compile | None]]
 
 
 class FilterBroken(MailError):
@@ -83,10 +87,12 @@ class ContentFilter:
         minimum: int = calibration.MINIMUM,
         clock: Callable[[], float] = time.monotonic,
         budget: float = TIME_BUDGET,
+        compiler: Compiler | None = None,
     ) -> None:
         """Take the folders with rules, besides those that come with the server.
 
-        `minimum` is from how many lessons on what an account taught counts.
+        `minimum` is from how many lessons on what an account taught counts; `compiler` is there
+        while rules are compiled, in this process when there is none.
         """
         self._folders = (OWN_RULES, *folders)
         self._models = models
@@ -95,6 +101,7 @@ class ContentFilter:
         self._minimum = minimum
         self._clock = clock
         self._budget = budget
+        self._compiler = compiler or nullcontext
         self._engine: Engine | None = None
         self._nothing = Counts(1)
         self._loading: asyncio.Task[bool] | None = None
@@ -154,7 +161,8 @@ class ContentFilter:
             self._metrics.content_filter_broken.set(not works)
 
     def _compiled(self) -> Engine:
-        engine = Engine(rulefile.load(self._folders))
+        with self._compiler() as compile_rows:
+            engine = Engine(rulefile.load(self._folders), compile_rows=compile_rows)
         log.info("rules loaded", extra={"rules": len(engine), "unusable": len(engine.unusable)})
         return engine
 

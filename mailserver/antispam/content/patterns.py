@@ -68,13 +68,38 @@ class Wanted(NamedTuple):
     max_hits: int = 1
 
 
+class Row(NamedTuple):
+    """An expression for Hyperscan."""
+
+    expression: bytes
+    id: int
+    flags: int
+
+
+class Database(NamedTuple):
+    """What Hyperscan made of rows, as octets; none when it can do nothing with any of them."""
+
+    octets: bytes
+    refused: list[int]  # the ids of those that it cannot do
+
+
+Compile = Callable[[Sequence[Row]], Database]
+
+
 class Group:
     """Expressions that are looked for in the same texts."""
 
-    def __init__(self, wanted: Sequence[Wanted], *, engines: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        wanted: Sequence[Wanted],
+        *,
+        engines: Sequence[str] = (),
+        compile_rows: "Compile | None" = None,
+    ) -> None:
         """Compile; `unusable` has the names of those that cannot be, with the reason.
 
-        `engines` names what may be used, all that is installed by default.
+        `engines` names what may be used, all that is installed by default. `compile_rows` does what
+        `compiled` does.
         """
         may = engines or available()
         self.unusable: dict[str, str] = {}
@@ -89,7 +114,7 @@ class Group:
             else:
                 self._wanted.append(each)
         sieved = "hyperscan" in may and len(self._wanted) > _FEW
-        self._sieve = _Sieve(self._wanted) if sieved else None
+        self._sieve = _Sieve(self._wanted, compile_rows or compiled) if sieved else None
         self._all = range(len(self._wanted))
 
     def __len__(self) -> int:
@@ -132,19 +157,13 @@ _LOOSENED = re.compile(
 _FEW = 8  # expressions for which a database is not worth it
 
 
-class _Row(NamedTuple):
-    expression: bytes
-    id: int
-    flags: int
-
-
 class _Sieve:
     """One database; expressions that Hyperscan cannot take are always candidates.
 
     What it cannot do exactly it does loosely (`HS_FLAG_PREFILTER`): PCRE2 looks again anyway.
     """
 
-    def __init__(self, wanted: Sequence[Wanted]) -> None:
+    def __init__(self, wanted: Sequence[Wanted], compile_rows: Compile) -> None:
         rows = []
         self._always: list[int] = []
         for index, each in enumerate(wanted):
@@ -153,23 +172,10 @@ class _Sieve:
                 self._always.append(index)
             else:
                 rows.append(row)
-        self._database = self._compiled(rows)
+        made = compile_rows(rows) if rows else Database(b"", [])
+        self._always += made.refused
+        self._database = _loaded(made.octets) if made.octets else None
         self._scratches = threading.local()
-
-    def _compiled(self, rows: list[_Row]) -> Any:
-        """Compile all; when one cannot be, each is tried alone."""
-        try:
-            return _database(rows) if rows else None
-        except hyperscan.error:
-            good = []
-            for row in rows:
-                try:
-                    _database([row])
-                except hyperscan.error:
-                    self._always.append(row.id)
-                else:
-                    good.append(row)
-            return _database(good) if good else None
 
     def candidates(self, text: bytes) -> list[int]:
         """Return which expressions may match."""
@@ -187,7 +193,24 @@ class _Sieve:
         return found
 
 
-def _row(index: int, pattern: Pattern) -> _Row | None:
+def compiled(rows: Sequence[Row]) -> Database:
+    """Compile all; when one cannot be, each is tried alone."""
+    refused: list[int] = []
+    try:
+        return Database(_compiled(rows), refused)
+    except hyperscan.error:
+        good = []
+        for row in rows:
+            try:
+                _compiled([row])
+            except hyperscan.error:
+                refused.append(row.id)
+            else:
+                good.append(row)
+        return Database(_compiled(good) if good else b"", refused)
+
+
+def _row(index: int, pattern: Pattern) -> Row | None:
     source = pattern.source
     if len(source) > _SIEVED_LENGTH or "x" in pattern.flags or "\0" in source:
         return None
@@ -204,20 +227,25 @@ def _row(index: int, pattern: Pattern) -> _Row | None:
         ("m", hyperscan.HS_FLAG_MULTILINE),
     ):
         flags |= flag if letter in pattern.flags else 0
-    return _Row(_octets(source), index, flags)
+    return Row(_octets(source), index, flags)
 
 
 def _loosened(found: re.Match[str]) -> str:
     return found[1] or ("+" if int(found[2]) else "*")
 
 
-def _database(rows: Sequence[_Row]) -> Any:
+def _loaded(octets: bytes) -> Any:
+    return hyperscan.loadb(octets, mode=hyperscan.HS_MODE_BLOCK)
+
+
+def _compiled(rows: Sequence[Row]) -> bytes:
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     expressions, ids, flags = zip(*rows, strict=True)
     database.compile(
         expressions=list(expressions), ids=list(ids), elements=len(rows), flags=list(flags)
     )
-    return database
+    octets: bytes = hyperscan.dumpb(database)
+    return octets
 
 
 # PCRE2: the reference ----------------------------------------------------------------------------
