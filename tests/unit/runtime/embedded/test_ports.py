@@ -56,7 +56,8 @@ def test_a_listener_of_ipv6_counts() -> None:
 
 @pytest.mark.parametrize("part", ports.PARTS)
 def test_a_port_whose_socket_is_not_ours_is_replaced(part: str) -> None:
-    first = ports.choose(None, random.Random(4), LOW, HIGH)
+    seed = random.SystemRandom().getrandbits(64)  # others may run this test now
+    first = ports.choose(None, random.Random(seed), LOW, HIGH)
     place = dict(zip(ports.PARTS, ports.sockets(first), strict=True))[part]
     assert str(getattr(first, f"{part}_grpc")) in place.name
     place.touch()
@@ -64,7 +65,7 @@ def test_a_port_whose_socket_is_not_ours_is_replaced(part: str) -> None:
         assert ports.blocked(first) == [place]
         second = ports.choose(first, random.Random(5), LOW, HIGH)
         assert ports.blocked(second) == []
-        third = ports.choose(None, random.Random(4), LOW, HIGH)  # would choose the same again
+        third = ports.choose(None, random.Random(seed), LOW, HIGH)  # would choose the same again
         assert ports.blocked(third) == []
     finally:
         place.unlink()
@@ -73,7 +74,7 @@ def test_a_port_whose_socket_is_not_ours_is_replaced(part: str) -> None:
 
 
 def test_a_socket_of_ours_is_no_hindrance() -> None:
-    first = ports.choose(None, random.Random(8), LOW, HIGH)
+    first = ports.choose(None, random.SystemRandom(), LOW, HIGH)
     place = ports.sockets(first)[0]
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(place))
