@@ -32,7 +32,7 @@ def pushes_of(shard: int) -> AccountId:
 class Subscription:
     """One listener's view of one account: the newest modseq it was told, and ways to wait."""
 
-    __slots__ = ("_changed", "account", "maker", "modseq", "own", "wake")
+    __slots__ = ("_changed", "_told", "account", "maker", "modseq", "own", "wake")
 
     def __init__(self, account: AccountId, modseq: Modseq) -> None:
         self.account = account
@@ -40,20 +40,27 @@ class Subscription:
         self.wake: Callable[[], None] | None = None  # called at every change; must not block
         self.maker: asyncio.Task[Any] | None = None  # whose changes are noted in `own`
         self.own: set[int] = set()  # modseqs; the listener forgets them
-        self._changed = asyncio.Event()
+        self._told = False  # since the last `wait`
+        self._changed: asyncio.Event | None = None  # of those who wait: others need not pay for it
 
     def tell(self, modseq: Modseq) -> None:
         """Take note of a modseq; an older one than known is ignored."""
         if modseq > self.modseq:
             self.modseq = modseq
-            self._changed.set()
+            self._told = True
+            if self._changed is not None:
+                self._changed.set()
             if self.wake is not None:
                 self.wake()
 
     async def wait(self) -> Modseq:
         """Wait until the account changed since the last call and return its newest modseq."""
-        await self._changed.wait()
-        self._changed.clear()
+        if not self._told:
+            self._changed = self._changed or asyncio.Event()
+            await self._changed.wait()
+        if self._changed is not None:
+            self._changed.clear()
+        self._told = False
         return self.modseq
 
 

@@ -53,17 +53,13 @@ class Metrics:
         self.queue_oldest = gauge(
             "queue_oldest_seconds", "age of the oldest mail that waits", shared=True
         )
-        self.connections = gauge("connections", "open connections", "protocol")
-        self.commands = counter("commands", "commands by outcome", "protocol", "command", "outcome")
+        self._watch_clients(counter, gauge)
         self.command_seconds = Histogram(
             f"{prefix}_command_seconds",
             "time from a whole command to its reply",
             ("protocol",),
             buckets=_LATENCY,
             registry=registry,
-        )
-        self.authentications = counter(
-            "authentications", "attempts to log in", "protocol", "outcome"
         )
         self.commit_size = Histogram(
             f"{prefix}_commit_messages",
@@ -99,6 +95,19 @@ class Metrics:
 
         self._counts: dict[tuple[str, str, str], Callable[[], None]] = {}
         self._observations: dict[str, Callable[[float], None]] = {}
+
+    def _watch_clients(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
+        """Make the metrics of those who are connected."""
+        self.connections = gauge("connections", "open connections", "protocol")
+        self.imap_refused = counter(
+            "imap_refused", "IMAP connections and logins above a limit", "limit"
+        )
+        for limit in ("address", "account"):
+            self.imap_refused.labels(limit)
+        self.commands = counter("commands", "commands by outcome", "protocol", "command", "outcome")
+        self.authentications = counter(
+            "authentications", "attempts to log in", "protocol", "outcome"
+        )
 
     def _watch_incoming(
         self, prefix: str, counter: Callable[..., Counter], gauge: Callable[..., Gauge]

@@ -181,6 +181,20 @@ class Account:
     quota_limit: int | None  # bytes; None is no limit
     quota_used: int  # bytes
     modseq: Modseq
+    refuses: bool = False  # mail, while it is disabled
+    remove_at: datetime | None = None  # deleted: all of it is removed then
+
+    @property
+    def state(self) -> str:
+        """Return what it can do, in a word for people."""
+        if self.remove_at is not None:
+            return "deleted"
+        return "enabled" if self.enabled else "disabled"
+
+    @property
+    def takes_mail(self) -> bool:
+        """Whether mail for it is kept; also of a disabled account, unless that refuses."""
+        return self.remove_at is None and (self.enabled or not self.refuses)
 
 
 class Role(StrEnum):

@@ -30,12 +30,13 @@ from mailserver.feedback.receiving import Receiver
 from mailserver.feedback.sending import Sender
 from mailserver.feedback.tally import Tally
 from mailserver.imap import server as imap_server
+from mailserver.imap.clients import Clients
 from mailserver.imap.server import ImapServer
 from mailserver.jmap.push import vapid
 from mailserver.jmap.push.client import PushClient
 from mailserver.jmap.push.sender import Pusher
 from mailserver.jmap.server.application import Application, application
-from mailserver.mail import aftermath, maintenance
+from mailserver.mail import aftermath, closing, maintenance
 from mailserver.mail.context import Mail
 from mailserver.mail.memory import Memory
 from mailserver.mail.sharing import Shares
@@ -312,6 +313,7 @@ class Server:
         self._background.run("node", every(NODE_BEAT, lambda: store.keep_node(mail, self._name)))
         self._background.run("aftermath", lambda: aftermath.run(mail))
         self._background.run("maintenance", lambda: maintenance.run(mail, self._name))
+        self._background.run("account removal", lambda: closing.run(mail, self._name))
         self._tally = Tally(mail.database, mail.now)
         self._background.run("report counts", self._tally.run)
         self._background.run("reports received", Receiver(mail, self._name).run)
@@ -404,6 +406,7 @@ def protocol_servers(
     # one message always fits
     memory = Memory(max(share(imap_server.MEMORY), mail.config.imap.max_append_size))
     disk = Memory(max(share(imap_server.DISK), mail.config.imap.max_append_size))
+    clients = Clients(mail.config.imap, mail.events, mail.metrics, share)
     for name in ("imap", "imaps"):
         if not getattr(listeners, name).enabled:
             continue
@@ -414,6 +417,7 @@ def protocol_servers(
             implicit_tls=name == "imaps",
             memory=memory,
             disk=disk,
+            clients=clients,
             proxies=Networks(getattr(listeners, name).proxy_networks),
         )
     return servers

@@ -9,6 +9,7 @@ import typer
 from mailserver.app.access import Access
 from mailserver.app.exits import Exit
 from mailserver.app.secret import make_password
+from mailserver.cli import account_closing
 from mailserver.cli.account_file import Row, import_rows, read_rows
 from mailserver.cli.sizes import parse_size
 from mailserver.cli.target import ConfigFile, DataDir, Json, failing, run, show_done, show_rows
@@ -17,6 +18,13 @@ from mailserver.mail import accounts
 from mailserver.model import Account
 
 commands = typer.Typer(help="The accounts that have mail here.", no_args_is_help=True)
+for _command in (
+    account_closing.disable,
+    account_closing.enable,
+    account_closing.delete,
+    account_closing.restore,
+):
+    commands.command()(_command)
 
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from the first line of input.")
@@ -69,6 +77,26 @@ def passwd(
     _report(json, f"password of {login} changed", login, password if made else None)
 
 
+@commands.command()
+def rename(
+    login: Annotated[str, typer.Argument(help="The account.")],
+    new: Annotated[str, typer.Argument(help="Its new login; its domain must be ours.")],
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Take no more mail for the old one.")
+    ] = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Give an account another login; the old one stays an address of it."""
+
+    async def work(store: Access) -> Account:
+        return await accounts.rename(store.mail, login, new, keep=not drop)
+
+    account = run(work, data_dir=data_dir, config=config, json=json)
+    show_done(json, f"{login} is {account.login} now", login=account.login)
+
+
 @commands.command("list")
 def list_all(data_dir: DataDir = None, config: ConfigFile = None, json: Json = False) -> None:
     """List the accounts."""
@@ -82,7 +110,9 @@ def list_all(data_dir: DataDir = None, config: ConfigFile = None, json: Json = F
             {
                 "login": account.login,
                 "name": account.name,
-                "enabled": account.enabled,
+                "state": account.state,
+                "mail": "taken" if account.takes_mail else "refused",
+                "removed": account.remove_at,
                 "used": account.quota_used,
                 "quota": account.quota_limit,
             }

@@ -36,6 +36,28 @@ def add(
 
 
 @commands.command()
+def remove(
+    address: Annotated[str, typer.Argument(help="The alias.")],
+    login: Annotated[
+        str, typer.Argument(help="Where it leads: an account, or an address elsewhere.")
+    ],
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Let an address no longer lead to an account, or to an address on another server."""
+
+    async def work(store: Access) -> None:
+        if await accounts.is_here(store.mail, login):
+            await accounts.remove_alias(store.mail, address, login)
+        else:
+            await accounts.remove_forward(store.mail, address, login)
+
+    run(work, data_dir=data_dir, config=config, json=json)
+    show_done(json, f"{address} leads no more to {login}", address=address, login=login)
+
+
+@commands.command()
 def unforward(
     address: Annotated[str, typer.Argument(help="The alias.")],
     target: Annotated[str, typer.Argument(help="The address elsewhere, as `alias list` has it.")],

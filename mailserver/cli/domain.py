@@ -37,6 +37,23 @@ def add(
     show_done(json, f"domain {domain} added; {advice}", domain=domain, selectors=selectors)
 
 
+@commands.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="example.org")],
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Take no more mail for a domain that has no addresses, and forget its keys."""
+
+    async def work(store: Access) -> None:
+        await accounts.remove_domain(store.mail, name)
+
+    run(work, data_dir=data_dir, config=config, json=json)
+    domain = normal_domain(name)
+    show_done(json, f"domain {domain} removed", domain=domain)
+
+
 @commands.command("list")
 def list_all(data_dir: DataDir = None, config: ConfigFile = None, json: Json = False) -> None:
     """List the domains."""

@@ -171,6 +171,12 @@ class Imap(Section):
     """Limits of IMAP."""
 
     max_connections: int = Field(default=20000, ge=1, description="of one listener")
+    max_connections_per_ip: int = Field(
+        default=2000, ge=1, description="of all listeners, from one IPv4 address or IPv6 /64"
+    )
+    max_connections_per_account: int = Field(
+        default=500, ge=1, description="that are logged in to one account"
+    )
     login_timeout: float = Field(default=60, gt=0, description="seconds without authentication")
     idle_timeout: float = Field(default=1800, ge=1, description="seconds, RFC 9051 §5.4")
     max_append_size: int = Field(default=50 * 1024 * 1024, ge=1024, description="bytes, RFC 7889")

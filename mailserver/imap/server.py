@@ -16,6 +16,7 @@ from mailserver import proxy
 from mailserver.auth.credentials import Authenticator
 from mailserver.config import Listener
 from mailserver.imap.channel import Channel, Disconnected, ShuttingDown, TimedOut
+from mailserver.imap.clients import Clients
 from mailserver.imap.commands.dispatch import converse
 from mailserver.imap.protocol.deflate import Deflaters, Inflater
 from mailserver.imap.session import Session
@@ -398,8 +399,9 @@ class ImapServer:
         memory: Memory | None = None,
         disk: Memory | None = None,
         proxies: Networks = NOWHERE,
+        clients: Clients | None = None,
     ) -> None:
-        """Listeners of a process share `memory` and `disk` for what clients send.
+        """Listeners of a process share `memory` and `disk` for what clients send, and `clients`.
 
         Peers in `proxies` name the client by the PROXY protocol.
         """
@@ -412,6 +414,7 @@ class ImapServer:
         self.memory = memory or Memory(MEMORY)
         self.disk = disk or Memory(DISK)
         self.proxies = proxies
+        self.clients = clients or Clients(mail.config.imap, mail.events, mail.metrics)
         self.deflaters = Deflaters(COMPRESSORS)
         self.buffer = memoryview(bytearray(READ_BUFFER))  # what a socket gave
         self.plain = memoryview(bytearray(RECORD))  # what it means, under TLS
@@ -460,10 +463,11 @@ class ImapServer:
     def opened(self, connection: Connection) -> asyncio.Task[None]:
         """Begin to serve a connection, or turn it away when there are too many."""
         config = self.mail.config
-        full = len(self._connections) >= config.server.share(config.imap.max_connections)
-        serve = self._turn_away(connection) if full else self._serve(connection)
+        most = config.server.share(config.imap.max_connections)
+        admitted = len(self._connections) < most and self.clients.enter(connection.peer)
+        serve = self._serve(connection) if admitted else self._turn_away(connection)
         task = asyncio.get_running_loop().create_task(serve)
-        if not full:
+        if admitted:
             self._connections[connection] = task
         return task
 
@@ -483,6 +487,7 @@ class ImapServer:
             log.debug("no TLS", extra={"peer": connection.peer})
         finally:
             gauge.dec()
+            self.clients.leave(connection.peer)
             connection.close()
             self._connections.pop(connection, None)
 
@@ -492,6 +497,7 @@ class ImapServer:
             authenticator=self._authenticator,
             channel=connection,
             session_id=self._session_id(),
+            clients=self.clients,
         )
         log.debug("connected", extra={"session": session.id, "peer": connection.peer})
         try:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from mailserver.auth.credentials import Authenticator
 from mailserver.errors import NotFound
 from mailserver.imap.channel import Channel
+from mailserver.imap.clients import Clients
 from mailserver.imap.protocol import flags
 from mailserver.imap.protocol.listing import List
 from mailserver.imap.protocol.responses import mailbox_name, status_line
@@ -50,6 +51,7 @@ class Session:
         "_pending",
         "authenticator",
         "channel",
+        "clients",
         "enabled",
         "failures",
         "flags_table",
@@ -70,11 +72,18 @@ class Session:
     )
 
     def __init__(
-        self, *, mail: Mail, authenticator: Authenticator, channel: Channel, session_id: str
+        self,
+        *,
+        mail: Mail,
+        authenticator: Authenticator,
+        channel: Channel,
+        session_id: str,
+        clients: Clients | None = None,
     ) -> None:
         self.mail = mail
         self.authenticator = authenticator
         self.channel = channel
+        self.clients = clients or Clients(mail.config.imap, mail.events, mail.metrics)
         self.id = session_id
         self.state = State.NOT_AUTHENTICATED
         self.principal: Principal | None = None
@@ -152,7 +161,8 @@ class Session:
         return self.channel.secure or self.mail.config.imap.allow_plaintext_login
 
     def log_in(self, principal: Principal) -> None:
-        """Note who the client is."""
+        """Note who the client is; TooMany when the account has too many sessions."""
+        self.clients.log_in(self, principal.account_id)
         self.principal = principal
         self.state = State.AUTHENTICATED
         self.channel.framing.append_limit = self.mail.config.imap.max_append_size
@@ -160,13 +170,19 @@ class Session:
 
     def log_out(self) -> None:
         """Forget who the client is and all that it switched on (RFC 8437 §3)."""
-        self.unselect()
-        self.listen(None, EVERYTHING)
+        self.end()
         self.principal = None
         self.listed = None
         self.enabled.clear()
         self.state = State.NOT_AUTHENTICATED
         self.channel.framing.append_limit = 0
+
+    def end(self) -> None:
+        """Close the mailbox and listen to nothing any more."""
+        self.unselect()
+        self.listen(None, EVERYTHING)
+        if self.principal is not None:
+            self.clients.log_out(self, self.principal.account_id)
 
     def select(self, selected: Selected) -> None:
         """Open a mailbox."""

@@ -250,6 +250,8 @@ async def _places(mail: "Mail", claimed: Claimed, raw: bytes) -> _Places | Outco
     address = _parsed(claimed.recipient)
     found = await recipients.resolve(mail, address) if address is not None else None
     if address is None or found is None or not found.is_known:
+        if found is not None and found.refuses:
+            return Outcome(Result.FAILED, "550 5.2.1 Mailbox is disabled", "5.2.1")
         return Outcome(Result.FAILED, "550 5.1.1 No such user here", "5.1.1")
     for account in found.accounts:
         limit = account.quota_limit

@@ -23,6 +23,7 @@ class Resolution:
     local: bool
     accounts: tuple[Account, ...] = ()
     forwards: tuple[str, ...] = ()  # addresses on other servers that get a copy
+    refuses: bool = False  # it is that of a disabled account which takes no mail
 
     @property
     def is_known(self) -> bool:
@@ -63,12 +64,14 @@ class Directory:
         ]
         found, forwards = await accounts.leads(self._mail.database, forms)
         for form in forms:
-            matches = tuple(
-                account for match, account in found if match == form and account.enabled
-            )
+            # what has been deleted leads nowhere, and so to whoever gets all that is left
+            owners = [
+                account for match, account in found if match == form and account.remove_at is None
+            ]
             elsewhere = tuple(target for match, target in forwards if match == form)
-            if matches or elsewhere:
-                return Resolution(True, matches, elsewhere)
+            if owners or elsewhere:
+                taking = tuple(account for account in owners if account.takes_mail)
+                return Resolution(True, taking, elsewhere, refuses=not (taking or elsewhere))
         return Resolution(await accounts.domain_exists(self._mail.database, address.domain))
 
 
@@ -86,7 +89,7 @@ async def send_addresses(mail: "Mail", account: AccountId) -> list[str]:
 
 
 async def may_send_as(mail: "Mail", account: AccountId, address: Address) -> bool:
-    """Tell whether an address, its subaddress aside, belongs to an account."""
+    """Tell whether an address, its subaddress aside, belongs to an account that is enabled."""
     separator = mail.config.smtp.subaddress_separator
     forms = {str(address), str(address.without_subaddress(separator)), f"@{address.domain}"}
-    return not forms.isdisjoint(await accounts.addresses(mail.database, account))
+    return not forms.isdisjoint(await accounts.may_send(mail.database, account))

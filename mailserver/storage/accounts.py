@@ -16,6 +16,8 @@ def _account(row: Record) -> Account:
         quota_limit=row["quota_limit"],
         quota_used=row["quota_used"],
         modseq=Modseq(row["modseq"]),
+        refuses=row["refuses"],
+        remove_at=row["remove_at"],
     )
 
 
@@ -37,6 +39,35 @@ async def domains(database: Executor) -> list[str]:
     """Return the names of all domains."""
     rows = await database.fetch("SELECT name FROM domain ORDER BY name")
     return [row["name"] for row in rows]
+
+
+async def claim_domains(tx: Executor, names: Sequence[str]) -> set[str]:
+    """Return which of the domains are ours; they stay so until the transaction ends."""
+    rows = await tx.fetch(
+        "SELECT name FROM domain WHERE name = ANY($1::text[]) ORDER BY name FOR KEY SHARE", names
+    )
+    return {row["name"] for row in rows}
+
+
+async def delete_domain(tx: Executor, name: str) -> bool:
+    """Take a domain out, with its keys; False when it is not there."""
+    return (await tx.execute("DELETE FROM domain WHERE name = $1", name)).endswith(" 1")
+
+
+async def in_domain(tx: Executor, name: str, limit: int) -> list[str]:
+    """Return addresses in a domain that lead somewhere; all addresses are looked through."""
+    rows = await tx.fetch(
+        """
+        SELECT address FROM address WHERE split_part(address, '@', 2) = $1
+        UNION
+        SELECT address FROM forward WHERE split_part(address, '@', 2) = $1
+        ORDER BY address
+        LIMIT $2
+        """,
+        name,
+        limit,
+    )
+    return [row["address"] for row in rows]
 
 
 async def domain_exists(database: Executor, name: str) -> bool:
@@ -82,7 +113,7 @@ async def by_id(database: Executor, account: AccountId) -> Account | None:
     """Return one account."""
     row = await database.fetchrow(
         """
-        SELECT id, login, name, enabled, quota_limit, quota_used, modseq
+        SELECT id, login, name, enabled, quota_limit, quota_used, modseq, refuses, remove_at
         FROM account
         WHERE id = $1
         """,
@@ -95,7 +126,7 @@ async def by_login(database: Executor, login: str) -> Account | None:
     """Return the account with that login in normal form."""
     row = await database.fetchrow(
         """
-        SELECT id, login, name, enabled, quota_limit, quota_used, modseq
+        SELECT id, login, name, enabled, quota_limit, quota_used, modseq, refuses, remove_at
         FROM account
         WHERE login = $1
         """,
@@ -108,7 +139,7 @@ async def everyone(database: Executor) -> list[Account]:
     """Return all accounts by login."""
     rows = await database.fetch(
         """
-        SELECT id, login, name, enabled, quota_limit, quota_used, modseq
+        SELECT id, login, name, enabled, quota_limit, quota_used, modseq, refuses, remove_at
         FROM account
         ORDER BY login
         """
@@ -173,6 +204,21 @@ async def addresses(database: Executor, account: AccountId) -> list[str]:
     return [row["address"] for row in rows]
 
 
+async def may_send(database: Executor, account: AccountId) -> list[str]:
+    """Return the addresses an account may send as now: none while it is disabled."""
+    rows = await database.fetch(
+        """
+        SELECT address.address
+        FROM address
+        JOIN account ON account.id = address.account_id AND account.enabled
+        WHERE address.account_id = $1 AND address.send
+        ORDER BY address.address
+        """,
+        account,
+    )
+    return [row["address"] for row in rows]
+
+
 async def aliases(database: Executor) -> list[tuple[str, str]]:
     """Return all (address, login) pairs that are not an account's own login."""
     rows = await database.fetch(
@@ -187,11 +233,33 @@ async def aliases(database: Executor) -> list[tuple[str, str]]:
     return [(row["address"], row["login"]) for row in rows]
 
 
+async def delete_address(tx: Executor, address: str, account: AccountId) -> bool:
+    """Let an address no longer lead to an account; False when it did not."""
+    tag = await tx.execute(
+        "DELETE FROM address WHERE address = $1 AND account_id = $2", address, account
+    )
+    return tag.endswith(" 1")
+
+
+async def set_login(tx: Executor, account: AccountId, login: str) -> bool:
+    """Give an account another login; False when that is another account's."""
+    tag = await tx.execute(
+        """
+        UPDATE account SET login = $2
+        WHERE id = $1 AND NOT EXISTS (SELECT FROM account WHERE login = $2 AND id <> $1)
+        """,
+        account,
+        login,
+    )
+    return tag.endswith(" 1")
+
+
 async def by_address(database: Executor, addresses: Sequence[str]) -> list[tuple[str, Account]]:
     """Return which of the addresses lead to which accounts."""
     rows = await database.fetch(
         """
-        SELECT address.address, id, login, name, enabled, quota_limit, quota_used, modseq
+        SELECT address.address, id, login, name, enabled, quota_limit, quota_used, modseq,
+               refuses, remove_at
         FROM address
         JOIN account ON account.id = address.account_id
         WHERE address.address = ANY($1::text[])
@@ -209,12 +277,12 @@ async def leads(
     rows = await database.fetch(
         """
         SELECT address.address, id, login, name, enabled, quota_limit, quota_used, modseq,
-               NULL AS target
+               refuses, remove_at, NULL AS target
         FROM address
         JOIN account ON account.id = address.account_id
         WHERE address.address = ANY($1::text[])
         UNION ALL
-        SELECT address, NULL, NULL, NULL, NULL, NULL, NULL, NULL, target
+        SELECT address, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, target
         FROM forward
         WHERE address = ANY($1::text[])
         ORDER BY id, target

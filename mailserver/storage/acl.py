@@ -8,11 +8,15 @@ from mailserver.storage.database import Executor
 
 
 async def of_mailbox(database: Executor, account: AccountId, mailbox: MailboxId) -> list[Grant]:
-    """Return the entries of a mailbox with the logins of their grantees, anyone's last."""
+    """Return the entries of a mailbox with the logins of their grantees, anyone's last.
+
+    Those of a deleted account do not count: there are none.
+    """
     rows = await database.fetch(
         """
         SELECT acl.grantee_id, acl.negative, acl.rights, account.login
         FROM acl
+        JOIN account owner ON owner.id = acl.account_id AND owner.remove_at IS NULL
         LEFT JOIN account ON account.id = acl.grantee_id
         WHERE acl.account_id = $1 AND acl.mailbox_id = $2
         ORDER BY account.login, acl.negative
@@ -143,6 +147,7 @@ async def shared_with(
         FROM acl
         JOIN account owner ON owner.id = acl.account_id
         WHERE (acl.grantee_id = $1 OR acl.grantee_id IS NULL) AND acl.account_id <> $1
+              AND owner.remove_at IS NULL
               AND ($2::text[] IS NULL OR owner.login = ANY($2::text[]))
         """,
         grantee,

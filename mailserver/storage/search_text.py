@@ -29,7 +29,7 @@ async def progress(database: Executor, account: AccountId) -> Progress | None:
         SELECT p.modseq, p.before, a.modseq AS account_modseq, a.low_water_mark
         FROM account a
         LEFT JOIN search_progress p ON p.account_id = a.id
-        WHERE a.id = $1
+        WHERE a.id = $1 AND a.remove_at IS NULL
         """,
         account,
     )
@@ -312,7 +312,7 @@ async def accounts_behind(database: Executor, limit: int) -> list[AccountId]:
         SELECT a.id
         FROM account a
         LEFT JOIN search_progress p ON p.account_id = a.id
-        WHERE CASE
+        WHERE a.remove_at IS NULL AND CASE
             WHEN p.modseq IS NULL THEN a.modseq > 0
             WHEN p.before IS NOT NULL OR p.modseq < a.low_water_mark THEN true
             WHEN p.modseq = a.modseq THEN false

@@ -127,8 +127,8 @@ async def _counted(session: Session, attempt: Awaitable[_T]) -> _T:
 
 
 def _welcome(session: Session, principal: Principal) -> bytes:
-    session.mail.metrics.authentications.labels("imap", "ok").inc()
     session.log_in(principal)
+    session.mail.metrics.authentications.labels("imap", "ok").inc()
     session.recheck_at = asyncio.get_running_loop().time() + RECHECK
     about = {"session": session.id, "account": principal.login, "peer": session.channel.peer}
     log.info("login", extra=about)

@@ -13,7 +13,7 @@ from mailserver.imap.protocol.cursor import Cursor
 from mailserver.imap.protocol.errors import BadCharset, BadName, Garbled, ProtocolError
 from mailserver.imap.protocol.framing import Command, Hopeless, LineTooLong, NoRoom, Outcome
 from mailserver.imap.protocol.responses import status_line
-from mailserver.imap.selected import EVERYTHING, Refused
+from mailserver.imap.selected import Refused
 from mailserver.imap.session import Session, ShutOut, State
 
 log = logging.getLogger(__name__)
@@ -51,8 +51,7 @@ async def converse(session: Session) -> None:
     except Disconnected:
         return
     finally:
-        session.unselect()
-        session.listen(None, EVERYTHING)
+        session.end()
         session.channel.release()
     session.flush()
 
@@ -64,8 +63,8 @@ async def _next(session: Session) -> Outcome | None:
     """
     session.channel.release()
     while (outcome := await session.channel.command()) is None:
+        await recheck(session)
         if session.watch is not None and session.has_news:
-            await recheck(session)
             await _tell_news(session)
         if session.state is State.LOGOUT:
             return None

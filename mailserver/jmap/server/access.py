@@ -5,12 +5,13 @@ import base64
 import binascii
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
 from mailserver.auth.credentials import Authenticator, Hold
 from mailserver.auth.oauth import Bearer, bearer_token
 from mailserver.errors import AuthenticationFailed, Invalid, MailError, TooMany
+from mailserver.events import Hub, shares_of
 from mailserver.jmap.protocol.errors import Problem, RequestError
 from mailserver.jmap.server.replies import BASIC, BEARER, Receive, Scope, simple_problem
 from mailserver.metrics import Metrics
@@ -74,8 +75,9 @@ Lost: TypeAlias = Callable[[Hold], Coroutine[Any, Any, None]]  # `Access.lost`
 class Access:
     """Turns the credentials of a request into a principal, and counts outcomes."""
 
-    def __init__(self, authenticator: Authenticator, metrics: Metrics) -> None:
+    def __init__(self, authenticator: Authenticator, metrics: Metrics, events: Hub) -> None:
         self._authenticator = authenticator
+        self._events = events
         self._attempts = metrics.authentications
         self.challenges = [BASIC, BEARER] if authenticator.takes_tokens else [BASIC]
 
@@ -107,16 +109,22 @@ class Access:
 
     async def lost(self, hold: Hold) -> None:
         """Wait until who stays connected would not get in any more."""
-        while True:
-            await asyncio.sleep(RECHECK)
-            try:
-                await self._authenticator.check(hold)
-            except AuthenticationFailed as failure:
-                about = {"account": hold.principal.login, "reason": str(failure)}
-                log.info("connection ended: no access any more", extra=about)
-                return
-            except MailError:
-                continue  # the store or the issuer does not answer: it is looked at later
+        # whether somebody may be here is told like what is shared with them; it may get lost
+        told = self._events.subscribe(shares_of(hold.principal.account_id))
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(told.wait(), RECHECK)
+                try:
+                    await self._authenticator.check(hold)
+                except AuthenticationFailed as failure:
+                    about = {"account": hold.principal.login, "reason": str(failure)}
+                    log.info("connection ended: no access any more", extra=about)
+                    return
+                except MailError:
+                    continue  # the store or the issuer does not answer: it is looked at later
+        finally:
+            self._events.unsubscribe(told)
 
 
 _OUTCOMES: dict[type[MailError], str] = {AuthenticationFailed: "failed", TooMany: "throttled"}

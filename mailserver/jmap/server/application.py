@@ -94,7 +94,7 @@ class Application:
         self._mail = mail
         self._ready = ready
         self._exposition = exposition
-        self._access = Access(authenticator, mail.metrics)
+        self._access = Access(authenticator, mail.metrics, mail.events)
         self._api = Api(mail)
         self._downloads = Downloads(mail, self._api.limits)
         self._uploads = Uploads(mail, self._api.limits)

@@ -48,8 +48,9 @@ class RelayPolicy(SubmissionPolicy):
         """Return the account of the sender's address, else the one that is configured."""
         if envelope.sender.address is not None:
             found = await recipients.resolve(session.mail, envelope.sender.address)
-            if found.accounts:
-                return found.accounts[0].id
+            for account in found.accounts:
+                if account.enabled:
+                    return account.id
         try:
             owner = await session.authenticator.named(session.mail.config.smtp.relay_account)
         except AuthenticationFailed:

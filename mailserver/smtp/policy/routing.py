@@ -25,6 +25,7 @@ MAX_HOPS = 100  # Received fields; RFC 5321 §6.3 asks for at least that many
 _RECEIVED = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
 ROUND_IN_CIRCLES = Reply(554, "5.4.6", "The message goes round in circles")
 NO_SUCH_USER = Reply(550, "5.1.1", "No such user here")
+DISABLED = Reply(550, "5.2.1", "Mailbox is disabled")
 MAILBOX_FULL = Reply(452, "4.2.2", "Mailbox full")
 NEVER_FITS = Reply(552, "5.2.2", "Message larger than the mailbox may grow")
 
@@ -42,9 +43,9 @@ async def resolve(mail: Mail, path: Path) -> Resolution:
 
 
 def local_recipient(path: Path, found: Resolution, size: int) -> Recipient:
-    """Accept a recipient here; Refused when nobody has that address, or has no room."""
+    """Accept a recipient here; Refused when nobody has that address, takes mail, or has room."""
     if not found.is_known:
-        raise Refused(NO_SUCH_USER)
+        raise Refused(DISABLED if found.refuses else NO_SUCH_USER)
     for account in found.accounts:
         _check_room(account, size)
     return Recipient(path, found.accounts, forwards=found.forwards)

@@ -1,7 +1,7 @@
 """Mail from users' programs, ports 587 and 465 (RFC 6409): to anybody, as oneself."""
 
 from mailserver.antispam.gate import OPEN, Gate
-from mailserver.mail import recipients, sending
+from mailserver.mail import accounts, recipients, sending
 from mailserver.mail.originals import Flaw, Original, Unsendable, repair_line_ends
 from mailserver.model import AccountId, IdKind, id_text
 from mailserver.smtp.policy import routing
@@ -11,6 +11,7 @@ from mailserver.smtp.protocol.replies import Refused, Reply
 from mailserver.smtp.session import SMTP_GREETINGS, Accepted, Envelope, Recipient, Session
 
 NEEDS_AUTHENTICATION = Reply(530, "5.7.0", "Authentication required")
+SHUT_OUT = Reply(421, "4.7.0", "The account is disabled, closing connection")
 NOT_YOURS = Reply(550, "5.7.1", "Sender address does not belong to you")
 CANNOT_CONVERT = Reply(554, "5.6.3", "Binary parts of a signed message cannot be sent on")
 NO_AUTHOR = Reply(550, "5.6.0", "The message needs exactly one From field with an address")
@@ -43,11 +44,16 @@ class SubmissionPolicy:
         """Take no note."""
 
     async def sender(self, session: Session, envelope: Envelope) -> None:
-        """Check that the reverse-path belongs to the account; the null one belongs to all."""
-        address = envelope.sender.address
-        if address is not None and not await recipients.may_send_as(
-            session.mail, _own(session), address
-        ):
+        """Check that the reverse-path belongs to the account; the null one belongs to all.
+
+        An account that was disabled since the login has none, and the session ends.
+        """
+        address, account = envelope.sender.address, _own(session)
+        if address is not None and await recipients.may_send_as(session.mail, account, address):
+            return
+        if not await accounts.is_enabled(session.mail, account):
+            raise Refused(SHUT_OUT)
+        if address is not None:
             raise Refused(NOT_YOURS)
 
     async def account(self, session: Session, envelope: Envelope) -> AccountId:

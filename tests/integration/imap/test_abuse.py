@@ -13,6 +13,7 @@ import pytest
 from mailserver.config import Config, Listener
 from mailserver.imap import server
 from mailserver.imap.commands import seeker
+from mailserver.mail.context import Mail
 from mailserver.model import Account
 from tests.integration.imap.conftest import Client, serves
 
@@ -179,6 +180,65 @@ class TestLimits:
         assert await reader.read() == b"* BYE [UNAVAILABLE] Too many connections\r\n"
         writer.close()
         await writer.wait_closed()
+
+
+class TestFairShares:
+    @pytest.fixture
+    def config(self) -> Config:
+        return Config.model_validate(
+            {
+                "imap": {
+                    "allow_plaintext_login": True,
+                    "max_connections_per_ip": 3,
+                    "max_connections_per_account": 2,
+                }
+            }
+        )
+
+    async def test_connections_of_one_address(
+        self, servers: Any, connect: Any, mail: Mail, alice: Account
+    ) -> None:
+        port = await servers.start()
+        first, *_ = [await connect(port) for _ in range(3)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await reader.read() == b"* BYE [UNAVAILABLE] Too many connections\r\n"
+        writer.close()
+        await writer.wait_closed()
+        assert refusals(mail, "address") == 1
+        assert (await first.ask(b"LOGOUT"))[-1].startswith(b"t1 OK")
+        assert await first.rest() == b""
+        await connect(port)
+
+    async def test_connections_of_one_account(
+        self, servers: Any, connect: Any, mail: Mail, alice: Account
+    ) -> None:
+        port = await servers.start()
+        clients = [await connect(port) for _ in range(3)]
+        for client in clients[:2]:
+            await client.log_in()
+        login = b'LOGIN alice@example.test "correct horse"'
+        refused = (await clients[2].ask(login))[-1]
+        assert refused == b"t1 NO [LIMIT] A limit is reached, try again later\r\n"
+        assert refusals(mail, "account") == 1
+        assert (await clients[0].ask(b"UNAUTHENTICATE"))[-1].startswith(b"t2 OK")
+        await clients[2].log_in()
+        assert (await clients[0].ask(login))[-1].startswith(b"t3 NO [LIMIT]")
+        clients[1].close()
+        await clients[1].writer.wait_closed()
+        # the server notices in a moment that it is gone
+        async with asyncio.timeout(30):
+            while (await clients[0].ask(login))[-1].split(b" ")[1] != b"OK":
+                pass
+
+
+def refusals(mail: Mail, limit: str) -> float:
+    (counted,) = [
+        sample.value
+        for family in mail.metrics.imap_refused.collect()
+        for sample in family.samples
+        if sample.name.endswith("_total") and sample.labels == {"limit": limit}
+    ]
+    return float(counted)
 
 
 async def test_a_slow_reader_is_cut(

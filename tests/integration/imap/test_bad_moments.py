@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from mailserver.auth import credentials
 from mailserver.imap.commands import auth, idle
-from mailserver.mail import accounts
+from mailserver.mail import accounts, closing
 from mailserver.mail.context import Mail
 from mailserver.model import Account
 
@@ -37,6 +38,36 @@ async def test_a_disabled_account_is_shut_out(
     assert (await waiting.rest()).endswith(bye)
     # looked at a moment ago
     assert (await later.ask(b"NOOP"))[-1].endswith(b"OK NOOP completed\r\n")
+
+
+async def test_whoever_disables_an_account_ends_its_sessions_at_once(
+    servers: Any,
+    connect: Any,
+    mail: Mail,
+    alice: Account,
+    bob: Account,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(credentials, "FRESH_TIME", 0)
+    port = await servers.start()
+    silent, waiting, told, other = [await connect(port) for _ in range(4)]
+    for client in (silent, waiting, told):
+        await client.log_in()
+    await other.ask(b'LOGIN bob@example.test "correct horse"')
+    for client in (waiting, other):
+        await client.ask(b"SELECT INBOX")
+        await client.send(b"a IDLE\r\n")
+        assert await client.line() == b"+ idling\r\n"
+    await told.ask(b"NOTIFY SET (personal (MessageNew MessageExpunge))")
+    await closing.disable(mail, alice.login, refuse_mail=False)
+    bye = b"* BYE [CONTACTADMIN] The account is disabled\r\n"
+    for client in (silent, waiting, told):
+        assert await client.rest() == bye
+    await other.send(b"DONE\r\n")
+    assert (await other.until(b"a"))[-1] == b"a OK IDLE completed\r\n"
+    again = await connect(port)
+    said = await again.ask(b'LOGIN alice@example.test "correct horse"')
+    assert said[-1].startswith(b"t1 NO [AUTHENTICATIONFAILED]")
 
 
 async def test_a_changed_password_counts_for_the_next_login(

@@ -5,6 +5,7 @@ import base64
 import json
 import time
 from contextlib import AsyncExitStack
+from datetime import timedelta
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -15,7 +16,7 @@ from mailserver.auth.issuer import Issuer
 from mailserver.auth.tokens import Tokens
 from mailserver.errors import Unavailable
 from mailserver.jmap.server import access
-from mailserver.mail import accounts
+from mailserver.mail import accounts, closing
 from mailserver.mail.context import Mail
 from mailserver.model import Account
 from mailserver.storage import accounts as stored
@@ -137,6 +138,28 @@ async def test_a_changed_password_and_a_disabled_account_end_what_is_open(
         await asyncio.wait_for(stream.readuntil(b"0\r\n\r\n"), PATIENCE)
         await lives(other)
         assert await refused(client, "", unused) == 401
+
+
+@pytest.mark.parametrize("how", ["password", "disabled", "deleted"])
+async def test_what_is_open_ends_at_once(
+    site: Site, mail: Mail, alice: Account, bob: Account, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "RECHECK", 3600)
+    async with AsyncExitStack() as stack:
+        client = Open(site, stack)
+        socket = await client.socket(basic(alice))
+        stream = await client.stream(basic(alice))
+        other = await client.socket(basic(bob))
+        await lives(socket)
+        if how == "password":
+            await accounts.set_password(mail, alice.login, "battery staple")
+        elif how == "disabled":
+            await closing.disable(mail, alice.login, refuse_mail=False)
+        else:
+            await closing.delete(mail, alice.login, timedelta(days=1))
+        assert await ended(socket) == 1008
+        await asyncio.wait_for(stream.readuntil(b"0\r\n\r\n"), PATIENCE)
+        await lives(other)
 
 
 async def test_an_expired_token_ends_what_is_open(

@@ -1,12 +1,15 @@
 import asyncio
+import imaplib
 import mailbox
+import smtplib
+import ssl
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from tests import oidc
-from tests.integration.program.conftest import Program, Start, command, start_dev
+from tests.integration.program.conftest import PATIENCE, Program, Start, command, start_dev
 from tests.running import free_port
 
 ALICE = "alice@example.test"
@@ -77,6 +80,90 @@ def test_aliases(there: tuple[str, ...]) -> None:
     assert {"address": "sales@example.test", "login": ALICE} in command(
         "alias", "list", *there
     ).json
+
+
+def test_an_account_is_disabled_deleted_and_removed(dev: Program, there: tuple[str, ...]) -> None:
+    login = "leaver@example.test"
+    made = command("account", "add", login, "--generate", *there).json
+
+    def state() -> dict[str, object]:
+        (found,) = [row for row in command("account", "list", *there).json if row["login"] == login]
+        return {name: found[name] for name in ("state", "mail")}
+
+    def log_in() -> imaplib.IMAP4_SSL:
+        host, port = dev.document["listeners"]["imaps"]
+        context = ssl.create_default_context(cafile=dev.document["ca"])
+        client = imaplib.IMAP4_SSL(host, port, ssl_context=context, timeout=PATIENCE)
+        try:
+            client.login(login, made["password"])
+        except imaplib.IMAP4.error:
+            client.shutdown()
+            raise
+        return client
+
+    def log_in_until_refused() -> None:
+        while True:  # a password that was right counts for a second more
+            log_in().logout()
+
+    def recipient() -> tuple[int, bytes]:
+        host, port = dev.document["listeners"]["smtp"]
+        with smtplib.SMTP(host, port, timeout=PATIENCE) as client:
+            client.ehlo("client.example.test")
+            client.mail("bob@example.test")
+            return client.rcpt(login)
+
+    client = log_in()
+    assert state() == {"state": "enabled", "mail": "taken"}
+    disabled = command("account", "disable", login, *there)
+    assert (disabled.code, disabled.json["state"]) == (0, "disabled")
+    # another process than the command's: the session ends, though nobody said anything in it
+    assert b"The account is disabled" in client.readline()
+    client.shutdown()
+    with pytest.raises(imaplib.IMAP4.error, match="AUTHENTICATIONFAILED"):
+        log_in_until_refused()
+    assert recipient()[0] == 250
+    assert command("account", "disable", login, "--refuse-mail", *there).code == 0
+    assert state() == {"state": "disabled", "mail": "refused"}
+    assert command("account", "enable", login, *there).code == 0
+    log_in().logout()
+
+    unasked = command("account", "delete", login, *there)
+    assert (unasked.code, unasked.json["error"]) == (1, "Forbidden")
+    deleted = command("account", "delete", login, "--yes", *there)
+    assert deleted.json["removed"] is not None
+    assert state() == {"state": "deleted", "mail": "refused"}
+    wrong = command("account", "enable", login, *there)
+    assert (wrong.code, wrong.json["error"]) == (1, "InUse")
+    assert command("account", "delete", login, "--yes", *there).code == 0
+    assert command("account", "restore", login, *there).json["state"] == "disabled"
+    gone = command("account", "delete", login, "--yes", "--after", "0d", *there)
+    assert gone.code == 0, gone.errors
+    again = command("account", "delete", login, "--yes", *there)
+    assert (again.code, again.json["error"]) == (1, "NotFound")
+    assert again.json["text"] == f"there is no account {login}"
+    assert command("account", "restore", login, *there).code == 1
+
+
+def test_addresses_and_domains_go(there: tuple[str, ...]) -> None:
+    assert command("domain", "add", "going.test", *there).code == 0
+    assert command("account", "add", "old@going.test", "--generate", *there).code == 0
+    renamed = command("account", "rename", "old@going.test", "new@going.test", *there)
+    assert renamed.json == {"login": "new@going.test"}
+    assert {"address": "old@going.test", "login": "new@going.test"} in command(
+        "alias", "list", *there
+    ).json
+    kept = command("domain", "remove", "going.test", *there)
+    assert (kept.code, kept.json["error"]) == (1, "InUse")
+    assert kept.json["text"] == "going.test still has new@going.test, old@going.test"
+    login = command("alias", "remove", "new@going.test", "new@going.test", *there)
+    assert login.json["error"] == "InUse"
+    assert command("alias", "remove", "old@going.test", "new@going.test", *there).code == 0
+    again = command("alias", "remove", "old@going.test", "new@going.test", *there)
+    assert again.json["error"] == "NotFound"
+    moved = command("account", "rename", "new@going.test", "moved@example.test", "--drop", *there)
+    assert moved.code == 0
+    assert command("domain", "remove", "going.test", *there).code == 0
+    assert {"domain": "going.test"} not in command("domain", "list", *there).json
 
 
 def test_shared_mailboxes(there: tuple[str, ...]) -> None:

@@ -5,12 +5,14 @@ import base64
 import re
 import smtplib
 import subprocess
+import threading
 from collections.abc import Awaitable, Callable
 from email.message import EmailMessage
 from typing import Any
 
 import pytest
 
+from mailserver.mail import closing
 from mailserver.mail.context import Mail
 from mailserver.model import Account
 from tests.integration.smtp.conftest import Client, Servers, inbox
@@ -119,6 +121,68 @@ async def test_the_sender_must_be_ones_own(
         (550, b"5.1.1"),
     ]
     assert await inbox(mail, bob) == []
+
+
+@pytest.mark.parametrize("sender", ["alice@example.test", ""])
+async def test_who_was_disabled_since_the_login_sends_nothing(
+    mail: Mail, alice: Account, bob: Account, servers: Servers, sender: str
+) -> None:
+    port = await servers.start("submissions")
+    logged_in, disabled = threading.Event(), threading.Event()
+
+    def send() -> tuple[int, bytes]:
+        with smtplib.SMTP_SSL("localhost", port, context=servers.tls.client, timeout=30) as client:
+            client.login("alice@example.test", PASSWORD)
+            assert client.mail(sender)[0] == 250
+            client.rset()
+            logged_in.set()
+            assert disabled.wait(30)
+            code, text = client.mail(sender)
+            with pytest.raises(smtplib.SMTPServerDisconnected):
+                client.noop()
+            return code, text
+
+    sending = asyncio.create_task(in_thread(send))
+    assert await asyncio.to_thread(logged_in.wait, 30)
+    await closing.disable(mail, alice.login, refuse_mail=False)
+    disabled.set()
+    assert await sending == (421, b"4.7.0 The account is disabled, closing connection")
+
+
+async def test_who_is_disabled_while_it_sends_is_refused(
+    mail: Mail, alice: Account, bob: Account, servers: Servers
+) -> None:
+    port = await servers.start("submissions")
+    began, disabled = threading.Event(), threading.Event()
+
+    def send() -> tuple[int, bytes]:
+        with smtplib.SMTP_SSL("localhost", port, context=servers.tls.client, timeout=30) as client:
+            client.login("alice@example.test", PASSWORD)
+            assert client.mail("alice@example.test")[0] == 250
+            assert client.rcpt("bob@example.test")[0] == 250
+            began.set()
+            assert disabled.wait(30)
+            return client.data(letter().as_bytes())
+
+    sending = asyncio.create_task(in_thread(send))
+    assert await asyncio.to_thread(began.wait, 30)
+    await closing.disable(mail, alice.login, refuse_mail=False)
+    disabled.set()
+    assert (await sending)[0] == 550
+    assert await inbox(mail, bob) == []
+
+
+async def test_mail_for_a_disabled_account_is_refused_if_that_is_wanted(
+    mail: Mail, alice: Account, bob: Account, servers: Servers, connect: Connect
+) -> None:
+    await closing.disable(mail, alice.login, refuse_mail=True)
+    await closing.disable(mail, bob.login, refuse_mail=False)
+    client = await connect(await servers.start("mx"))
+    await client.say("EHLO c.example.org")
+    await client.say("MAIL FROM:<carol@example.org>")
+    refused = await client.say("RCPT TO:<alice@example.test>")
+    assert refused == "550 5.2.1 Mailbox is disabled"
+    assert (await client.say("RCPT TO:<bob@example.test>")).startswith("250")
 
 
 async def test_wrong_passwords_and_auth_in_the_clear_are_refused(
