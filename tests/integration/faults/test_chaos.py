@@ -23,7 +23,7 @@ from tests.chaos.load import Load, read_account
 
 pytestmark = pytest.mark.faults
 
-SECONDS = float(os.environ.get("CHAOS_SECONDS", "40"))
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "15"))
 SEED = int(os.environ.get("CHAOS_SEED", "20261127"))
 PACE = float(os.environ.get("CHAOS_PACE", "0.05"))  # seconds between two acts of one client
 # a kill between the copy of a body and its row leaves an object, and fsck is there to tell
@@ -46,7 +46,7 @@ async def test_every_promise_is_kept(cluster: Cluster) -> None:
     samples: list[dict[str, dict[str, int]]] = []
     ends = time.monotonic() + SECONDS
     order: list[str] = []
-    while time.monotonic() < ends and not load.failed:
+    while not load.failed and _goes_on(load, time.monotonic() - ends):
         if not order:  # each fault once before any comes again
             order = sorted(FAULTS)
             chance.shuffle(order)
@@ -63,9 +63,17 @@ async def test_every_promise_is_kept(cluster: Cluster) -> None:
     assert [each for each in differences if each["rule"] != ORPHAN] == []
     for node in cluster.nodes:  # both tell the same
         assert compare(load.ledger, await _read(cluster, node), arrived) == [], f"seed {SEED}"
-    assert load.ledger.delivered
-    assert load.ledger.submitted
-    assert load.ledger.flags
+    assert _all_kinds(load)
+
+
+def _goes_on(load: Load, over: float) -> bool:
+    """Whether it is not time to stop; a busy machine gets more of it, to make promises at all."""
+    return over < 0 or (over < QUIET and not _all_kinds(load))
+
+
+def _all_kinds(load: Load) -> bool:
+    """Whether each kind of promise was made."""
+    return bool(load.ledger.delivered and load.ledger.submitted and load.ledger.flags)
 
 
 async def _read(cluster: Cluster, node: Node) -> dict[str, Found]:
