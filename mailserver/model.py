@@ -338,12 +338,12 @@ class Email:
     header: bytes  # the header block with its blank line
 
 
-class Description(NamedTuple):
-    """What lists need of an email; what was not asked for is empty."""
+class Descriptions(NamedTuple):
+    """What lists need of emails, column by column; what was not asked for is empty."""
 
-    id: int
-    env: bytes | None
-    header: bytes
+    ids: list[int]
+    envs: list[bytes]
+    headers: list[bytes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from mailserver.model import (
     ThreadId,
 )
 from mailserver.queue.enqueue import Outgoing
-from mailserver.storage.compression import compressor
+from mailserver.storage.compression import HEADERS, compressor
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Change, Mail
@@ -135,12 +135,12 @@ class Arrival:
 
 def seal(arrivals: Sequence[Arrival]) -> list[Sealed]:
     """Hash and compress messages: the work of a delivery that can be done in any thread."""
-    compress = compressor()
+    compress, compress_header = compressor(), compressor(HEADERS)
     return [
         Sealed(
             BlobId(hashlib.sha256(arrival.raw).digest()),
             compress(arrival.raw),
-            compress(arrival.digest.header),
+            compress_header(arrival.digest.header),
         )
         for arrival in arrivals
     ]

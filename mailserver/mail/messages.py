@@ -16,7 +16,7 @@ from mailserver.model import (
     SEEN,
     AccountId,
     ChangeKind,
-    Description,
+    Descriptions,
     Email,
     EmailId,
     Flags,
@@ -54,9 +54,9 @@ async def saved(
 
 
 async def descriptions(
-    mail: "Mail", account: AccountId, ids: Sequence[int], *, env: bool, header: bool
-) -> list[Description]:
-    """Return only what lists need of emails, those that exist."""
+    mail: "Mail", account: AccountId, ids: Sequence[int], *, env: int, header: bool
+) -> Descriptions:
+    """Return only what lists need of emails that exist: of envs at most so many octets."""
     return await messages.descriptions(mail.database, account, ids, env=env, header=header)
 
 

@@ -183,8 +183,9 @@ class _Transfer:
         ids = [row.email_id for row in found]
         if await bodies.adopt(tx, source, self.account, ids, change.now):
             raise _BecameCold
-        described = await rows.descriptions(tx, source, ids, env=False, header=True)
-        hashes = {each.id: thread_hashes(digest(each.header)) for each in described}
+        described = await rows.descriptions(tx, source, ids, env=0, header=True)
+        pairs = zip(described.ids, described.headers, strict=True)
+        hashes = {email: thread_hashes(digest(header)) for email, header in pairs}
         keys = [hashes[email] for email in ids]
         wanted = sorted({(self.account, key) for each in keys for key in each})
         known = await rows.threads_of_hashes(tx, wanted)

@@ -29,7 +29,7 @@ from mailserver.mime.message import Message, Part, PartRow
 from mailserver.mime.scan import parse
 from mailserver.mime.search import SearchText, search_text
 from mailserver.mime.sections import find, section, section_range
-from mailserver.mime.stored import Digest, Env, digest, part_rows
+from mailserver.mime.stored import Digest, Env, digest, part_rows, structures
 from mailserver.mime.structure import body, bodystructure, envelope
 from mailserver.mime.subject import base
 from mailserver.mime.textual import textual
@@ -42,5 +42,5 @@ __all__ = [
     "codec_of", "decode_body", "decode_text", "digest", "envelope", "field_chooser",
     "find", "header_fields",
     "is_known", "parse", "part_headers", "part_rows", "search_text", "section", "section_range",
-    "textual",
+    "structures", "textual",
 ]  # fmt: skip

@@ -203,6 +203,9 @@ def _selection(names: frozenset[bytes], exclude: bool) -> re.Pattern[bytes]:
         head = rb"(?!(?:" + names_or + rb")[ \t]*+:)[!-9;-~]++[ \t]*+:"
     else:
         head = rb"(?:" + names_or + rb")[ \t]*+:"
+        if names and all(names):  # most lines begin otherwise, which one look tells
+            firsts = {each for name in names for each in (name[:1], name[:1].upper())}
+            head = rb"(?=[" + b"".join(map(re.escape, sorted(firsts))) + rb"])" + head
     # the line end before a field is a literal, which is found ten times faster than (?m:^)
     return re.compile(rb"\n((?i:" + head + rb")" + _LOOSE_VALUE + rb")(?=\n|\Z)")
 

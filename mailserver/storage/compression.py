@@ -1,12 +1,13 @@
-"""zstd at level 3, the one that pays (docs/architecture.md), for bodies and header blocks."""
+"""zstd at the levels that pay (docs/architecture.md): 3 for bodies, -1 for header blocks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import zstandard
 
 from mailserver.errors import Corrupt
 
 LEVEL = 3
+HEADERS = -1  # lists read thousands at once: four times as fast as at level 3, a fifth larger
 FAST = -5  # for what is only in memory: read twice as fast, two thirds larger
 MAX_SIZE = 1 << 30  # bytes; no stored value is larger, so a frame that says so is damaged
 
@@ -22,6 +23,15 @@ def decompress(data: bytes) -> bytes:
     """Decompress; on the thread of the event loop."""
     try:
         return _decompressor.decompress(data, max_output_size=MAX_SIZE)
+    except zstandard.ZstdError as error:
+        raise Corrupt("stored data is not a zstd frame") from error
+
+
+def decompress_all(data: Iterable[bytes]) -> list[bytes]:
+    """Decompress many small values; on the thread of the event loop."""
+    decompressed = _decompressor.decompress
+    try:
+        return [decompressed(each, max_output_size=MAX_SIZE) for each in data]
     except zstandard.ZstdError as error:
         raise Corrupt("stored data is not a zstd frame") from error
 

@@ -9,7 +9,7 @@ from mailserver.model import (
     DELETED,
     AccountId,
     BlobId,
-    Description,
+    Descriptions,
     Email,
     EmailId,
     FlagChange,
@@ -20,7 +20,7 @@ from mailserver.model import (
     ThreadId,
     Uid,
 )
-from mailserver.storage.compression import decompress
+from mailserver.storage.compression import decompress, decompress_all
 from mailserver.storage.database import Executor, Record
 
 
@@ -256,12 +256,12 @@ async def emails_with_header(
 
 
 async def descriptions(
-    database: Executor, account: AccountId, ids: Sequence[int], *, env: bool, header: bool
-) -> list[Description]:
-    """Return the envs or header blocks of emails, those that exist."""
+    database: Executor, account: AccountId, ids: Sequence[int], *, env: int, header: bool
+) -> Descriptions:
+    """Return the envs, at most so many octets of each, or header blocks of emails that exist."""
     rows = await database.fetch(
         """
-        SELECT id, CASE WHEN $3 THEN env END, CASE WHEN $4 THEN header END
+        SELECT id, CASE WHEN $3 > 0 THEN substr(env, 1, $3) END, CASE WHEN $4 THEN header END
         FROM email
         WHERE account_id = $1 AND id = ANY($2::bigint[])
         """,
@@ -270,10 +270,11 @@ async def descriptions(
         env,
         header,
     )
-    return [
-        Description(each, packed, decompress(block) if block else b"")
-        for each, packed, block in rows
-    ]
+    return Descriptions(
+        [row[0] for row in rows],
+        [row[1] for row in rows] if env else [],
+        decompress_all([row[2] for row in rows]) if header else [],
+    )
 
 
 def _email(row: Record, header: bytes) -> Email:

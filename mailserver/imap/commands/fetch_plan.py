@@ -102,8 +102,6 @@ class Plan:
         return tuple(attribute for attribute in self.attributes if attribute not in STORED)
 
     def template(self, word: bytes) -> bytes:
-        """Return the format of a line: its number, FETCH or UIDFETCH, then its columns."""
+        """Return how a line begins that has sections: number, FETCH or UIDFETCH, columns."""
         columns = b" ".join(TEMPLATES[attribute] for attribute in self.attributes)
-        if not self.sections:
-            return b"* %d " + word + b" (" + columns + b")\r\n"
         return b"* %d " + word + b" (" + columns + (b" " if columns else b"")

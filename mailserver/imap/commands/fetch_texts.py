@@ -4,7 +4,10 @@ These texts never change, so FETCH 1:* (ENVELOPE BODYSTRUCTURE) or of a list of 
 a client sends again and again, is a look-up for each message and no query.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
+from operator import itemgetter
+from typing import Any
 
 from mailserver.imap.protocol import responses
 from mailserver.imap.protocol.fetch import Attribute, Binary, Item, Section
@@ -12,11 +15,13 @@ from mailserver.imap.protocol.structure import without_global
 from mailserver.imap.selected import Selected
 from mailserver.imap.session import Session
 from mailserver.mail import messages
-from mailserver.mime import HEADER_LIMIT, Env, field_chooser
-from mailserver.model import Description
+from mailserver.mail.shelves import Shelf
+from mailserver.mime import HEADER_LIMIT, Env, field_chooser, structures
+from mailserver.model import Descriptions
 
 PREVIEW_LIMIT = 200  # characters, RFC 8970 §3.1
-_NO_ENV = Env((b"", b"", b"", b"", b"", ""))  # of items that need none
+HEAD = 1024  # octets of a stored env in which ENVELOPE and BODYSTRUCTURE mostly are
+WHOLE = 1 << 30  # more than an env has
 _ROW_SIZE = 150  # octets of memory that a text costs besides itself
 
 STORED: dict[Attribute, Callable[[Env], bytes]] = {
@@ -27,6 +32,11 @@ STORED: dict[Attribute, Callable[[Env], bytes]] = {
 }
 
 
+# what an env begins with, as `mime.structures` returns it
+_FIRST: dict[Attribute, Callable[[tuple[bytes, bytes]], bytes]] = {
+    Attribute.ENVELOPE: itemgetter(0),
+    Attribute.BODYSTRUCTURE: itemgetter(1),
+}
 _STRUCTURES = frozenset({Attribute.BODY, Attribute.BODYSTRUCTURE})
 
 
@@ -51,6 +61,20 @@ def of(items: Sequence[Item]) -> tuple[Attribute | Section, ...] | None:
     return tuple(found) or None
 
 
+def kept(
+    session: Session,
+    selected: Selected,
+    items: tuple[Attribute | Section, ...],
+    email_ids: Sequence[int],
+) -> list[bytes] | None:
+    """Return the texts of emails; None when one of them is not in memory."""
+    rows = _shelf(session, selected, items).rows
+    try:
+        return [rows[email_id] for email_id in email_ids]
+    except KeyError:
+        return None
+
+
 async def texts(
     session: Session,
     selected: Selected,
@@ -59,49 +83,81 @@ async def texts(
 ) -> dict[int, bytes] | None:
     """Return the texts of emails that exist; None when a header is too long to be stored whole."""
     mail = session.mail
-    utf8 = session.utf8 or _STRUCTURES.isdisjoint(items)
-    shelf = mail.fetched.get((selected.account, selected.mailbox_id, items, utf8))
-    kept = shelf.rows
-    found = {each: kept[each] for each in email_ids if each in kept}
-    if len(found) == len(email_ids):
-        return found
+    shelf = _shelf(session, selected, items)
+    rows = shelf.rows
+    found = {each: rows[each] for each in email_ids if each in rows}
     missing = [email_id for email_id in email_ids if email_id not in found]
+    utf8 = _utf8(session, items)
     wants_header = any(isinstance(item, Section) for item in items)
-    wants_env = any(item in STORED for item in items if isinstance(item, Attribute))
+    limit = _limit(items)
     made: dict[int, bytes] = {}
-    size = 0
-    text_of = _maker(items, utf8=utf8)
-    for row in await messages.descriptions(
-        mail, selected.account, missing, env=wants_env, header=wants_header
-    ):
-        if wants_header and len(row.header) >= HEADER_LIMIT:
+    while missing:
+        described = await messages.descriptions(
+            mail, selected.account, missing, env=limit, header=wants_header
+        )
+        if any(len(header) >= HEADER_LIMIT for header in described.headers):
             return None
-        text = made[row.id] = text_of(row)
-        size += _ROW_SIZE + len(text)
-    mail.fetched.keep(shelf, made, size)
+        missing = _make(items, described, made, utf8=utf8, whole=limit == WHOLE)
+        limit = WHOLE  # for what is longer than most
+    mail.fetched.keep(shelf, made, _ROW_SIZE * len(made) + sum(map(len, made.values())))
+    if not found:
+        return made
     found.update(made)
     return found
 
 
-def _maker(items: tuple[Attribute | Section, ...], *, utf8: bool) -> Callable[[Description], bytes]:
-    """Return what puts the text of a message together, with all that is the same for each."""
-    labels = [item.label if isinstance(item, Section) else item.value for item in items]
-    template = b" ".join(label.replace(b"%", b"%%") + b" %b" for label in labels)
-    values = [_value(item, utf8=utf8) for item in items]
-
-    def made(row: Description) -> bytes:
-        env = _NO_ENV if row.env is None else Env.unpack(row.env)
-        return template % tuple([value(row.header, env) for value in values])
-
-    return made
+def _utf8(session: Session, items: tuple[Attribute | Section, ...]) -> bool:
+    return session.utf8 or _STRUCTURES.isdisjoint(items)
 
 
-def _value(item: Attribute | Section, *, utf8: bool) -> Callable[[bytes, Env], bytes]:
-    if isinstance(item, Section):
-        names = [name.decode("ascii", "replace") for name in item.fields]
-        chosen = field_chooser(names, exclude=item.text.endswith("NOT"))
-        return lambda header, env: responses.literal(chosen(header))
-    stored = STORED[item]
-    if utf8 or item not in _STRUCTURES:
-        return lambda header, env: stored(env)
-    return lambda header, env: without_global(stored(env))
+def _shelf(
+    session: Session, selected: Selected, items: tuple[Attribute | Section, ...]
+) -> Shelf[bytes]:
+    key = (selected.account, selected.mailbox_id, items, _utf8(session, items))
+    return session.mail.fetched.get(key)
+
+
+def _limit(items: tuple[Attribute | Section, ...]) -> int:
+    """Return how many octets of envs are read at first."""
+    attributes = {item for item in items if isinstance(item, Attribute)}
+    if not attributes:
+        return 0
+    return HEAD if attributes <= _FIRST.keys() else WHOLE
+
+
+def _make(
+    items: tuple[Attribute | Section, ...],
+    described: Descriptions,
+    made: dict[int, bytes],
+    *,
+    utf8: bool,
+    whole: bool,
+) -> list[int]:
+    """Make texts by email, column by column; return the emails of which more has to be read."""
+    ids, packed, headers = described
+    envs: Sequence[Any] = [Env.unpack(each) for each in packed] if whole else structures(packed)
+    cut = [] if whole else [row for row, env in enumerate(envs) if env is None]
+    if cut:
+        left = [row for row, env in enumerate(envs) if env is not None]
+        missing = [ids[row] for row in cut]
+        ids, envs = [ids[row] for row in left], [envs[row] for row in left]
+        headers = [headers[row] for row in left] if headers else headers
+    else:
+        missing = []
+    columns: list[Iterable[bytes]] = []
+    for order, item in enumerate(items):
+        label = item.label if isinstance(item, Section) else item.value
+        columns.append(repeat(b" " + label + b" " if order else label + b" "))
+        if isinstance(item, Section):
+            columns.append(_fields_column(item, headers))
+            continue
+        column = map(STORED[item] if whole else _FIRST[item], envs)
+        columns.append(column if utf8 or item not in _STRUCTURES else map(without_global, column))
+    made.update(zip(ids, map(b"".join, zip(*columns, strict=False)), strict=True))
+    return missing
+
+
+def _fields_column(item: Section, headers: Iterable[bytes]) -> Iterable[bytes]:
+    names = [name.decode("ascii", "replace") for name in item.fields]
+    chosen = field_chooser(names, exclude=item.text.endswith("NOT"))
+    return map(responses.literal, map(chosen, headers))

@@ -6,6 +6,7 @@ import json
 import random
 from email.message import EmailMessage
 
+import msgpack  # type: ignore[import-untyped]
 import orjson
 import pytest
 from hypothesis import given, settings
@@ -27,9 +28,11 @@ from mailserver.mime import (
     parse,
     search_text,
     section_range,
+    structures,
 )
 from mailserver.mime.bodies import decoded_size
 from mailserver.mime.headers import HeaderBlock, below_fields
+from mailserver.mime.stored import ENV_VERSION
 from tests.unit.mime.imap_grammar import check_body, check_envelope, read
 
 FIELDS = [
@@ -123,6 +126,28 @@ def test_what_is_stored_says_what_the_message_says(raw: bytes) -> None:
     for listed in (jmap["textBody"], jmap["htmlBody"], jmap["attachments"]):
         assert {part["partId"] for part in listed} <= leaves
     assert "\0" not in f"{stored.subject_base}{stored.message_id}{stored.references}{env.preview}"
+
+
+@settings(max_examples=100)
+@given(messages(), st.floats(0, 1))
+def test_a_stored_env_that_is_cut_says_the_same_or_nothing(raw: bytes, part: float) -> None:
+    stored = digest(raw).env
+    env = Env.unpack(stored)
+    told = (env.envelope, env.bodystructure)
+    known = len(msgpack.packb(told)) + 1  # with the version
+    length = 1 + int(part * (len(stored) - 1))
+    assert structures([stored, stored[:length], stored[:known], stored[: known - 1]]) == [
+        told, told if length >= known else None, told, None,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "found"), [(0, True), (255, True), (65535, True), (65536, False)])
+def test_structures_of_any_size_are_found_or_left_to_the_whole_env(size: int, found: bool) -> None:
+    fields = (b"e" * size, b"s" * size, b"", b"", b"", "")
+    env = bytes((ENV_VERSION,)) + msgpack.packb(fields)
+    assert structures([env]) == [fields[:2] if found else None]
+    with pytest.raises(ValueError, match="version"):
+        structures([env, b"\x02" + env[1:]])
 
 
 @settings(max_examples=150)
