@@ -327,8 +327,10 @@ class Session:
         may_expunge |= self.hears.immediate
         listing, view = selected.listing, selected.view
         last = view.uids[view.count - 1] if view.count else 0
-        if ask or selected.subscription.modseq > listing.modseq:
+        if selected.subscription.modseq > listing.modseq:
             await listings.refresh(self.mail, listing)
+        elif ask:
+            await listings.look(self.mail, listing)
         if selected.is_told and self.watch is None:
             return  # as after most commands
         if listing.renewed > selected.rights_at:

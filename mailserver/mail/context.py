@@ -81,6 +81,7 @@ class Mail:
         from mailserver.mail.forwarding import Forwarding
         from mailserver.mail.indexer import Indexer
         from mailserver.mail.listings import Listings
+        from mailserver.mail.looks import Looks
         from mailserver.mail.recipients import Directory
         from mailserver.mail.shelves import Kept, Shelves
         from mailserver.mail.thread_counts import ROOM as COUNTS_ROOM
@@ -97,6 +98,7 @@ class Mail:
         self.passwords = passwords
         self.tracing = tracing
         self.committer = Committer(self)
+        self.looks = Looks(database)
         self.listings = Listings(self)
         self.fetched: Shelves[bytes] = Shelves(share(FETCH_ROOM))  # by account, mailbox and items
         # by properties and email

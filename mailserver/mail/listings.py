@@ -321,6 +321,13 @@ async def open_listing(
     return listing
 
 
+async def look(mail: "Mail", listing: Listing) -> None:
+    """Bring a listing up to date; many that have not changed cost one small query together."""
+    now = await mail.looks.modseq(listing.account)
+    if now is None or listing.modseq < now:
+        await refresh(mail, listing)
+
+
 async def refresh(mail: "Mail", listing: Listing, known: int = 0) -> None:
     """Bring a listing up to date with its account; one small query when nothing changed.
 

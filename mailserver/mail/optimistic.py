@@ -16,7 +16,6 @@ from mailserver.mail.lessons import teaches
 from mailserver.mail.listings import Listing
 from mailserver.mail.messages import Copied
 from mailserver.model import ALL_RIGHTS, DELETED, SEEN, FlagChange, Flags, Modseq, Place, Right
-from mailserver.storage import accounts
 from mailserver.storage import flags as flag_table
 from mailserver.storage.expunge import Leaving, expunge_known
 from mailserver.storage.flags import Restamped, Restamping
@@ -82,7 +81,7 @@ async def _store(
             groups, mode, flags, rights=rights, unchanged_since=unchanged_since
         )
         if not restamps:
-            now = await accounts.modseq(mail.database, listing.account)
+            now = await mail.looks.modseq(listing.account)
             return Stored(refused=refused) if now == listing.modseq else None
         if any(teaches(each.group.flags.bits, each.new.bits) for each in restamps):
             return None  # what that says about spam is noted in the same transaction
@@ -165,8 +164,9 @@ async def _expunge(mail: "Mail", listing: Listing, uids: Sequence[int] | None) -
         found = range(len(listing)) if uids is None else map(listing.index, sorted(set(uids)))
         places = [at for at in found if at is not None]
         marked = [at for at in places if listing.flags[at] & DELETED]
-        if not marked:
-            return None
+        if not marked:  # as at almost every CLOSE
+            now = await mail.looks.modseq(listing.account)
+            return [] if now == listing.modseq else None
         modseq = Modseq(listing.modseq + 1)
         written = await expunge_known(
             mail.database,

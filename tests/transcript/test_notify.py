@@ -191,14 +191,14 @@ async def test_what_comes_while_idle_begins_is_told_at_once(
     wire.send(b"a SELECT INBOX\r\n")
     while not (await client.line()).startswith("a OK "):
         pass
-    refresh = listings.refresh
+    look = listings.look
 
-    async def refresh_too_early(mail: Mail, listing: Listing) -> None:
+    async def look_too_early(mail: Mail, listing: Listing) -> None:
         monkeypatch.undo()
-        await refresh(mail, listing)
+        await look(mail, listing)
         await _deliver(mail, alice)
 
-    monkeypatch.setattr(listings, "refresh", refresh_too_early)
+    monkeypatch.setattr(listings, "look", look_too_early)
     wire.send(b"b IDLE\r\n")
     assert await client.line() == "+ idling"
     assert await client.line() == "* 1 EXISTS"
