@@ -228,6 +228,9 @@ class Committer:
         if not await batch.write_at_once(self._mail.database, self._growth(batch)):
             self._cautious = CAUTIOUS
             return False
+        for copy in batch.copies:
+            self._mail.looks.made(copy.account_id, copy.modseq, copy.mailbox_id)
+        self._mail.listings.arrived(batch.copies)
         return True
 
     async def _commit_together(

@@ -11,7 +11,15 @@ from mailserver.config import Config
 from mailserver.errors import NotFound
 from mailserver.events import Hub
 from mailserver.metrics import Metrics
-from mailserver.model import AccountId, ChangeEntry, ChangeKind, MailboxId, Modseq
+from mailserver.model import (
+    EMAIL_KINDS,
+    AccountId,
+    ChangeEntry,
+    ChangeKind,
+    Mailbox,
+    MailboxId,
+    Modseq,
+)
 from mailserver.storage import accounts, changes
 from mailserver.storage.blobs import Blobs
 from mailserver.storage.database import Connection, Database
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
     from mailserver.mail.sending import Brake
 
 LIST_ROOM = 64 * 1024 * 1024  # octets of what JMAP lists show of stored envelopes
+NUMBERED_ROOM = 8 * 1024 * 1024  # octets of mailboxes for whose numbers clients ask
 FETCH_ROOM = 96 * 1024 * 1024  # octets of what FETCH shows of stored envelopes and headers
 
 
@@ -99,6 +108,10 @@ class Mail:
         self.tracing = tracing
         self.committer = Committer(self)
         self.looks = Looks(database)
+        # by account and path, as of which modseq of the account
+        self.numbered: Kept[tuple[AccountId, str], tuple[Mailbox, Modseq]] = Kept(
+            share(NUMBERED_ROOM)
+        )
         self.listings = Listings(self)
         self.fetched: Shelves[bytes] = Shelves(share(FETCH_ROOM))  # by account, mailbox and items
         # by properties and email
@@ -136,4 +149,7 @@ class Mail:
                 await change.write()
         except _NothingChanged:
             return
+        if all(entry.kind in EMAIL_KINDS for entry in change.entries):
+            for entry in change.entries:
+                self.looks.made(account, modseq, entry.mailbox_id)
         self.events.publish(account, modseq)

@@ -16,6 +16,7 @@ from mailserver.mail.flags import Restamp, Stored
 from mailserver.model import EMAIL_KINDS, GONE_KINDS, SEEN, AccountId, Flags, MailboxId
 from mailserver.storage import accounts, changes, messages
 from mailserver.storage.changes import News
+from mailserver.storage.delivery import NewCopy
 from mailserver.storage.flags import Group
 from mailserver.storage.listings import catch_up
 from mailserver.storage.messages import Packed, Spans
@@ -305,6 +306,34 @@ class Listings:
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         return listing
+
+    def arrived(self, copies: Iterable[NewCopy]) -> None:
+        """Put in what one commit of this process has stored, where all before it is known."""
+        grouped: dict[tuple[AccountId, MailboxId], list[NewCopy]] = {}
+        for copy in copies:
+            key = (copy.account_id, copy.mailbox_id)
+            if key in self._used:
+                grouped.setdefault(key, []).append(copy)
+        for key, rows in grouped.items():
+            listing, modseq = self._used.get(key), rows[0].modseq
+            if listing is None or listing.modseq != modseq - 1 or listing.lock.locked():
+                continue  # it is read when somebody looks
+            listing.merge(_packed(rows), [], modseq)
+
+
+def _packed(copies: Iterable[NewCopy]) -> Packed:
+    rows = sorted(copies, key=lambda copy: copy.uid)
+    return Packed(
+        array("q", [row.uid for row in rows]),
+        array("q", [row.email_id for row in rows]),
+        array("q", [row.thread_id for row in rows]),
+        array("q", [round(row.received_at.timestamp() * 1000) for row in rows]),
+        array("q", [row.size for row in rows]),
+        array("q", [row.modseq for row in rows]),
+        array("q", [row.flags for row in rows]),
+        {row.uid: tuple(row.keywords.split(" ")) for row in rows if row.keywords},
+        {},
+    )
 
 
 async def open_listing(

@@ -1,39 +1,53 @@
 """Whether what a process knows of an account is still so: its modseq, asked for many at once.
 
-Who changed something may be another process, so the store is asked each time; but whoever asks while
-an answer is awaited shares the next statement, which begins after all of them have asked. A busy
-process looks at a dozen accounts for the price of one.
+Who changed something may be another process, so the store is asked each time; but whoever asks
+while an answer is awaited shares the next statement, which begins after all of them have asked. A
+busy process looks at a dozen accounts for the price of one.
+
+What lies between two modseqs is known too when this process made every change of it. Then what did
+not change is the same, though the account is not.
 """
 
 import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from mailserver.errors import MailError
-from mailserver.model import AccountId, Modseq
+from mailserver.model import AccountId, MailboxId, Modseq
 from mailserver.storage import accounts
+from mailserver.storage.accounts import Sight
 from mailserver.storage.database import Database
 
+T = TypeVar("T")
+
 PATIENCE = 0.05  # seconds after which a slow answer holds up nobody else
+RUNS = 4096  # accounts whose last changes are known
+RUN_LENGTH = 64  # mailboxes that changed meanwhile
 
 
-class Looks:
-    """The looks of one process at its accounts."""
+class Shared(Generic[T]):
+    """A question about an account, asked together with those of others."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._waiting: list[tuple[AccountId, asyncio.Future[Modseq | None]]] = []
+    def __init__(
+        self, ask: Callable[[Sequence[AccountId]], Awaitable[Sequence[tuple[AccountId, T]]]]
+    ) -> None:
+        self._ask = ask
+        self._waiting: list[tuple[AccountId, asyncio.Future[T | None]]] = []
         self._asking: asyncio.Task[None] | None = None
         self._asked_at = 0.0  # loop time of the statement under way
 
-    async def modseq(self, account: AccountId) -> Modseq | None:
-        """Return the modseq that an account has now; None when it is gone."""
+    async def answer(self, account: AccountId) -> T | None:
+        """Return what is so after the call; None when the account is gone."""
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Modseq | None] = loop.create_future()
+        answer: asyncio.Future[T | None] = loop.create_future()
         self._waiting.append((account, answer))
         if self._asking is None or loop.time() - self._asked_at > PATIENCE:
-            self._asking = loop.create_task(self._ask(loop))
+            self._asking = loop.create_task(self._work(loop))
         return await answer
 
-    async def _ask(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         """Answer whoever waits, until nobody does or another has taken over."""
         me = asyncio.current_task()
         try:
@@ -47,7 +61,7 @@ class Looks:
     async def _answer(self) -> None:
         waiting, self._waiting = self._waiting, []
         try:
-            rows = await accounts.newer(self._database, [account for account, _ in waiting])
+            rows = await self._ask([account for account, _ in waiting])
         except Exception as error:
             for _, answer in waiting:
                 if not answer.done():
@@ -62,3 +76,63 @@ class Looks:
 def _again(error: Exception) -> Exception:
     """Return an error for one of those who wait: raised by several it would tell of all."""
     return type(error)(str(error)) if isinstance(error, MailError) else error
+
+
+@dataclass(slots=True)
+class _Run:
+    """Changes of one account without a gap, all made here, and of messages alone."""
+
+    start: int  # the modseq before the first
+    end: int
+    touched: dict[MailboxId, int] = field(default_factory=dict)  # when each was changed last
+
+
+class Looks:
+    """The looks of one process at its accounts."""
+
+    def __init__(self, database: Database) -> None:
+        self._modseqs = Shared(lambda found: accounts.newer(database, found))
+        self._sights = Shared(lambda found: accounts.sights(database, found))
+        self._runs: OrderedDict[AccountId, _Run] = OrderedDict()
+
+    async def modseq(self, account: AccountId) -> Modseq | None:
+        """Return the modseq that an account has now; None when it is gone."""
+        return await self._modseqs.answer(account)
+
+    async def sight(self, account: AccountId) -> Sight | None:
+        """Return that, and whether others share mailboxes with it."""
+        return await self._sights.answer(account)
+
+    def made(self, account: AccountId, modseq: Modseq, mailbox: MailboxId) -> None:
+        """Note a change that this process made to messages of a mailbox, and to nothing else."""
+        run = self._runs.get(account)
+        if run is None or modseq not in (run.end, run.end + 1):
+            run = self._runs[account] = _Run(modseq - 1, modseq)
+            if len(self._runs) > RUNS:
+                self._runs.popitem(last=False)
+        elif len(run.touched) >= RUN_LENGTH:
+            # of a change of many mailboxes some are forgotten: what is known begins after it
+            run.start = modseq
+            run.touched.clear()
+        self._runs.move_to_end(account)
+        run.end = modseq
+        run.touched[mailbox] = modseq
+
+    def changed_here(self, account: AccountId, mailbox: MailboxId, since: Modseq) -> bool:
+        """Whether this process itself changed a mailbox after a modseq."""
+        run = self._runs.get(account)
+        return run is not None and run.touched.get(mailbox, 0) > since
+
+    def is_same(
+        self, account: AccountId, mailbox: MailboxId | None, then: Modseq, now: Modseq
+    ) -> bool:
+        """Whether a mailbox is known to be at a modseq as it was at another.
+
+        Without a mailbox: which mailboxes there are, and all of them that is no number.
+        """
+        if then == now:
+            return True
+        run = self._runs.get(account)
+        if run is None or not run.start <= then <= now <= run.end:
+            return False
+        return mailbox is None or run.touched.get(mailbox, 0) <= then

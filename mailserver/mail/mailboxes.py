@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mailserver.errors import AlreadyExists, Forbidden, InUse, Invalid, NotFound, OverQuota
 from mailserver.mail.context import Change
-from mailserver.model import AccountId, ChangeKind, Mailbox, MailboxId, Role
+from mailserver.model import AccountId, ChangeKind, Mailbox, MailboxId, Modseq, Role
 from mailserver.storage import acl, mailboxes, messages, subscriptions
 from mailserver.storage.mailboxes import Entered
 
@@ -21,6 +21,7 @@ OTHERS = "Other Users"  # where others' mailboxes are seen: nobody has one of th
 MAX_NAME = 255  # bytes of one part of a path
 MAX_DEPTH = 20
 MAX_MAILBOXES = 10_000  # of an account
+ROW_SIZE = 1000  # octets of a mailbox in memory, about
 
 
 async def list_all(mail: "Mail", account: AccountId) -> list[Mailbox]:
@@ -30,13 +31,44 @@ async def list_all(mail: "Mail", account: AccountId) -> list[Mailbox]:
 
 async def by_path(mail: "Mail", account: AccountId, path: str) -> Mailbox:
     """Return the mailbox of that path; INBOX in any case (RFC 9051 §5.1); NotFound."""
-    path = normal_path(path)
+    mailbox, _ = await _read(mail, account, normal_path(path))
+    return mailbox
+
+
+async def _read(mail: "Mail", account: AccountId, path: str) -> tuple[Mailbox, Modseq | None]:
+    """Return the mailbox of a normal path, and the modseq of the account at that moment."""
     if SEPARATOR in path:
-        return _find(await list_all(mail, account), path)
+        every, modseq = await mailboxes.of_account_now(mail.database, account)
+        return _find(every, path), modseq
     found = await mailboxes.at_root(mail.database, account, path)
     if found is None:
         raise NotFound("mailbox")
     return found
+
+
+async def numbered(mail: "Mail", account: AccountId, path: str) -> Mailbox:
+    """Return what `by_path` does, but for `recent_uid`; one that has not changed from memory.
+
+    Clients ask for the numbers of the same mailboxes again and again.
+    """
+    path = normal_path(path)
+    known = mail.numbered.get((account, path))
+    if known is not None:
+        mailbox, then = known
+        if not mail.looks.changed_here(account, mailbox.id, then):
+            now = await mail.looks.modseq(account)
+            if now is not None and mail.looks.is_same(account, mailbox.id, then, now):
+                _keep(mail, account, mailbox, now)
+                return mailbox
+    mailbox, modseq = await _read(mail, account, path)
+    if modseq is not None:
+        _keep(mail, account, mailbox, modseq)
+    return mailbox
+
+
+def _keep(mail: "Mail", account: AccountId, mailbox: Mailbox, now: Modseq) -> None:
+    size = ROW_SIZE + 2 * len(mailbox.path)
+    mail.numbered.keep((account, mailbox.path), (mailbox, now), size)
 
 
 async def enter(mail: "Mail", account: AccountId, path: str) -> Entered:

@@ -91,6 +91,7 @@ async def _store(
         if not await _write(mail, listing, modseq, restamps, uids):
             return None
         listing.restamp(restamps, modseq)
+    mail.looks.made(listing.account, modseq, listing.mailbox_id)
     mail.events.publish(listing.account, modseq)
     return Stored(modseq, restamps, refused)
 
@@ -185,6 +186,7 @@ async def _expunge(mail: "Mail", listing: Listing, uids: Sequence[int] | None) -
             return None
         gone = [listing.uids[at] for at in marked]
         listing.merge(Packed.empty(), [(modseq, uid) for uid in gone], modseq)
+    mail.looks.made(listing.account, modseq, listing.mailbox_id)
     mail.events.publish(listing.account, modseq)
     return gone
 
@@ -230,6 +232,8 @@ async def _move(
         if place is None:
             return None
         listing.merge(Packed.empty(), [(modseq, uid) for uid in uids], modseq)
+    mail.looks.made(listing.account, modseq, listing.mailbox_id)
+    mail.looks.made(listing.account, modseq, target.mailbox.id)
     mail.events.publish(listing.account, modseq)
     targets = range(place.first_uid, place.first_uid + len(uids))
     return Copied(place.uidvalidity, list(uids), list(targets))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from mailserver.model import Account, AccountId, Modseq
 from mailserver.storage.database import Executor, Record
@@ -332,7 +333,34 @@ async def newer(
     rows = await database.fetch(
         "SELECT id, modseq FROM account WHERE id = ANY($1::bigint[])", accounts
     )
-    return [(AccountId(row["id"]), Modseq(row["modseq"])) for row in rows]
+    return [(AccountId(account), Modseq(modseq)) for account, modseq in rows]
+
+
+class Sight(NamedTuple):
+    """What tells whether anything has changed in what an account sees."""
+
+    modseq: Modseq
+    shares: bool  # whether there are entries for it on mailboxes of others
+
+
+async def sights(
+    database: Executor, accounts: Sequence[AccountId]
+) -> list[tuple[AccountId, Sight]]:
+    """Return that of several accounts."""
+    rows = await database.fetch(
+        """
+        SELECT id, modseq,
+               EXISTS (
+                   SELECT FROM acl
+                   WHERE (grantee_id = account.id OR grantee_id IS NULL)
+                         AND acl.account_id <> account.id
+               ) AS shares
+        FROM account
+        WHERE id = ANY($1::bigint[])
+        """,
+        accounts,
+    )
+    return [(AccountId(each), Sight(Modseq(modseq), shares)) for each, modseq, shares in rows]
 
 
 async def next_modseq(tx: Executor, account: AccountId) -> Modseq | None:

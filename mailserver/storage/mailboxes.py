@@ -47,16 +47,24 @@ def _mailbox(row: Record, path: str) -> Mailbox:
 
 async def of_account(database: Executor, account: AccountId) -> list[Mailbox]:
     """Return an account's mailboxes with their paths, INBOX first, parents before children."""
+    return (await of_account_now(database, account))[0]
+
+
+async def of_account_now(
+    database: Executor, account: AccountId
+) -> tuple[list[Mailbox], Modseq | None]:
+    """Return them, and the modseq of the account at that moment."""
     rows = await database.fetch(
         """
         SELECT id, parent_id, name, role, subscribed, sort_order, uidvalidity, uidnext,
-               modseq, total, unseen, deleted, size, owner_rights, recent_uid
+               modseq, total, unseen, deleted, size, owner_rights, recent_uid,
+               (SELECT modseq FROM account WHERE id = $1) AS account_modseq
         FROM mailbox
         WHERE account_id = $1
         """,
         account,
     )
-    return _with_paths(rows)
+    return _with_paths(rows), rows[0]["account_modseq"] if rows else None
 
 
 async def of_principal(database: Executor, account: AccountId) -> tuple[list[Mailbox], bool]:
@@ -77,18 +85,12 @@ async def of_principal(database: Executor, account: AccountId) -> tuple[list[Mai
     return _with_paths(rows), any(row["shares"] for row in rows[:1])
 
 
-async def tree_of_principal(
-    database: Executor, account: AccountId, known: Tree | None
-) -> Tree | None:
-    """Return which mailboxes there are, if nobody else shares any.
-
-    Every change of them is a change of the account: nothing is read if it has the modseq that it
-    is known to have had.
-    """
+async def tree_of_principal(database: Executor, account: AccountId) -> Tree | None:
+    """Return which mailboxes there are, if nobody else shares any."""
     row = await database.fetchrow(
         """
         SELECT account.modseq,
-               CASE WHEN account.modseq IS DISTINCT FROM $2 THEN (
+               (
                    SELECT sha256(convert_to(
                               string_agg(
                                   ROW(id, parent_id, name, role, subscribed, owner_rights)::text,
@@ -97,7 +99,7 @@ async def tree_of_principal(
                           ))
                    FROM mailbox
                    WHERE account_id = $1
-               ) END AS digest
+               ) AS digest
         FROM account
         WHERE account.id = $1 AND NOT EXISTS (
             SELECT FROM acl
@@ -105,12 +107,11 @@ async def tree_of_principal(
         )
         """,
         account,
-        known.modseq if known is not None else None,
     )
     if row is None:
         return None
     modseq, digest = row
-    return known if known is not None and digest is None else Tree(modseq, digest or b"")
+    return Tree(modseq, digest or b"")
 
 
 async def of_accounts(
@@ -139,19 +140,22 @@ def _with_paths(rows: Sequence[Record]) -> list[Mailbox]:
     return found
 
 
-async def at_root(database: Executor, account: AccountId, name: str) -> Mailbox | None:
-    """Return a mailbox that has no parent."""
+async def at_root(
+    database: Executor, account: AccountId, name: str
+) -> tuple[Mailbox, Modseq] | None:
+    """Return a mailbox that has no parent, and the modseq of the account at that moment."""
     row = await database.fetchrow(
         """
         SELECT id, parent_id, name, role, subscribed, sort_order, uidvalidity, uidnext,
-               modseq, total, unseen, deleted, size, owner_rights, recent_uid
+               modseq, total, unseen, deleted, size, owner_rights, recent_uid,
+               (SELECT modseq FROM account WHERE id = $1) AS account_modseq
         FROM mailbox
         WHERE account_id = $1 AND parent_id IS NULL AND name = $2
         """,
         account,
         name,
     )
-    return _mailbox(row, name) if row is not None else None
+    return (_mailbox(row, name), row["account_modseq"]) if row is not None else None
 
 
 class Entered(NamedTuple):

@@ -19,6 +19,7 @@ from mailserver.mail.context import Mail
 from mailserver.mail.listings import Listing
 from mailserver.model import Account, AccountId, Modseq, Principal, Right, RightsChange
 from mailserver.storage import changes
+from tests.conftest import Bucketed, make_mail
 from tests.transcript.test_imap import PLAIN, Client, Wire
 
 
@@ -179,8 +180,10 @@ async def test_a_new_share_is_told_though_the_store_was_away_meanwhile(
 
 
 async def test_what_comes_while_idle_begins_is_told_at_once(
-    mail: Mail, alice: Account, monkeypatch: pytest.MonkeyPatch
+    mail: Mail, alice: Account, bucket: Bucketed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    other = make_mail(mail.database, bucket.blobs, mail.config, node=2)
+    other.events.forward(mail.events.deliver)
     wire = SlowWire()
     session = Session(
         mail=mail, authenticator=Authenticator(mail.database), channel=wire, session_id="idle"
@@ -196,7 +199,7 @@ async def test_what_comes_while_idle_begins_is_told_at_once(
     async def look_too_early(mail: Mail, listing: Listing) -> None:
         monkeypatch.undo()
         await look(mail, listing)
-        await _deliver(mail, alice)
+        await _deliver(other, alice)
 
     monkeypatch.setattr(listings, "look", look_too_early)
     wire.send(b"b IDLE\r\n")
@@ -207,6 +210,8 @@ async def test_what_comes_while_idle_begins_is_told_at_once(
     assert await client.line() == "b OK IDLE completed"
     wire.send(None)
     await client.task
+    await other.committer.drain()
+    other.passwords.close()
 
 
 async def test_idle_gives_signs_of_life(

@@ -152,7 +152,7 @@ def _subscribed(paths: Iterable[str], pattern: str) -> list[tuple[str, bool]]:
 
 async def status(session: Session, command: Status) -> None:
     """Tell numbers about a mailbox without opening it (RFC 3501 §6.3.10)."""
-    place = await access.find(session.mail, session.user, command.mailbox, Right.READ)
+    place = await access.see(session.mail, session.user, command.mailbox, Right.READ)
     numbers = await _numbers(session, place, command.items)
     session.send(responses.status(session.mailbox_name(place.path), numbers))
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from mailserver.mail.delivery import Target
 from mailserver.mail.listings import Listing
 from mailserver.model import Account, FlagChange, Flags, MailboxId, Place, Principal
 from mailserver.storage.messages import pack
+from tests.conftest import Bucketed, make_mail
 
 STEPS = 150
 FLAGS = ("\\Seen", "\\Deleted", "\\Flagged", "$Junk", "Blue", "red")
@@ -155,3 +157,57 @@ async def test_following_equals_loading(mail: Mail, alice: Account, seed: int) -
         client.follow(listing)
         expected = {uid: listing.flags_of(index) for index, uid in enumerate(listing.uids)}
         assert client.flags == expected
+
+
+async def make_world(mail: Mail, account: Account, seed: int) -> World:
+    places = await access.visible(mail, Principal(account.id, account.login))
+    boxes = [place.mailbox.id for place in places[:2]]
+    followed = {box: await listings.open_listing(mail, account.id, box) for box in boxes}
+    return World(mail, account, followed, places, seed)
+
+
+async def alter_mailboxes(mail: Mail, account: Account, chance: random.Random) -> None:
+    """Do something to mailboxes that no message has a part in."""
+    number = chance.randrange(1000)
+    below = next(box for box in await mailboxes.list_all(mail, account.id) if "/" in box.path)
+    if chance.random() < 0.5:
+        await mailboxes.rename(mail, account.id, below.id, f"Above/{number}")
+    else:
+        await mailboxes.subscribe(mail, account.id, below.path, not below.subscribed)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_what_is_remembered_equals_what_is_read(
+    mail: Mail, alice: Account, bucket: Bucketed, seed: int
+) -> None:
+    """Two processes change an account; each knows at once what both did."""
+    other = make_mail(mail.database, bucket.blobs, mail.config, node=2)
+    await mailboxes.create(mail, alice.id, "Above/Below")
+    worlds = [await make_world(each, alice, seed) for each in (mail, other)]
+    who, chance = Principal(alice.id, alice.login), random.Random(seed)
+    trees = {id(world): await access.tree(world.mail, who, None) for world in worlds}
+    for _ in range(STEPS):
+        world = chance.choice(worlds)
+        for _ in range(chance.randrange(4)):
+            await world.step()
+        if chance.random() < 0.1:
+            await alter_mailboxes(world.mail, alice, chance)
+        for world in worlds:
+            for box in await mailboxes.list_all(mail, alice.id):
+                seen = await mailboxes.numbered(world.mail, alice.id, box.path)
+                assert replace(seen, recent_uid=box.recent_uid) == box
+            known = trees[id(world)]
+            tree = trees[id(world)] = await access.tree(world.mail, who, known)
+            assert tree == await access.tree(mail, who, None)
+            for listing in world.followed.values():
+                await listings.look(world.mail, listing)
+                fresh = await pack(mail.database, alice.id, listing.mailbox_id)
+                assert (listing.uids, listing.email_ids, listing.thread_ids, listing.flags) == (
+                    fresh.uids, fresh.email_ids, fresh.thread_ids, fresh.flags,
+                )  # fmt: skip
+                assert (listing.received, listing.sizes, listing.modseqs) == (
+                    fresh.received, fresh.sizes, fresh.modseqs,
+                )  # fmt: skip
+                assert (listing.keywords, listing.originals) == (fresh.keywords, fresh.originals)
+    await other.committer.drain()
+    other.passwords.close()
