@@ -2,14 +2,16 @@
 
 import asyncio
 import logging
+from functools import lru_cache
+from typing import NamedTuple
 
 from mailserver.errors import MailError
 from mailserver.imap.channel import Disconnected, ShuttingDown, TimedOut
-from mailserver.imap.commands import CODES, COMMANDS, LOGGED_IN, Spec
+from mailserver.imap.commands import BEFORE_LOGIN, CODES, COMMANDS, LOGGED_IN, Spec
 from mailserver.imap.commands.auth import recheck
 from mailserver.imap.commands.capabilities import capability_list
 from mailserver.imap.commands.progress import TELLING, Telling
-from mailserver.imap.protocol.cursor import Cursor
+from mailserver.imap.protocol.cursor import TAG, Cursor
 from mailserver.imap.protocol.errors import BadCharset, BadName, Garbled, ProtocolError
 from mailserver.imap.protocol.framing import Command, Hopeless, LineTooLong, NoRoom, Outcome
 from mailserver.imap.protocol.responses import status_line
@@ -20,6 +22,8 @@ log = logging.getLogger(__name__)
 
 RETRY = 5.0  # seconds until the store is asked again when it could not be reached
 _OUTCOMES = {b"OK": "ok", b"NO": "no", b"BAD": "bad"}  # as metrics call them
+REPEATED = 128  # octets of a command that is looked for among those that were read before
+REMEMBERED = 1024  # commands, of all sessions
 MAX_ERRORS = 50  # BAD answers in a row before a client that talks nonsense is let go
 
 
@@ -29,6 +33,7 @@ async def converse(session: Session) -> None:
     greeting = b"CAPABILITY " + capability_list(session)
     session.send(status_line(b"*", b"OK", hostname + b" ready", greeting))
     bad = 0
+    loop = asyncio.get_running_loop()
     try:
         while session.state is not State.LOGOUT:
             session.flush()
@@ -36,7 +41,8 @@ async def converse(session: Session) -> None:
             outcome = await _next(session)
             if outcome is None:
                 break
-            await recheck(session)
+            if session.recheck_at <= loop.time():
+                await recheck(session)
             bad = 0 if await respond(session, outcome) else bad + 1
             if bad >= MAX_ERRORS:
                 session.bye(b"Too many errors")
@@ -101,11 +107,71 @@ async def respond(session: Session, event: Outcome) -> bool:
     return False
 
 
+class _Reading(NamedTuple):
+    """A command that could be read."""
+
+    name: bytes
+    spec: Spec
+    arguments: object
+
+
 async def _command(session: Session, command: Command) -> bool:
-    cursor = Cursor(command.parts, utf8=session.utf8)
-    tag, name = b"*", b""
     loop = asyncio.get_running_loop()
     started = loop.time()
+    reading = _remembered(session, command) or _read(session, command)
+    if isinstance(reading, bool):
+        return reading
+    name, spec, arguments = reading
+    status, text, code = await _traced(session, name, spec, arguments)
+    code = _with_limit(session, status, code)
+    if session.state in LOGGED_IN and spec.announces:
+        await _synchronize(session, spec)
+    session.send(status_line(session.tag, status, text, code))
+    await session.relieve()
+    _count(session, name, status, loop.time() - started)
+    if spec.then is not None and status == b"OK":
+        session.flush()
+        await spec.then(session)
+    return status != b"BAD"
+
+
+def _remembered(session: Session, command: Command) -> _Reading | None:
+    """Read a short command as it was read before: clients say the same again and again.
+
+    None when it cannot be done; whoever reads it then says why. Nothing that is said before the
+    login is remembered, nor a login.
+    """
+    text = command.parts[0]
+    assert isinstance(text, bytes)
+    if session.principal is None or len(command.parts) > 1 or len(text) > REPEATED:
+        return None
+    tag, _, rest = text.partition(b" ")
+    if TAG.fullmatch(tag) is None:
+        return None
+    try:
+        reading = _alike(rest, session.utf8)
+    except (BadName, BadCharset, ProtocolError):
+        return None
+    if session.state not in reading.spec.states or (session.uidonly and reading.spec.numbers):
+        return None
+    session.tag = tag
+    return reading
+
+
+@lru_cache(REMEMBERED)
+def _alike(text: bytes, utf8: bool) -> _Reading:
+    cursor = Cursor((text,), utf8=utf8)
+    name = _name(cursor)
+    spec = COMMANDS.get(name)
+    if spec is None or spec.states is BEFORE_LOGIN:
+        cursor.fail("Nothing to be remembered")
+    return _Reading(name, spec, spec.parse(cursor))
+
+
+def _read(session: Session, command: Command) -> _Reading | bool:
+    """Read a command; answer one that cannot be read, and return what `respond` does."""
+    cursor = Cursor(command.parts, utf8=session.utf8)
+    tag, name = b"*", b""
     try:
         tag = session.tag = cursor.tag()
         cursor.space()
@@ -117,7 +183,7 @@ async def _command(session: Session, command: Command) -> bool:
             cursor.fail("Command is not possible now")
         if session.uidonly and spec.numbers:
             cursor.fail("Messages have to be named by UID", b"UIDREQUIRED")
-        arguments = spec.parse(cursor)
+        return _Reading(name, spec, spec.parse(cursor))
     except BadName as error:
         session.send(status_line(tag, b"NO", str(error).encode("ascii"), b"CANNOT"))
         _count(session, name, b"NO", 0.0)
@@ -135,17 +201,6 @@ async def _command(session: Session, command: Command) -> bool:
         session.send(status_line(tag, b"NO", b"Unknown charset", charsets))
         _count(session, name, b"NO", 0.0)
         return True
-    status, text, code = await _traced(session, name, spec, arguments)
-    code = _with_limit(session, status, code)
-    if session.state in LOGGED_IN and spec.announces:
-        await _synchronize(session, spec)
-    session.send(status_line(tag, status, text, code))
-    await session.relieve()
-    _count(session, name, status, loop.time() - started)
-    if spec.then is not None and status == b"OK":
-        session.flush()
-        await spec.then(session)
-    return status != b"BAD"
 
 
 def _name(cursor: Cursor) -> bytes:

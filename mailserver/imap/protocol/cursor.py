@@ -27,7 +27,7 @@ _ATOM_CHAR = rb"[^\x00-\x20\x7f-\xff(){%*\"\\\]]"
 _ATOM = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\\]]+")
 _ASTRING = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\]+")  # ATOM-CHAR and "]"
 _LIST_MAILBOX = re.compile(rb"[^\x00-\x20\x7f-\xff(){\"\\]+")  # and the wildcards
-_TAG = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\+]+")
+TAG = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\+]+")
 _QUOTED = re.compile(rb'"((?:[^"\\\x00\r\n]|\\["\\])*)"')
 _ESCAPED = re.compile(rb"\\([\"\\])")
 _NUMBER = re.compile(rb"\d{1,20}")
@@ -125,7 +125,7 @@ class Cursor:
 
     def tag(self) -> bytes:
         """Tag = 1*<any ASTRING-CHAR except "+">."""
-        return self.match(_TAG, "a tag")
+        return self.match(TAG, "a tag")
 
     def atom(self) -> bytes:
         """Atom = 1*ATOM-CHAR."""
