@@ -13,7 +13,7 @@ _LITERAL_IPV6 = "ipv6:"
 class HeloNames:
     """Scores names that programs say which are no mail servers."""
 
-    name = "helo"
+    name = "helo_name"  # spf_helo is another check
 
     def __init__(self, own: Sequence[str]) -> None:
         """Take the names of this server, which nobody else has."""

@@ -137,13 +137,17 @@ class Server:
         )
         self._bucket_is_made = backends.barrier is not None  # SeaweedFS of ours makes its own
 
-    async def start(self, *, first: bool, prepare: Prepare | None = None) -> None:
+    async def start(
+        self, *, first: bool, reached: Callable[[], None], prepare: Prepare | None = None
+    ) -> None:
         """Get ready to serve; wait for PostgreSQL as long as it takes.
 
         The first of the workers brings the schema up to date, and the others wait for that.
+        `reached` is called when both are there: from then on nothing takes long.
         `prepare` runs once the store can be used and before anybody can log in.
         """
         await self._wait_for_database(migrate=first)
+        reached()
         mail = await store.open_mail(
             self.config,
             self._database,
@@ -167,17 +171,17 @@ class Server:
             throttle=_shared_throttle(notifier),
             tokens=_tokens(self.config),
         )
+        gate = await self._guard(mail, resolver)
         self._push = await self._start_push(mail)
         self._jmap = application(
             mail=mail,
             authenticator=authenticator,
             ready=self.problems,
             exposition=self._exposition,
+            journal=gate.journal,
         )
         self._front.application = self._jmap
-        self._servers |= protocol_servers(
-            mail, authenticator, self._tls, await self._guard(mail, resolver)
-        )
+        self._servers |= protocol_servers(mail, authenticator, self._tls, gate)
         # What is loaded now stays for good, and requests make garbage without cycles: looking
         # through it all again and again took an eighth of the time of a JMAP list. Whatever was
         # garbage has been found while modules were loaded: to look once more takes 60 ms.

@@ -64,6 +64,7 @@ class Worker:
         start = asyncio.create_task(
             self._server.start(
                 first=assignment.first,
+                reached=lambda: self._tell("prepared"),
                 prepare=(
                     None if assignment.accounts is None else sample.preparation(assignment.accounts)
                 ),

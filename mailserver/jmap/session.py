@@ -2,8 +2,9 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+from mailserver.antispam.trace import Journal
 from mailserver.config import Config
 from mailserver.errors import TooMany
 from mailserver.jmap.protocol.ids import account_text
@@ -13,6 +14,15 @@ from mailserver.mail.context import Mail
 from mailserver.mail.sharing import Share
 from mailserver.mail.thread_counts import ThreadCount
 from mailserver.model import AccountId, BlobId, Mailbox, MailboxId, Principal, Right
+
+
+class Origin(NamedTuple):
+    """Where a request comes from."""
+
+    session: str = ""  # in log lines
+    peer: str = ""
+    tls: str = ""
+
 
 NO_MESSAGES = (0, 0, 0, 0)
 
@@ -133,6 +143,8 @@ class Session:
     using: frozenset[str] = frozenset()
     created_ids: dict[str, str] = field(default_factory=dict)
     following: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # implicit calls
+    origin: Origin = field(default=Origin())
+    journal: Journal | None = None  # where it is written down what becomes of submissions
     budget: Budget = field(init=False)
     sources: Sources = field(init=False)
     view: AccountView = field(init=False)  # of the call that runs; the dispatcher sets it

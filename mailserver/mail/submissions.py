@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mailserver.errors import InUse, NotFound
 from mailserver.mail import sending
@@ -16,6 +16,7 @@ from mailserver.model import (
     Delivery,
     EmailId,
     IdentityId,
+    IdKind,
     Modseq,
     QueueId,
     QueueState,
@@ -24,6 +25,7 @@ from mailserver.model import (
     SubmissionId,
     ThreadId,
     UndoStatus,
+    id_text,
 )
 from mailserver.storage import bodies, queue, submissions
 
@@ -100,6 +102,15 @@ def new_id(mail: "Mail") -> SubmissionId:
     return SubmissionId(mail.ids.next())
 
 
+class Sent(NamedTuple):
+    """A submission that was made."""
+
+    submission: Submission
+    modseq: Modseq
+    message_id: str
+    stored: str  # id of the queued message, else of an email
+
+
 async def create(
     mail: "Mail",
     draft: Draft,
@@ -109,8 +120,8 @@ async def create(
     trace: bytes,
     *,
     message_id: str,
-) -> tuple[Submission, Modseq]:
-    """Send a message and keep a record of it, in one commit; return it and its modseq.
+) -> Sent:
+    """Send a message and keep a record of it, in one commit.
 
     Users here have it then, unless it is held; all others wait in the queue. Raises Unavailable,
     NotFound when an account is gone.
@@ -128,8 +139,14 @@ async def create(
         envelope.release_at or mail.now(),
     )
     await sending.admit(mail, envelope)
-    await sending.send(mail, original, envelope, trace, message_id=message_id, companion=record)
-    return record.made, record.modseq
+    done = await sending.send(
+        mail, original, envelope, trace, message_id=message_id, companion=record
+    )
+    if done.queue_id is not None:
+        stored = id_text(IdKind.QUEUE, done.queue_id)
+    else:
+        stored = id_text(IdKind.EMAIL, done.delivered[0].email_id)
+    return Sent(record.made, record.modseq, record.message_id, stored)
 
 
 def _first_statuses(envelope: Envelope, *, caught: bool) -> tuple[RecipientStatus, ...]:

@@ -76,7 +76,7 @@ async def authenticate(
 
     iprev, by_helo, by_path, signatures, arc = await asyncio.gather(
         timed("iprev", check_iprev(resolver, client.ip)),
-        timed("helo", spf("")),
+        timed("spf_helo", spf("")),
         timed("spf", spf(sender) if sender else _nothing()),
         timed("dkim", check_dkim(resolver, content, inquiry.received_at)),
         timed("arc", check_arc(resolver, content)),

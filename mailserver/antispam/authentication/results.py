@@ -107,7 +107,7 @@ class Authentication:
         """Return a finding for each check, in the order in which they are made."""
         rows = (
             ("iprev", self.iprev.result, self.iprev.name),
-            ("helo", self.helo.result, _spf_reason(self.helo)),
+            ("spf_helo", self.helo.result, _spf_reason(self.helo)),
             ("spf", self.mail_from.result, _spf_reason(self.mail_from)),
             ("dkim", self.dkim, "; ".join(map(_signature_reason, self.signatures))),
             ("arc", self.arc.result, self.arc.reason or self.arc.sealer),

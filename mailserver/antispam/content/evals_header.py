@@ -7,6 +7,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 from mailserver.antispam.content.arguments import Eval, between, numbers, organisation
+from mailserver.antispam.content.relays import is_public
 from mailserver.antispam.content.rulefile import RuleSet
 from mailserver.antispam.content.views import Views
 from mailserver.mime.forms import read_date
@@ -157,6 +158,12 @@ def check_no_relays(views: Views, arguments: Sequence[str], rules: RuleSet) -> b
     return not views.relays
 
 
+def client_without_name(views: Views, arguments: Sequence[str], rules: RuleSet) -> bool:
+    """Whether the client has no name, though it is of the Internet, where it could have one."""
+    client = next(iter(views.relays), None)
+    return client is not None and not client.rdns and is_public(client.ip)
+
+
 def helo_ip_mismatch(views: Views, arguments: Sequence[str], rules: RuleSet) -> bool:
     """Whether a client called itself by an address in another network than its own."""
     return any(
@@ -246,8 +253,9 @@ HEADER_EVALS: dict[str, Eval] = {
         check_illegal_chars, check_for_shifted_date, check_header_count_range, sorted_recipients,
         similar_recipients, check_unresolved_template, check_msg_parse_flags, mixed_scripts,
         name_is_other_address, from_is_recipient, from_is_recipient_domain, check_no_relays,
-        helo_ip_mismatch, check_for_no_rdns_dotcom_helo, check_for_matching_env_and_hdr_from,
-        check_freemail_from, check_freemail_header, check_freemail_replyto,
+        client_without_name, helo_ip_mismatch, check_for_no_rdns_dotcom_helo,
+        check_for_matching_env_and_hdr_from, check_freemail_from, check_freemail_header,
+        check_freemail_replyto,
     )
 } | {
     "check_for_forged_hotmail_received_headers": _forged("hotmail.com"),

@@ -8,6 +8,7 @@ from datetime import datetime
 import orjson
 
 from mailserver import errors
+from mailserver.jmap.methods import submission_story as story
 from mailserver.jmap.methods.set import (
     Json,
     Outcome,
@@ -161,7 +162,9 @@ class SubmissionRecords(Records):
             except SetError as error:
                 results[each] = error
             except Unsendable as error:
-                results[each] = REFUSALS[error.flaw](self.session, error)
+                results[each] = refusal = REFUSALS[error.flaw](self.session, error)
+                later = error.flaw is Flaw.TOO_FAST
+                story.refused(self.session, values["envelope"], refusal.kind, later=later)
             except Exception as error:
                 if not any(isinstance(made, dict) for made in results.values()):
                     raise
@@ -192,7 +195,7 @@ class SubmissionRecords(Records):
         shown = submission_text(number)
         made = await self._envelope(identity, original, asked, shown)
         now = mail.now()
-        submission, modseq = await submissions.create(
+        sent = await submissions.create(
             mail,
             Draft(identity.id, email.id, email.thread_id, _json(made, asked)),
             number,
@@ -201,7 +204,8 @@ class SubmissionRecords(Records):
             received(mail.config.server.hostname, session.id, now),
             message_id=f"{shown}@{mail.config.server.hostname}",
         )
-        self.modseqs.add(modseq)
+        self.modseqs.add(sent.modseq)
+        story.accepted(session, made, sent, shown, email.size)
         self.emails[shown] = email_text(email.id)
         log.info(
             "message submitted",
@@ -214,7 +218,7 @@ class SubmissionRecords(Records):
                 "message_id": shown,
             },
         )
-        return record(submission)
+        return record(sent.submission)
 
     async def _sources(self, values: Json) -> tuple[Identity, Email]:
         """Return the identity and the email of a new submission."""

@@ -4,6 +4,7 @@ import asyncio
 from collections import OrderedDict
 from typing import Any
 
+from mailserver.antispam.trace import Journal
 from mailserver.jmap import methods
 from mailserver.jmap.protocol.errors import Problem, RequestError
 from mailserver.jmap.protocol.request import Request, parse_request
@@ -11,7 +12,7 @@ from mailserver.jmap.push import vapid
 from mailserver.jmap.server.access import Gate, read_body
 from mailserver.jmap.server.replies import Receive
 from mailserver.jmap.server.resource import session_state
-from mailserver.jmap.session import AccountView, Limits, Session
+from mailserver.jmap.session import AccountView, Limits, Origin, Session
 from mailserver.mail.context import Mail
 from mailserver.mail.sharing import Share, Shares
 from mailserver.model import AccountId, Principal
@@ -24,8 +25,9 @@ BODY_TIME = 60.0  # seconds in which the octets of a request must come
 class Api:
     """Answers API requests."""
 
-    def __init__(self, mail: Mail) -> None:
+    def __init__(self, mail: Mail, journal: Journal | None = None) -> None:
         self.limits = Limits.of(mail.config)
+        self._journal = journal
         self._mail = mail
         self._gate = Gate(self.limits.max_concurrent_requests, "maxConcurrentRequests")
         self.shares = Shares(mail)
@@ -38,20 +40,22 @@ class Api:
             self._server_key = (await vapid.load(self._mail)).shown
         return self._server_key
 
-    def session(self, principal: Principal, session_id: str) -> Session:
+    def session(self, principal: Principal, origin: Origin) -> Session:
         """Return what one request of a principal starts with."""
-        return Session(self._mail, principal, self.limits, session_id)
+        session = Session(self._mail, principal, self.limits, origin.session)
+        session.origin, session.journal = origin, self._journal
+        return session
 
     async def view(self, principal: Principal, account_id: str) -> AccountView | None:
         """Return an account as a principal sees it, None when they do not."""
-        return await self.session(principal, "").find(account_id)
+        return await self.session(principal, Origin()).find(account_id)
 
     async def answer(
         self,
         principal: Principal,
         headers: dict[bytes, bytes],
         receive: Receive,
-        session_id: str,
+        origin: Origin,
     ) -> dict[str, Any]:
         """Read a request, run its calls, return the Response object (RFC 8620 §3.4)."""
         async with self._gate.enter(principal.account_id):
@@ -59,18 +63,18 @@ class Api:
             body = await read_body(
                 receive, headers, self.limits.max_size_request, "maxSizeRequest", BODY_TIME
             )
-            return await self._answer(principal, await self._parsed(body), session_id)
+            return await self._answer(principal, await self._parsed(body), origin)
 
-    async def run(self, principal: Principal, request: Request, session_id: str) -> dict[str, Any]:
+    async def run(self, principal: Principal, request: Request, origin: Origin) -> dict[str, Any]:
         """Run the calls of a request that is here, return the Response object."""
         async with self._gate.enter(principal.account_id):
-            return await self._answer(principal, request, session_id)
+            return await self._answer(principal, request, origin)
 
     async def _answer(
-        self, principal: Principal, request: Request, session_id: str
+        self, principal: Principal, request: Request, origin: Origin
     ) -> dict[str, Any]:
-        session = self.session(principal, session_id)
-        with self._mail.tracing.span("JMAP request", kind="server", session=session_id):
+        session = self.session(principal, origin)
+        with self._mail.tracing.span("JMAP request", kind="server", session=origin.session):
             responses = await methods.answer(session, request)
         answer: dict[str, Any] = {
             "methodResponses": responses,

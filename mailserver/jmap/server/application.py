@@ -10,6 +10,7 @@ import orjson
 from starlette.requests import Request
 from starlette.routing import Match, Route
 
+from mailserver.antispam.trace import Journal
 from mailserver.auth.credentials import Authenticator
 from mailserver.auth.tickets import Tickets
 from mailserver.errors import Forbidden, Invalid, MailError, NotFound
@@ -37,7 +38,7 @@ from mailserver.jmap.server.replies import (
     simple_problem,
 )
 from mailserver.jmap.server.websocket import SUBPROTOCOL, WebSockets
-from mailserver.jmap.session import AccountView
+from mailserver.jmap.session import AccountView, Origin
 from mailserver.mail.context import Mail
 from mailserver.model import Principal
 
@@ -74,28 +75,45 @@ class Exchange:
     session_id: str
     started: bool = False
 
+    @property
+    def origin(self) -> Origin:
+        """Return where it comes from."""
+        secure = self.scope["scheme"] in ("https", "wss")
+        return Origin(self.session_id, peer_of(self.scope), "HTTPS" if secure else "")
+
 
 def application(
-    *, mail: Mail, authenticator: Authenticator, ready: Ready, exposition: Exposition | None = None
+    *,
+    mail: Mail,
+    authenticator: Authenticator,
+    ready: Ready,
+    exposition: Exposition | None = None,
+    journal: Journal | None = None,
 ) -> "Application":
     """Return the ASGI application; `ready` returns what is wrong, nothing when all is well.
 
-    Without `exposition` the metrics are those of this process alone.
+    Without `exposition` the metrics are those of this process alone. What becomes of submissions is
+    written into the journal.
     """
-    return Application(mail, authenticator, ready, exposition)
+    return Application(mail, authenticator, ready, exposition, journal)
 
 
 class Application:
     """JMAP, blobs, events, health, metrics, and how mail programs find all of this."""
 
     def __init__(
-        self, mail: Mail, authenticator: Authenticator, ready: Ready, exposition: Exposition | None
+        self,
+        mail: Mail,
+        authenticator: Authenticator,
+        ready: Ready,
+        exposition: Exposition | None,
+        journal: Journal | None,
     ) -> None:
         self._mail = mail
         self._ready = ready
         self._exposition = exposition
         self._access = Access(authenticator, mail.metrics, mail.events)
-        self._api = Api(mail)
+        self._api = Api(mail, journal)
         self._downloads = Downloads(mail, self._api.limits)
         self._uploads = Uploads(mail, self._api.limits)
         self._events = EventSource(mail, self._api.shares, self._access.lost)
@@ -166,7 +184,7 @@ class Application:
     async def _call_api(self, exchange: Exchange) -> None:
         principal = await self._access.principal(exchange.scope, exchange.headers)
         answer = await self._api.answer(
-            principal, exchange.headers, exchange.receive, exchange.session_id
+            principal, exchange.headers, exchange.receive, exchange.origin
         )
         await reply_json(exchange.send, answer)
 
@@ -276,7 +294,7 @@ class Application:
             raise simple_problem(400, "the WebSocket subprotocol jmap is needed")
         if not self._sockets.has_room(principal.account_id):
             raise simple_problem(429, "too many WebSockets")
-        await self._sockets.serve(hold, exchange.session_id, exchange.receive, exchange.send)
+        await self._sockets.serve(hold, exchange.origin, exchange.receive, exchange.send)
 
     # The web face --------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from mailserver.jmap.protocol.request import read_json, request_of
 from mailserver.jmap.server.access import Lost
 from mailserver.jmap.server.api import LARGE, Api
 from mailserver.jmap.server.replies import Message, Receive, Send, problem_of
+from mailserver.jmap.session import Origin
 from mailserver.mail.context import Mail
 from mailserver.mail.watching import Watch
 from mailserver.model import AccountId, Principal
@@ -53,16 +54,16 @@ class WebSockets:
         """Tell whether the account may open one more socket."""
         return self._open.get(account, 0) < MAX_SOCKETS
 
-    async def serve(self, hold: Hold, session_id: str, receive: Receive, send: Send) -> None:
+    async def serve(self, hold: Hold, origin: Origin, receive: Receive, send: Send) -> None:
         """Talk to a client until it leaves, may not stay, or the server stops."""
         account = hold.principal.account_id
         self._open[account] = self._open.get(account, 0) + 1
         try:
             await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
-            socket = _Socket(self._mail, self._api, hold.principal, session_id, send)
+            socket = _Socket(self._mail, self._api, hold.principal, origin, send)
             await socket.run(receive, self._stopping, self._lost(hold))
         except OSError:  # also TimeoutError: the peer left, or takes nothing more
-            log.info("peer gone", extra={"session": session_id})
+            log.info("peer gone", extra={"session": origin.session})
         finally:
             self._open[account] -= 1
             if not self._open[account]:
@@ -76,7 +77,7 @@ class _Socket:
     mail: Mail
     api: Api
     principal: Principal
-    session_id: str
+    origin: Origin
     send: Send
     requests: set[asyncio.Task[None]] = field(default_factory=set)
     push: asyncio.Task[None] | None = None
@@ -150,7 +151,7 @@ class _Socket:
 
         async def answer() -> None:
             try:
-                answer = await self.api.run(self.principal, request, self.session_id)
+                answer = await self.api.run(self.principal, request, self.origin)
             except RequestError as error:
                 await self._say(_request_error(error, message_id))
                 return
@@ -169,7 +170,7 @@ class _Socket:
             except (TimeoutError, OSError):
                 self.failed.set()
             except Exception:
-                log.exception("request failed", extra={"session": self.session_id})
+                log.exception("request failed", extra={"session": self.origin.session})
                 self.failed.set()
 
         task = asyncio.create_task(guarded())
@@ -213,7 +214,7 @@ class _Socket:
         except (TimeoutError, OSError):
             self.failed.set()
         except Exception:
-            log.exception("push failed", extra={"session": self.session_id})
+            log.exception("push failed", extra={"session": self.origin.session})
             self.failed.set()
         finally:
             watch.close()

@@ -28,6 +28,7 @@ class Worker:
         self.families: list[Family] = []  # its metrics, as it told them last
         self.reports: dict[int, asyncio.Future[None]] = {}  # questions for its metrics
         self.heard = 0.0  # loop time of its last word
+        self.prepared = 0.0  # loop time when it had the store
         self.asked_to_leave = False
         self.changed = asyncio.Event()  # it became ready, or has ended
         self._loop = asyncio.get_running_loop()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from mailserver.errors import WorkerFailed
 from mailserver.runtime.workers import tally
-from mailserver.runtime.workers.channel import Message
+from mailserver.runtime.workers.channel import Channel, Message
 from mailserver.runtime.workers.process import Worker
 from mailserver.runtime.workers.sockets import Sockets
 from mailserver.runtime.workers.tally import Family
@@ -23,9 +23,12 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 10.0  # seconds before a worker that ended is started again
 STEADY = 10.0  # seconds of work after which an earlier failure is forgotten
 SILENCE = 60.0  # seconds without a word after which a worker is taken for stuck
+FIRST_WORD = 120.0  # the same, of one that has not said anything yet
 LOOK = 5.0  # seconds between two looks for that
 REPORT_TIME = 1.0  # seconds for a worker to tell its metrics; else those that it told last count
-START_TIME = 120.0  # seconds to become ready, for a worker that replaces another or one that ended
+# Seconds to become ready, for a worker that replaces another or one that ended. The first ones may
+# have to wait for PostgreSQL, so theirs begin when that was there and had its schema.
+START_TIME = 120.0
 LEAVE_TIME = 15.0  # seconds a worker has beyond what it gives its connections
 
 
@@ -131,11 +134,12 @@ class Supervisor:
 
     async def _start(self, slot: _Slot) -> None:
         """Start a worker in a slot and let it serve; WorkerFailed when it ends instead."""
+        assignment = self._assignment(slot.number)
         descriptors = self._plan.sockets.descriptors
         inherited = [fd for rows in descriptors.values() for row in rows for fd in row]
         worker = slot.coming = Worker(slot.number, self._plan.command, inherited)
         self._workers.add(worker)
-        attending = self._keep(self._attend(worker, self._plan.assignment(slot.number)))
+        attending = self._keep(self._attend(worker, assignment))
         try:
             if not await worker.until_ready():
                 await asyncio.wait({attending})
@@ -151,6 +155,14 @@ class Supervisor:
             slot.coming = None
         slot.worker = worker
         self._assign()
+
+    def _assignment(self, number: int) -> Message:
+        """Return what a worker is to be told first; WorkerFailed whatever is wrong with it."""
+        try:
+            return self._plan.assignment(number)
+        except Exception as error:
+            log.exception("worker not started: nothing to tell it", extra={"worker": number})
+            raise WorkerFailed(f"worker {number}: nothing to tell it: {error}", 1) from error
 
     async def _succeed(self, slot: _Slot) -> None:
         """Start a successor, then let the one before it leave."""
@@ -219,20 +231,34 @@ class Supervisor:
 
     async def _attend(self, worker: Worker, assignment: Message) -> None:
         """Hear what a worker says until it has ended, and see to its slot then."""
-        channel = await worker.open(assignment)
         try:
-            while (message := await channel.receive()) is not None:
-                worker.heard = asyncio.get_running_loop().time()
-                self._take(worker, message)
-        except (ValueError, TypeError, LookupError):
-            log.exception("worker says nonsense", extra={"worker": worker.slot, "pid": worker.pid})
-            worker.send(signal.SIGKILL)
+            channel = await worker.open(assignment)
+        except Exception as error:  # whatever it is: it would wait for its assignment for ever
+            log.exception("worker not told what to do", extra=_about(worker))
+            self._end(worker, f"not told what to do: {error}")
+        else:
+            await self._hear(worker, channel)
         code = await worker.wait()
         self._workers.discard(worker)
         self._gone = tally.merged([self._gone, tally.lasting(worker.families)])
         for future in worker.reports.values():
             future.cancel()
         self._after(worker, code)
+
+    async def _hear(self, worker: Worker, channel: Channel) -> None:
+        """Take what a worker says until it says no more; nonsense is the last it says."""
+        try:
+            while (message := await channel.receive()) is not None:
+                worker.heard = asyncio.get_running_loop().time()
+                self._take(worker, message)
+        except (ValueError, TypeError, LookupError):
+            log.exception("worker says nonsense", extra=_about(worker))
+            worker.send(signal.SIGKILL)
+
+    def _end(self, worker: Worker, why: str) -> None:
+        """End a worker of which nothing is to be expected."""
+        worker.failure = worker.failure or (f"worker {worker.slot}: {why}", 1)
+        worker.send(signal.SIGKILL)
 
     def _after(self, worker: Worker, code: int) -> None:
         """Start another worker when one that served has ended unasked."""
@@ -265,6 +291,8 @@ class Supervisor:
         if kind == "ready":
             worker.ready = True
             worker.changed.set()
+        elif kind == "prepared":
+            worker.prepared = asyncio.get_running_loop().time()
         elif kind == "failed":
             worker.failure = (message["text"], message["code"])
         elif kind == "report":
@@ -303,17 +331,34 @@ class Supervisor:
         ]
 
     async def _look(self) -> None:
-        """End workers that have said nothing for long: their event loop is stuck."""
+        """End workers of which nothing comes any more."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(LOOK)
             for worker in self._workers:
-                if worker.heard and loop.time() - worker.heard > SILENCE:
-                    log.error("worker is stuck", extra={"worker": worker.slot, "pid": worker.pid})
-                    worker.send(signal.SIGKILL)
+                why = _hopeless(worker, loop.time())
+                if why is not None:
+                    log.error("worker is stuck", extra={**_about(worker), "reason": why})
+                    self._end(worker, why)
 
     def _keep(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _hopeless(worker: Worker, now: float) -> str | None:
+    """Say why nothing is to be expected of a worker any more, None when that is not so."""
+    if not worker.heard:
+        late = now - worker.born > FIRST_WORD
+        return f"said nothing within {FIRST_WORD:.0f} s of its start" if late else None
+    if now - worker.heard > SILENCE:
+        return f"has said nothing for {SILENCE:.0f} s: its event loop is stuck"
+    if worker.prepared and not worker.ready and now - worker.prepared > START_TIME:
+        return f"did not become ready within {START_TIME:.0f} s"
+    return None
+
+
+def _about(worker: Worker) -> dict[str, int]:
+    return {"worker": worker.slot, "pid": worker.pid}

@@ -131,7 +131,7 @@ async def test_a_dns_that_never_answers_costs_its_time_and_no_more(signed_dns: S
     silent.close()
     assert {finding.check: finding.result for finding in done.findings} == {
         "iprev": "temperror",
-        "helo": "temperror",
+        "spf_helo": "temperror",
         "spf": "temperror",
         "dkim": "temperror",
         "arc": "none",

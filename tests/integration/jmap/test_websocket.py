@@ -19,6 +19,7 @@ from mailserver.jmap.protocol.ids import account_text
 from mailserver.jmap.server.api import Api
 from mailserver.jmap.server.replies import Message
 from mailserver.jmap.server.websocket import WebSockets
+from mailserver.jmap.session import Origin
 from mailserver.mail import delivery, mailboxes, rights
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
@@ -275,6 +276,6 @@ async def test_a_peer_that_leaves_before_its_answer_is_no_fault(
     sockets = WebSockets(mail, Api(mail), lost)
     principal = Principal(alice.id, alice.login)
     async with asyncio.timeout(20):
-        await sockets.serve(Hold(principal, None), "session", receive, send)
+        await sockets.serve(Hold(principal, None), Origin("session"), receive, send)
     assert sockets.has_room(alice.id)
     assert not [each for each in caplog.records if each.exc_info]

@@ -22,12 +22,17 @@ async def main() -> None:
         sys.exit(3)
     if mode == "crashes":
         os.kill(os.getpid(), signal.SIGKILL)
+    if mode == "hangs silently":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.pause()
     if mode == "hangs":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         (place / f"{slot}.{os.getpid()}").write_text(json.dumps({"do": "hang"}))
         signal.pause()  # SIGTERM does not end this
     channel.send({"is": "alive", "families": []})
-    if mode != "never ready":
+    if mode == "never ready":
+        channel.send({"is": "prepared"})
+    else:
         channel.send({"is": "ready"})
     if mode == "talks nonsense":
         channel.send({"is": "report"})

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,67 @@ async def test_a_start_that_fails_says_why(scene: Scene) -> None:
     with pytest.raises(WorkerFailed, match="no luck") as caught:
         await scene.supervisor.start()
     assert caught.value.code == 3
+
+
+@pytest.mark.parametrize(
+    ("mode", "limit", "text"),
+    [
+        ("hangs silently", "FIRST_WORD", "worker 1: said nothing within 2 s of its start"),
+        ("never ready", "START_TIME", "worker 1: did not become ready within 2 s"),
+    ],
+)
+async def test_a_first_start_that_never_ends_is_given_up(
+    scene: Scene,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    mode: str,
+    limit: str,
+    text: str,
+) -> None:
+    monkeypatch.setattr(module, "LOOK", 0.05)
+    monkeypatch.setattr(module, limit, 2.0)
+    scene.modes[1] = mode
+    async with asyncio.timeout(60):
+        with pytest.raises(WorkerFailed, match=text) as caught:
+            await scene.supervisor.start()
+    assert caught.value.code == 1
+    assert "worker is stuck" in caplog.messages
+
+
+async def test_a_worker_that_cannot_be_told_what_to_do_is_ended(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    assign = scene.assignment
+    scene.supervisor = Supervisor(
+        replace(scene.plan(), assignment=lambda slot: {**assign(slot), "no JSON": object()})
+    )
+    async with asyncio.timeout(60):
+        with pytest.raises(
+            WorkerFailed, match=r"worker .: not told what to do: .* JSON serializable"
+        ):
+            await scene.supervisor.start()
+    assert "worker not told what to do" in caplog.messages
+
+
+async def test_an_assignment_that_cannot_be_made_is_tried_again_for_those_that_ended(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    assign, broken = scene.assignment, [False]
+
+    def assignment(slot: int) -> Message:
+        if broken[0]:
+            broken[0] = False
+            raise RuntimeError("no services")
+        return assign(slot)
+
+    scene.supervisor = Supervisor(replace(scene.plan(), assignment=assignment))
+    await scene.supervisor.start()
+    await scene.until(lambda: scene.duties() == EACH_ITS_OWN)
+    broken[0] = True
+    (victim,) = scene.pids()[1]
+    os.kill(victim, signal.SIGKILL)
+    await scene.until(lambda: len(scene.pids()[1]) == 2 and scene.duties() == EACH_ITS_OWN)
+    assert "worker not started: nothing to tell it" in caplog.messages
 
 
 async def test_when_a_successor_does_not_start_the_others_go_on(scene: Scene) -> None:

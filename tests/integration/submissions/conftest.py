@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mailserver.antispam.trace import Journal
 from mailserver.auth.credentials import Authenticator
 from mailserver.jmap.protocol.ids import account_text, email_text
 from mailserver.jmap.server import Application, application
@@ -80,12 +81,13 @@ class Client:
         return str(response["type"])
 
 
-def client_of(mail: Mail, account: Account) -> Client:
+def client_of(mail: Mail, account: Account, journal: Journal | None = None) -> Client:
     """Return a client of an account."""
     app = application(
         mail=mail,
         authenticator=Authenticator(mail.database, passwords=mail.passwords),
         ready=all_is_well,
+        journal=journal,
     )
     return Client(app, account)
 

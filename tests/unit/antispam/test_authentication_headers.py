@@ -177,7 +177,7 @@ async def test_the_checks_of_a_message_are_made_together() -> None:
     results = {finding.check: finding.result for finding in done.findings}
     assert results["iprev"] == "pass"
     assert results["spf"] == "pass"
-    assert results["helo"] == "none"
+    assert results["spf_helo"] == "none"
     assert results["dkim"] == "none"
 
 
