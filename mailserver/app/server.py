@@ -378,7 +378,8 @@ class Server:
         if self._bucket_is_made:
             return True
         # A bucket that is missing answers like one that is empty, so it is asked for by name.
-        self._bucket_is_made = await bucket.make(self._backends.bucket())
+        there = await self._blobs.has_bucket()
+        self._bucket_is_made = there or await bucket.make(self._backends.bucket())
         return self._bucket_is_made
 
 

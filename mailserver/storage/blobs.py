@@ -56,21 +56,7 @@ class S3Blobs:
     def _store(self) -> S3Store:
         bucket = self._bucket()
         if self._client is None or bucket != self._used:
-            self._client = S3Store(
-                bucket.bucket,
-                prefix=bucket.prefix or None,
-                endpoint=bucket.endpoint,
-                region=bucket.region,
-                access_key_id=bucket.access_key,
-                secret_access_key=bucket.secret_key,
-                virtual_hosted_style_request=False,
-                client_options={
-                    "allow_http": bucket.endpoint.startswith("http://"),
-                    "timeout": TIMEOUT,
-                    "connect_timeout": CONNECT_TIMEOUT,
-                },
-                retry_config={"max_retries": 2, "retry_timeout": RETRY_TIME},
-            )
+            self._client = _client(bucket, bucket.prefix)
             self._used = bucket
         return self._client
 
@@ -111,6 +97,33 @@ class S3Blobs:
     async def check(self) -> None:
         """Raise Unavailable unless the bucket answers."""
         await self.size("readiness-probe")
+
+    async def has_bucket(self) -> bool:
+        """Tell whether the bucket is there for sure; also False when that cannot be told."""
+        try:
+            # an object without a name is the bucket: this is HeadBucket
+            await obstore.head_async(_client(self._bucket(), ""), "")
+        except (BaseError, OSError, TimeoutError):
+            return False
+        return True
+
+
+def _client(bucket: Bucket, prefix: str) -> S3Store:
+    return S3Store(
+        bucket.bucket,
+        prefix=prefix or None,
+        endpoint=bucket.endpoint,
+        region=bucket.region,
+        access_key_id=bucket.access_key,
+        secret_access_key=bucket.secret_key,
+        virtual_hosted_style_request=False,
+        client_options={
+            "allow_http": bucket.endpoint.startswith("http://"),
+            "timeout": TIMEOUT,
+            "connect_timeout": CONNECT_TIMEOUT,
+        },
+        retry_config={"max_retries": 2, "retry_timeout": RETRY_TIME},
+    )
 
 
 class _translated:  # noqa: N801  (reads as a word in a with statement)
