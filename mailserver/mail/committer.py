@@ -7,6 +7,7 @@ one busy account do not fight for its row.
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from mailserver.errors import MailError, NotFound, OverQuota, Unavailable
@@ -45,9 +46,18 @@ MAX_MESSAGES = 32  # in one commit: while it is written, the next ones are prepa
 MAX_BYTES = 16 * 1024 * 1024  # of messages in one commit
 INLINE = 48 * 1024  # bytes that are hashed and compressed at once: a thread would cost as much
 WRITERS = 2  # a second one starts when a whole commit waits behind the first
-CAUTIOUS = 16  # commits after one that came to nothing
+TRIES = 2  # to write what was looked at, before the accounts are locked
+CAUTIOUS = 16  # commits that lock at once, after one that came to nothing so often
 NAMES = 50_000  # mailboxes that are remembered by name
 INBOXES = 50_000  # accounts whose INBOX is remembered
+
+
+class _Try(Enum):
+    """What came of writing in one statement what was looked at before."""
+
+    WRITTEN = auto()
+    CHANGED = auto()  # an account did
+    NOT_SO = auto()  # it needs a transaction
 
 
 class Committer:
@@ -160,11 +170,17 @@ class Committer:
     async def _commit(self, arrivals: Sequence[Arrival]) -> None:
         await self._find_inboxes(arrivals)
         batch = await self._begin(arrivals)
-        if await self._commit_at_once(batch, arrivals):
-            self._answer(batch)
-            return
-        batch = batch.again()
-        arrivals = [arrival for arrival in arrivals if not arrival.done.done()]
+        for _ in range(TRIES):
+            tried = await self._commit_at_once(batch, arrivals)
+            if tried is _Try.WRITTEN:
+                self._answer(batch)
+                return
+            batch = batch.again()
+            arrivals = [arrival for arrival in arrivals if not arrival.done.done()]
+            if tried is _Try.NOT_SO:
+                break
+        else:
+            self._cautious = CAUTIOUS
         async with self._mail.database.transaction() as tx:
             accounts = _accounts(arrivals)
             locked = await delivery.lock_accounts(tx, sorted(accounts)) if accounts else {}
@@ -192,16 +208,15 @@ class Committer:
                 await batch.write(tx)
         self._answer(batch)
 
-    async def _commit_at_once(self, batch: Batch, arrivals: Sequence[Arrival]) -> bool:
+    async def _commit_at_once(self, batch: Batch, arrivals: Sequence[Arrival]) -> "_Try":
         """Look and write: two round trips instead of five, and no lock while nothing is done.
 
-        False, and nothing is written, when an account changed in between, or for what needs a
-        transaction. When that happened the next commits do not try: where others write to the same
-        accounts it would be in vain again and again.
+        Nothing is written when an account changed in between, or for what needs a transaction. When
+        it happened again and again the next commits do not try: others write to the same accounts.
         """
         if self._cautious or not all(map(_is_plain, arrivals)):
             self._cautious = max(self._cautious - 1, 0)
-            return False
+            return _Try.NOT_SO
         keys = {id(arrival): thread_hashes(arrival.digest) for arrival in arrivals}
         places = {
             (target.account_id, mailbox)
@@ -216,22 +231,21 @@ class Committer:
             sorted(places),
         )
         if len(found.places) < len(places):
-            return False
+            return _Try.NOT_SO
         for arrival in arrivals:
             if _is_named(arrival, found.names):
                 self._admit(batch, arrival, found.rooms)
         if not batch.admitted:
-            return True
+            return _Try.WRITTEN
         self._fill(batch, keys, found.threads, found.places)
         if batch.tasks:
-            return False
+            return _Try.NOT_SO
         if not await batch.write_at_once(self._mail.database, self._growth(batch)):
-            self._cautious = CAUTIOUS
-            return False
+            return _Try.CHANGED
         for copy in batch.copies:
             self._mail.looks.made(copy.account_id, copy.modseq, copy.mailbox_id)
         self._mail.listings.arrived(batch.copies)
-        return True
+        return _Try.WRITTEN
 
     async def _commit_together(
         self, arrivals: Sequence[Arrival], replaced: Replaced | None

@@ -126,6 +126,26 @@ async def test_the_writer_is_cancelled(mail: Mail, alice: Account, dsn: str) -> 
     assert await total(mail, alice) == 0
 
 
+@pytest.mark.parametrize("tries", [1, 2])
+async def test_an_account_that_another_process_changes_is_looked_at_again(
+    mail: Mail, alice: Account, dsn: str, monkeypatch: pytest.MonkeyPatch, tries: int
+) -> None:
+    monkeypatch.setattr(committer, "TRIES", tries)
+    await take(mail, 1, alice)
+    blocker = await asyncpg.connect(dsn)
+    async with blocker.transaction():
+        await blocker.execute("UPDATE account SET modseq = modseq + 1 WHERE id = $1", alice.id)
+        taking = asyncio.create_task(take(mail, 2, alice))
+        await _blocked(dsn)  # it has looked, and waits to write
+    await blocker.close()
+    await asyncio.wait_for(taking, 10)
+    assert await total(mail, alice) == 2
+    # who may not look again locks, and so do the next ones
+    assert mail.committer._cautious == (0 if tries == 2 else committer.CAUTIOUS)
+    await take(mail, 3, alice)
+    assert await total(mail, alice) == 3
+
+
 async def test_inboxes_are_remembered_within_bounds(
     mail: Mail, alice: Account, bob: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
