@@ -373,7 +373,7 @@ class Session:
         else:
             taken = await mailboxes.take_recent(self.mail, selected.account, selected.mailbox_id)
             # messages that came between the two queries were taken, so they have to be known
-            await listings.refresh(self.mail, listing)
+            await listings.look(self.mail, listing)
             # those that came since then are for whoever takes them next
             view.add_recent(taken.start, taken.stop - 1)
             return

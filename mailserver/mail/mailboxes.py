@@ -52,18 +52,29 @@ async def numbered(mail: "Mail", account: AccountId, path: str) -> Mailbox:
     Clients ask for the numbers of the same mailboxes again and again.
     """
     path = normal_path(path)
-    known = mail.numbered.get((account, path))
+    known = await _unchanged(mail, account, mail.numbered.get((account, path)))
     if known is not None:
-        mailbox, then = known
-        if not mail.looks.changed_here(account, mailbox.id, then):
-            now = await mail.looks.modseq(account)
-            if now is not None and mail.looks.is_same(account, mailbox.id, then, now):
-                _keep(mail, account, mailbox, now)
-                return mailbox
+        return known[0]
     mailbox, modseq = await _read(mail, account, path)
     if modseq is not None:
         _keep(mail, account, mailbox, modseq)
     return mailbox
+
+
+async def _unchanged(
+    mail: "Mail", account: AccountId, known: tuple[Mailbox, Modseq] | None
+) -> tuple[Mailbox, Modseq] | None:
+    """Return a mailbox that is as it was at a modseq, and the modseq of now; else None."""
+    if known is None:
+        return None
+    mailbox, then = known
+    if mail.looks.changed_here(account, mailbox.id, then):
+        return None
+    now = await mail.looks.modseq(account)
+    if now is None or not mail.looks.is_same(account, mailbox.id, then, now):
+        return None
+    _keep(mail, account, mailbox, now)
+    return mailbox, now
 
 
 def _keep(mail: "Mail", account: AccountId, mailbox: Mailbox, now: Modseq) -> None:
@@ -76,9 +87,20 @@ async def enter(mail: "Mail", account: AccountId, path: str) -> Entered:
     path = normal_path(path)
     if SEPARATOR in path:
         return Entered(_find(await list_all(mail, account), path))
+    known = mail.numbered.get((account, path))
+    # where nothing is recent nothing gets so without a change, and there is nothing to be taken
+    if known is not None and known[0].recent_uid >= known[0].uidnext:
+        same = await _unchanged(mail, account, known)
+        if same is not None:
+            return Entered(same[0], None, same[1])
     found = await mailboxes.enter_at_root(mail.database, account, path)
     if found is None:
         raise NotFound("mailbox")
+    if found.modseq is not None:
+        mailbox = found.mailbox
+        if found.recent is not None:
+            mailbox = replace(mailbox, recent_uid=found.recent.stop)
+        _keep(mail, account, mailbox, found.modseq)
     return found
 
 

@@ -1,6 +1,7 @@
 """LIST LSUB STATUS CREATE DELETE RENAME SUBSCRIBE UNSUBSCRIBE."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from operator import attrgetter
 
 from mailserver.errors import AlreadyExists, Forbidden, NotFound
 from mailserver.imap.commands.condstore import make_aware
@@ -20,7 +21,7 @@ from mailserver.imap.protocol.metadata import metadata as metadata_response
 from mailserver.imap.selected import Refused
 from mailserver.imap.session import Listed, Session
 from mailserver.mail import access, listings, mailboxes, metadata
-from mailserver.model import DELETED, SPECIAL_USES, MailboxId, Place, Right, Role
+from mailserver.model import DELETED, SPECIAL_USES, Mailbox, MailboxId, Place, Right, Role
 
 # what CREATE may ask for; \Flagged and \Important promise contents that nobody puts there
 ASSIGNABLE = {
@@ -28,6 +29,15 @@ ASSIGNABLE = {
     for role in (Role.ARCHIVE, Role.DRAFTS, Role.JUNK, Role.SENT, Role.TRASH)
 }
 KEPT_ANSWER = 8 * 1024  # octets of an answer to LIST that a session keeps
+COUNTERS: dict[StatusItem, Callable[[Mailbox], int]] = {
+    StatusItem.MESSAGES: attrgetter("total"),
+    StatusItem.UIDNEXT: attrgetter("uidnext"),
+    StatusItem.UIDVALIDITY: attrgetter("uidvalidity"),
+    StatusItem.UNSEEN: attrgetter("unseen"),
+    StatusItem.HIGHESTMODSEQ: attrgetter("modseq"),
+    StatusItem.SIZE: attrgetter("size"),
+    StatusItem.DELETED: attrgetter("deleted"),
+}
 TAKE = Right.READ | Right.DELETE | Right.EXPUNGE  # what MOVE needs of where the messages are
 
 
@@ -158,29 +168,28 @@ async def status(session: Session, command: Status) -> None:
 
 
 async def _numbers(session: Session, place: Place, items: Iterable[StatusItem]) -> list[bytes]:
-    mailbox = place.mailbox
-    values = {
-        StatusItem.MESSAGES: mailbox.total,
-        StatusItem.UIDNEXT: mailbox.uidnext,
-        StatusItem.UIDVALIDITY: mailbox.uidvalidity,
-        StatusItem.UNSEEN: mailbox.unseen,
-        StatusItem.HIGHESTMODSEQ: mailbox.modseq,
-        StatusItem.APPENDLIMIT: session.mail.config.imap.max_append_size,
-        StatusItem.SIZE: mailbox.size,
-        StatusItem.DELETED: mailbox.deleted,
-    }
     if StatusItem.HIGHESTMODSEQ in items:
         await make_aware(session)
-    if StatusItem.RECENT in items:
-        values[StatusItem.RECENT] = await _count_recent(session, place)
-    if StatusItem.DELETED_STORAGE in items:
-        values[StatusItem.DELETED_STORAGE] = await _deleted_storage(session, place)
-    return [
-        responses.mailbox_id(mailbox.id)
-        if item is StatusItem.MAILBOXID
-        else b"%b %d" % (item.value, values[item])
-        for item in items
-    ]
+    told = []
+    for item in items:
+        counter = COUNTERS.get(item)
+        if counter is not None:
+            told.append(b"%b %d" % (item.value, counter(place.mailbox)))
+        elif item is StatusItem.MAILBOXID:
+            told.append(responses.mailbox_id(place.mailbox.id))
+        else:
+            told.append(b"%b %d" % (item.value, await _looked_up(session, place, item)))
+    return told
+
+
+async def _looked_up(session: Session, place: Place, item: StatusItem) -> int:
+    """Return a number that is not kept with the mailbox."""
+    if item is StatusItem.RECENT:
+        return await _count_recent(session, place)
+    if item is StatusItem.DELETED_STORAGE:
+        return await _deleted_storage(session, place)
+    assert item is StatusItem.APPENDLIMIT
+    return session.mail.config.imap.max_append_size
 
 
 async def _deleted_storage(session: Session, place: Place) -> int:

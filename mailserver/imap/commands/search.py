@@ -136,10 +136,10 @@ def tell(
         tell_extended(session, command, seeker, found)
         return
     numbers = seeker.numbers(found, by_uid=command.by_uid)
-    modseq = b""
+    told = word + b"".join([b" %d" % number for number in numbers])
     if found and mentions(command.key, Modified):
-        modseq = b" (MODSEQ %d)" % max(seeker.modseqs[position] for position in found)
-    session.untagged(b" ".join([word, *(b"%d" % number for number in numbers)]) + modseq)
+        told += b" (MODSEQ %d)" % max(seeker.modseqs[position] for position in found)
+    session.untagged(told)
 
 
 def tell_extended(

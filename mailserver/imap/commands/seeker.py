@@ -139,6 +139,9 @@ class Seeker:
 
     async def inverse(self, key: Not, candidates: list[int]) -> list[int]:
         """Keep what a key does not match."""
+        if isinstance(key.key, HasFlag):  # as in UNSEEN, for which clients ask most
+            flags, bit = self._flags, key.key.bit
+            return [position for position in candidates if not flags[position] & bit]
         found = set(await self.narrow(key.key, candidates))
         return [position for position in candidates if position not in found]
 

@@ -176,6 +176,21 @@ async def alter_mailboxes(mail: Mail, account: Account, chance: random.Random) -
         await mailboxes.subscribe(mail, account.id, below.path, not below.subscribed)
 
 
+async def enter_one(mail: Mail, account: Account, chance: random.Random) -> None:
+    """Open a mailbox: whatever nobody has seen is recent, and then it is not."""
+    roots = [box for box in await mailboxes.list_all(mail, account.id) if "/" not in box.path]
+    before = chance.choice(roots)
+    mailbox, recent, modseq = await mailboxes.enter(mail, account.id, before.path)
+    if before.recent_uid < before.uidnext:
+        assert recent == range(before.recent_uid, before.uidnext)
+    else:
+        assert recent is None
+    assert replace(mailbox, recent_uid=before.recent_uid) == before
+    assert modseq == await mail.looks.modseq(account.id)
+    after = await mailboxes.by_path(mail, account.id, before.path)
+    assert after == replace(before, recent_uid=before.uidnext)
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_what_is_remembered_equals_what_is_read(
     mail: Mail, alice: Account, bucket: Bucketed, seed: int
@@ -192,6 +207,7 @@ async def test_what_is_remembered_equals_what_is_read(
             await world.step()
         if chance.random() < 0.1:
             await alter_mailboxes(world.mail, alice, chance)
+        await enter_one(world.mail, alice, chance)
         for world in worlds:
             for box in await mailboxes.list_all(mail, alice.id):
                 seen = await mailboxes.numbered(world.mail, alice.id, box.path)

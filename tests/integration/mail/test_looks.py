@@ -1,20 +1,43 @@
 """Looks at accounts share statements, and each is answered by what is so after it was asked."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from mailserver.errors import Unavailable
-from mailserver.mail import delivery, listings, mailboxes, optimistic
+from mailserver.mail import delivery, listings, mailboxes, optimistic, rights
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
 from mailserver.mail.looks import Looks
-from mailserver.model import DELETED, Account, AccountId, FlagChange, Flags, Modseq
+from mailserver.model import (
+    DELETED,
+    Account,
+    AccountId,
+    FlagChange,
+    Flags,
+    Modseq,
+    Right,
+    RightsChange,
+)
+from mailserver.storage import accounts as account_table
+from mailserver.storage import mailboxes as mailbox_table
+from mailserver.storage.accounts import Sight
 from mailserver.storage.database import Database
+from tests.plans import whole_tables_read
 
 MISSING = AccountId(1)
+FILL = (
+    "INSERT INTO account (id, login, name, created_at) SELECT n, n || '@x.test', '', now()"
+    " FROM generate_series(1, 4000) n",
+    "INSERT INTO mailbox (account_id, id, name, modseq) SELECT n % 4000 + 1, n, 'b' || n, 1"
+    " FROM generate_series(1, 40000) n",
+    "INSERT INTO acl (account_id, mailbox_id, grantee_id, negative, rights)"
+    " SELECT n % 4000 + 1, n, n % 3999 + 1, false, 'lr' FROM generate_series(1, 40000) n",
+    "ANALYZE",
+)
+SOME = [AccountId(number) for number in (5, 17, 900)]
 
 
 class Counted(Database):
@@ -149,3 +172,27 @@ async def test_nothing_marked_is_looked_for_again_when_the_account_has_changed(
     await listings.look(mail, behind)
     assert list(behind.uids) == []
     assert await optimistic.expunge(mail, behind, None, heard=0) == []
+
+
+async def test_no_look_reads_a_whole_table(database: Database) -> None:
+    statements: dict[str, Callable[[Any], Awaitable[object]]] = {
+        "modseqs": lambda db: account_table.newer(db, SOME),
+        "sights": lambda db: account_table.sights(db, SOME),
+        "root": lambda db: mailbox_table.at_root(db, SOME[0], "b4004"),
+        "tree": lambda db: mailbox_table.of_account_now(db, SOME[0]),
+    }
+    assert await whole_tables_read(database, FILL, statements) == {}
+
+
+async def test_sharing_is_seen_with_the_look(mail: Mail, alice: Account, bob: Account) -> None:
+    inbox = await mailboxes.by_path(mail, alice.id, "INBOX")
+    assert [(await looked(mail, who)).shares for who in (alice, bob)] == [False, False]
+    whom = await rights.identify(mail, bob.login)
+    await rights.modify(mail, alice.id, inbox.id, whom, RightsChange.REPLACE, Right.LOOKUP)
+    assert [(await looked(mail, who)).shares for who in (alice, bob)] == [False, True]
+
+
+async def looked(mail: Mail, account: Account) -> Sight:
+    sight = await mail.looks.sight(account.id)
+    assert sight is not None
+    return sight
