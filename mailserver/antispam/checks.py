@@ -14,6 +14,7 @@ from mailserver.antispam.greylist import Greylist
 from mailserver.antispam.lists import Lists
 from mailserver.antispam.ratelimit import Rates
 from mailserver.antispam.verdict import Verdict
+from mailserver.errors import MailError
 from mailserver.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,8 @@ class Guard:
                 finding = await check
         except TimeoutError:
             finding = Finding(name, "error", "took too long")
+        except MailError as error:  # the database is away, say: nothing that a trace explains
+            finding = Finding(name, "error", f"failed with {type(error).__name__}: {error}")
         except Exception as error:
             log.exception("check crashed", extra={"check": name})
             finding = Finding(name, "error", f"failed with {type(error).__name__}")

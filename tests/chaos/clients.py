@@ -10,12 +10,14 @@ from typing import Any
 
 import aiohttp
 
-from tests.chaos.cluster import PASSWORD, Node
+from tests.chaos.cluster import PASSWORD, Server
 
 PATIENCE = 30.0  # seconds for one answer
 # of a call, and of those that take their arguments from it
 TEMPORARY = ("serverUnavailable", "invalidResultReference")
 LITERAL = re.compile(rb"\{(\d+)\}\r\n\Z")
+_APPENDED = re.compile(rb"\[APPENDUID \d+ (\d+)\]")
+_LISTED = re.compile(rb'^\* LIST \([^)]*\) "/" "?([^"]+?)"?\r\n$')
 
 
 class TemporaryRefusal(Exception):
@@ -41,7 +43,7 @@ class Line:
 
 
 @asynccontextmanager
-async def connected(node: Node, listener: str, tls: ssl.SSLContext | None) -> AsyncIterator[Line]:
+async def connected(node: Server, listener: str, tls: ssl.SSLContext | None) -> AsyncIterator[Line]:
     """Connect with a listener of a node."""
     if not node.running:
         raise ConnectionRefusedError
@@ -91,35 +93,63 @@ class Smtp:
 
 
 class Imap:
-    """As much of IMAP as it takes to flag and to read."""
+    """As much of IMAP as it takes to store, to flag, to file and to read."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
         self._count = 0
 
-    async def open(self, login: str, how: str = "SELECT") -> None:
-        """Log in and open the INBOX."""
+    async def login(self, login: str) -> None:
+        """Begin the conversation and log in."""
         await self._line.hear()
         await self.command(f'LOGIN {login} "{PASSWORD}"'.encode())
+
+    async def open(self, login: str, how: str = "SELECT") -> None:
+        """Log in and open the INBOX."""
+        await self.login(login)
         await self.command(f"{how} INBOX".encode())
+
+    async def mailboxes(self) -> list[str]:
+        """Return the names of all mailboxes."""
+        found = map(_LISTED.match, await self.command(b'LIST "" "*"'))
+        return [match[1].decode() for match in found if match is not None]
+
+    async def append(self, mailbox: str, content: bytes) -> int:
+        """Store a message and return its UID."""
+        tag = await self._say(f"APPEND {mailbox} {{{len(content)}}}".encode())
+        while not (response := await self._response()).startswith(b"+"):
+            self._refuse(tag, response)
+        await self._line.say(content + b"\r\n")
+        _, done = await self._answer(tag)
+        appended = _APPENDED.search(done)
+        assert appended is not None, f"no UID: {done!r}"
+        return int(appended[1])
 
     async def command(self, text: bytes) -> list[bytes]:
         """Return the untagged responses, literals within; TemporaryRefusal when it says NO."""
+        untagged, _ = await self._answer(await self._say(text))
+        return untagged
+
+    async def _say(self, text: bytes) -> bytes:
         self._count += 1
-        tag = b"t%d" % self._count
-        await self._line.say(tag + b" " + text + b"\r\n")
+        tag = b"t%d " % self._count
+        await self._line.say(tag + text + b"\r\n")
+        return tag
+
+    async def _answer(self, tag: bytes) -> tuple[list[bytes], bytes]:
         untagged = []
-        while True:
-            response = await self._response()
-            if response.startswith(tag + b" "):
-                break
-            if response.startswith(b"* BYE"):
-                raise ConnectionResetError
+        while not (response := await self._response()).startswith(tag + b"OK"):
+            self._refuse(tag, response)
             untagged.append(response)
-        if response.split(b" ")[1] == b"OK":
-            return untagged
-        assert response.split(b" ")[1] == b"NO", f"not a temporary refusal: {response!r}"
-        raise TemporaryRefusal(response.decode())
+        return untagged, response
+
+    def _refuse(self, tag: bytes, response: bytes) -> None:
+        """Raise what a response means when it ends the command otherwise than well."""
+        if response.startswith(b"* BYE"):
+            raise ConnectionResetError
+        if response.startswith(tag):
+            assert response.startswith(tag + b"NO"), f"not a temporary refusal: {response!r}"
+            raise TemporaryRefusal(response.decode())
 
     async def _response(self) -> bytes:
         response = await self._line.hear()
@@ -129,7 +159,7 @@ class Imap:
         return response
 
 
-async def call(node: Node, login: str, *calls: list[Any]) -> list[Any]:
+async def call(node: Server, login: str, *calls: list[Any]) -> list[Any]:
     """Make JMAP method calls over a connection of their own, and return the responses."""
     if not node.running:
         raise ConnectionRefusedError

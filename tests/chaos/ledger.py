@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 LINE = 60  # hexadecimal digits of a line
+INBOX = "INBOX"
+GONE = ""  # the place of a message that was removed
 
 
 def message(name: str, size: int) -> bytes:
@@ -48,12 +50,18 @@ class Ledger:
     submitted: set[str] = field(default_factory=set)  # answered with 250
     flags: dict[FlagKey, bool] = field(default_factory=dict)  # answered with OK
     unsure: set[FlagKey] = field(default_factory=set)  # an answer did not come: not judged
+    # where a message may be, by login and name, once a client has filed or removed it
+    places: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)  # temporary refusals, by what
     broken: Counter[str] = field(default_factory=Counter)  # connections that were lost, by what
 
     def deliver(self, login: str, name: str) -> None:
         """Take down that a message was accepted for an account."""
         self.delivered.setdefault(login, set()).add(name)
+
+    def file(self, login: str, name: str, *places: str) -> None:
+        """Take down where a message is now; two places while nobody knows in which of them."""
+        self.places[login, name] = set(places)
 
     def flag(self, key: FlagKey, on: bool) -> None:
         """Take down that a keyword was set or removed."""
@@ -70,6 +78,7 @@ class Found:
     """What an account has in the end."""
 
     names: Counter[str] = field(default_factory=Counter)
+    mailboxes: dict[str, str] = field(default_factory=dict)  # by name of the message
     keywords: dict[str, set[str]] = field(default_factory=dict)  # by name of the message
 
 
@@ -78,7 +87,11 @@ def compare(ledger: Ledger, found: dict[str, Found], arrived: Counter[str]) -> l
     problems = []
     for login, names in sorted(ledger.delivered.items()):
         have = found[login].names
-        problems += [f"lost: {name} of {login}" for name in sorted(names - have.keys())]
+        for name in sorted(names):
+            allowed = ledger.places.get((login, name), {INBOX})
+            place = found[login].mailboxes.get(name, GONE)
+            if place not in allowed:
+                problems.append(f"lost: {name} of {login} is in {place!r}, not in {allowed}")
         problems += [f"doubled: {n} of {login}" for n, times in sorted(have.items()) if times > 1]
     for key, on in ledger.flags.items():
         has = key.keyword in found[key.login].keywords.get(key.name, set())

@@ -10,12 +10,13 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 
 from tests.chaos.clients import Imap, Smtp, TemporaryRefusal, call, connected
-from tests.chaos.cluster import LOGINS, Cluster, Node
-from tests.chaos.ledger import FlagKey, Found, Ledger, message, name_of
+from tests.chaos.cluster import LOGINS, Server, Servers
+from tests.chaos.ledger import GONE, INBOX, FlagKey, Found, Ledger, message, name_of
 
 SENDERS = 3
 SUBMITTERS = 2
 PAUSE = 0.05  # seconds between two tries of a client that lost its connection
+KEPT = "Kept"  # a mailbox into which messages are moved
 READ_AT_ONCE = 100  # messages of a FETCH
 # How a client may lose its server; anything else that goes wrong is a failure of the run.
 LOST = (OSError, asyncio.IncompleteReadError, TimeoutError, aiohttp.ClientError)
@@ -27,12 +28,12 @@ _FLAGS = re.compile(rb"FLAGS \(([^)]*)\)")
 class Load:
     """The clients of one run."""
 
-    def __init__(self, cluster: Cluster, chance: random.Random, pace: float) -> None:
+    def __init__(self, servers: Servers, chance: random.Random, pace: float) -> None:
         """Plan a load; `pace` is the pause of each client after a success, in seconds."""
-        self._cluster = cluster
+        self._servers = servers
         self._chance = chance
         self._pace = pace
-        self._tls = ssl.create_default_context(cafile=str(cluster.ca))
+        self._tls = ssl.create_default_context(cafile=str(servers.ca))
         self._tasks: list[asyncio.Task[None]] = []
         self._counts: dict[str, int] = {}
         self.ledger = Ledger()
@@ -41,10 +42,11 @@ class Load:
 
     def start(self) -> None:
         """Put every client to work."""
-        works: dict[str, Callable[[str, Node], Awaitable[None]]] = {}
+        works: dict[str, Callable[[str, Server], Awaitable[None]]] = {}
         works |= {f"smtp{n}": self._deliver for n in range(SENDERS)}
         works |= {f"submission{n}": self._submit for n in range(SUBMITTERS)}
         works |= {f"imap-{login.partition('@')[0]}": self._flag for login in LOGINS[:2]}
+        works |= {f"file-{login.partition('@')[0]}": self._file for login in LOGINS[2:]}
         works |= {f"jmap-{login.partition('@')[0]}": self._set for login in LOGINS[:2]}
         self._tasks = [
             asyncio.create_task(self._keep(name, work), name=name) for name, work in works.items()
@@ -60,10 +62,10 @@ class Load:
         """Tell whether a client saw what it never may."""
         return any(task.done() and not self.stopping for task in self._tasks)
 
-    async def _keep(self, client: str, work: Callable[[str, Node], Awaitable[None]]) -> None:
+    async def _keep(self, client: str, work: Callable[[str, Server], Awaitable[None]]) -> None:
         kind = client.rstrip("0123456789").partition("-")[0]
         while not self.stopping:
-            node = self._chance.choice(self._cluster.nodes)
+            node = self._chance.choice(self._servers.nodes)
             try:
                 await work(client, node)
             except TemporaryRefusal:
@@ -76,7 +78,7 @@ class Load:
         self._counts[client] = self._counts.get(client, 0) + 1
         return f"{client}-{self._counts[client]}"
 
-    async def _deliver(self, client: str, node: Node) -> None:
+    async def _deliver(self, client: str, node: Server) -> None:
         async with connected(node, "smtp", None) as line:
             smtp = Smtp(line)
             await smtp.greet()
@@ -86,7 +88,7 @@ class Load:
                 self.ledger.deliver(login, name)
                 await asyncio.sleep(self._pace)
 
-    async def _submit(self, client: str, node: Node) -> None:
+    async def _submit(self, client: str, node: Server) -> None:
         login = LOGINS[-1]
         async with connected(node, "submissions", self._tls) as line:
             smtp = Smtp(line)
@@ -98,7 +100,31 @@ class Load:
                 self.ledger.submitted.add(name)
                 await asyncio.sleep(self._pace)
 
-    async def _flag(self, client: str, node: Node) -> None:
+    async def _file(self, client: str, node: Server) -> None:
+        """Store messages; leave one, move the next, remove the third."""
+        login = f"{client.partition('-')[2]}@example.test"
+        async with connected(node, "imaps", self._tls) as line:
+            imap = Imap(line)
+            await imap.open(login)
+            if KEPT not in await imap.mailboxes():
+                await imap.command(f"CREATE {KEPT}".encode())
+            while not self.stopping:
+                name = self._next(client)
+                uid = await imap.append(INBOX, message(name, _size(name)))
+                self.ledger.deliver(login, name)
+                turn = zlib.crc32(name.encode()) % 3
+                if turn == 0:
+                    self.ledger.file(login, name, INBOX, KEPT)
+                    await imap.command(f"UID MOVE {uid} {KEPT}".encode())
+                    self.ledger.file(login, name, KEPT)
+                elif turn == 1:
+                    self.ledger.file(login, name, INBOX, GONE)
+                    await imap.command(rb"UID STORE %d +FLAGS.SILENT (\Deleted)" % uid)
+                    await imap.command(b"UID EXPUNGE %d" % uid)
+                    self.ledger.file(login, name, GONE)
+                await asyncio.sleep(self._pace)
+
+    async def _flag(self, client: str, node: Server) -> None:
         """Set and remove the keyword of this client, on one message after the other."""
         login = f"{client.partition('-')[2]}@example.test"
         async with connected(node, "imaps", self._tls) as line:
@@ -129,7 +155,7 @@ class Load:
             raise
         self.ledger.flag(key, on)
 
-    async def _set(self, client: str, node: Node) -> None:
+    async def _set(self, client: str, node: Server) -> None:
         """Set and remove the keyword of this client by JMAP."""
         login = f"{client.partition('-')[2]}@example.test"
         asked = {
@@ -161,27 +187,34 @@ class Load:
         await asyncio.sleep(self._pace)
 
 
-async def read_account(cluster: Cluster, node: Node, login: str, how: str = "SELECT") -> Found:
+async def read_account(servers: Servers, node: Server, login: str, how: str = "SELECT") -> Found:
     """Read every message of an account from one node, and check that each is whole."""
     found = Found()
-    tls = ssl.create_default_context(cafile=str(cluster.ca))
+    tls = ssl.create_default_context(cafile=str(servers.ca))
     async with connected(node, "imaps", tls) as line:
         imap = Imap(line)
-        await imap.open(login, how)
-        listed = await imap.command(b"UID SEARCH ALL")
-        uids = [int(uid) for each in listed if b"SEARCH" in each for uid in each.split()[2:]]
-        for start in range(0, len(uids), READ_AT_ONCE):
-            part = ",".join(map(str, uids[start : start + READ_AT_ONCE]))
-            for response in await imap.command(f"UID FETCH {part} (FLAGS BODY.PEEK[])".encode()):
-                if b" FETCH " in response[:40]:
-                    head, _, rest = response.partition(b"}\r\n")
-                    size = int(head.rpartition(b"{")[2])
-                    name = name_of(rest[:size])
-                    found.names[name] += 1
-                    flags = _FLAGS.search(head) or _FLAGS.search(rest[size:])
-                    assert flags is not None
-                    found.keywords[name] = {flag.lower() for flag in flags[1].decode().split()}
+        await imap.login(login)
+        for mailbox in await imap.mailboxes():
+            await imap.command(f"{how} {mailbox}".encode())
+            await _read_mailbox(imap, mailbox, found)
     return found
+
+
+async def _read_mailbox(imap: Imap, mailbox: str, found: Found) -> None:
+    listed = await imap.command(b"UID SEARCH ALL")
+    uids = [int(uid) for each in listed if b"SEARCH" in each for uid in each.split()[2:]]
+    for start in range(0, len(uids), READ_AT_ONCE):
+        part = ",".join(map(str, uids[start : start + READ_AT_ONCE]))
+        for response in await imap.command(f"UID FETCH {part} (FLAGS BODY.PEEK[])".encode()):
+            if b" FETCH " in response[:40]:
+                head, _, rest = response.partition(b"}\r\n")
+                size = int(head.rpartition(b"{")[2])
+                name = name_of(rest[:size])
+                found.names[name] += 1
+                found.mailboxes[name] = mailbox
+                flags = _FLAGS.search(head) or _FLAGS.search(rest[size:])
+                assert flags is not None
+                found.keywords[name] = {flag.lower() for flag in flags[1].decode().split()}
 
 
 def _size(name: str) -> int:

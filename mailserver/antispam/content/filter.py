@@ -19,7 +19,7 @@ from mailserver.antispam.content.reputation import Reputation
 from mailserver.antispam.content.tokens import JUDGED_WORDS, Features, features
 from mailserver.antispam.content.views import Views
 from mailserver.antispam.evidence import Client, Finding, Inquiry, Symbol
-from mailserver.errors import MailError
+from mailserver.errors import MailError, Unavailable
 from mailserver.metrics import Metrics
 from mailserver.model import AccountId
 
@@ -138,11 +138,15 @@ class ContentFilter:
     async def load(self) -> None:
         """Read and compile the rules, then see that they work.
 
-        Raises FilterBroken when they do not: better no filter than one that finds nothing.
+        Raises FilterBroken when they do not: better no filter than one that finds nothing. What was
+        learned may come later: the teacher brings it up to date all the time.
         """
         engine = await asyncio.to_thread(self._compiled)
         if self._models is not None:
-            await self._models.refresh()
+            try:
+                await self._models.refresh()
+            except Unavailable as error:
+                log.warning("only rules at first", extra={"reason": str(error)})
         self._engine = engine
         self.check(datetime.now().astimezone())
 

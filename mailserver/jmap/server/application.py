@@ -1,5 +1,6 @@
 """Where requests go: the API by the shortest way, all the rest through Starlette's router."""
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
@@ -166,6 +167,10 @@ class Application:
             if problem.status >= 500:
                 log.warning("request failed", exc_info=error, extra=_about(exchange))
             await self._refuse(exchange, problem)
+        except asyncio.CancelledError:
+            # at a stop, after the time that running requests have; uvicorn would say 500
+            log.warning("request ended by a stop", extra=_about(exchange))
+            await self._refuse(exchange, simple_problem(503, "the server stops"))
         except TimeoutError:
             # an answer that has begun and is not complete makes the server close the connection
             log.info("peer stalled", extra=_about(exchange))

@@ -4,9 +4,12 @@
 """
 
 import asyncio
+import contextlib
+import itertools
 import json
 import os
 import random
+import statistics
 import sys
 import time
 from collections import Counter
@@ -28,6 +31,16 @@ SEED = int(os.environ.get("CHAOS_SEED", "20261127"))
 PACE = float(os.environ.get("CHAOS_PACE", "0.05"))  # seconds between two acts of one client
 # a kill between the copy of a body and its row leaves an object, and fsck is there to tell
 ORPHAN = "every object belongs to a blob"
+# What may be an error for the operator while everything breaks; no other line may.
+ALARMS = {
+    "S3 does not answer: old messages cannot be read, new ones are kept",
+    "check failed: messages are delivered without it",
+    "worker ended, starting another",
+    "Cancel 1 running task(s), timeout graceful shutdown exceeded",  # in a stop, PostgreSQL away
+    "Cancel 2 running task(s), timeout graceful shutdown exceeded",
+}
+LONG = 600.0  # seconds from which on a run shows whether memory and open files grow
+GROWTH = {"memory_kib": 1.3, "files": 1.3}  # of the last third over the second, medians
 QUIET = 180.0  # seconds in which what waits must have left, once all is well again
 
 
@@ -64,6 +77,9 @@ async def test_every_promise_is_kept(cluster: Cluster) -> None:
     for node in cluster.nodes:  # both tell the same
         assert compare(load.ledger, await _read(cluster, node), arrived) == [], f"seed {SEED}"
     assert _all_kinds(load)
+    if SECONDS >= LONG:
+        assert _alarms(cluster) <= ALARMS
+        assert _growing(samples) == {}
 
 
 def _goes_on(load: Load, over: float) -> bool:
@@ -73,7 +89,36 @@ def _goes_on(load: Load, over: float) -> bool:
 
 def _all_kinds(load: Load) -> bool:
     """Whether each kind of promise was made."""
-    return bool(load.ledger.delivered and load.ledger.submitted and load.ledger.flags)
+    ledger = load.ledger
+    return bool(ledger.delivered and ledger.submitted and ledger.flags and ledger.places)
+
+
+def _alarms(cluster: Cluster) -> set[str]:
+    """Return what was logged as an error."""
+    found = set()
+    for line in itertools.chain.from_iterable(
+        node.log.read_text().splitlines() for node in cluster.nodes
+    ):
+        with contextlib.suppress(ValueError):  # the last words of one that was killed
+            entry = json.loads(line)
+            if entry["level"] in ("error", "critical"):
+                found.add(entry["message"])
+    return found
+
+
+def _growing(samples: list[dict[str, dict[str, int]]]) -> dict[str, float]:
+    """Return of what a node has much more in the last third of the run than in the second."""
+    third = len(samples) // 3
+    growth = {}
+    for what, most in GROWTH.items():
+        values = [[node[what] for node in each.values()] for each in samples]
+        before, after = (
+            statistics.median(itertools.chain.from_iterable(part))
+            for part in (values[third : 2 * third], values[2 * third :])
+        )
+        if after > most * before:
+            growth[what] = after / before
+    return growth
 
 
 async def _read(cluster: Cluster, node: Node) -> dict[str, Found]:
@@ -107,10 +152,10 @@ def _tell(
         "submitted": len(ledger.submitted),
         "sent twice": sum(times - 1 for times in arrived.values()),
         "flags": len(ledger.flags),
+        "filed": len(ledger.places),
         "unsure flags": len(ledger.unsure),
         "refused": dict(ledger.refused),
         "broken connections": dict(ledger.broken),
-        "usage, first": samples[:1],
-        "usage, last": samples[-1:],
+        "usage": samples[:: max(1, len(samples) // 10)],
     }
     print(json.dumps(summary), file=sys.stderr)

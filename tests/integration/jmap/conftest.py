@@ -32,6 +32,7 @@ class Site:
     port: int
     app: Application
     problems: list[str]
+    server: WebServer
 
     def ask(
         self,
@@ -94,6 +95,6 @@ async def site(mail: Mail, tokens: Tokens) -> AsyncIterator[Site]:
     )
     server = WebServer(app, mail.config.http, None)
     host, port = await server.start(Listener(port=0))
-    yield Site(host, port, app, problems)
+    yield Site(host, port, app, problems, server)
     app.drain()
     await server.stop(5)

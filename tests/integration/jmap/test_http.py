@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 from datetime import UTC, datetime
+from http.client import RemoteDisconnected
 from typing import Any
 
 import pytest
@@ -459,3 +460,24 @@ async def test_ten_thousand_calls_are_refused(site: Site, alice: Account) -> Non
     site.app._api.limits = Limits.of(config.model_copy(update={"http": http}))
     status, _, answer = await asyncio.to_thread(site.ask, "POST", "/jmap/api", body)
     assert (status, json.loads(answer)["limit"]) == (400, "maxCallsInRequest")
+
+
+async def test_a_request_that_outlasts_a_stop_is_no_error(
+    site: Site, database: Database, alice: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    change = ["Mailbox/set", {"accountId": account_text(alice.id), "create": {"n": {"name": "x"}}}]
+    body = json.dumps({"using": [CORE, MAIL], "methodCalls": [[*change, "0"]]}).encode()
+    async with database.transaction() as other:
+        await other.execute("SELECT FROM account WHERE id = $1 FOR UPDATE", alice.id)
+        asked = asyncio.create_task(asyncio.to_thread(site.ask, "POST", "/jmap/api", body))
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        async with asyncio.timeout(20):
+            while not await database.fetchval(waiting):
+                await asyncio.sleep(0.01)
+        await site.server.stop(0)
+        with pytest.raises(RemoteDisconnected):
+            await asyncio.shield(asked)
+        async with asyncio.timeout(20):
+            while "request ended by a stop" not in caplog.messages:
+                await asyncio.sleep(0.01)
+    assert "Exception in ASGI application" not in caplog.text

@@ -14,6 +14,7 @@ from mailserver.antispam.lists import Lists, Ruling
 from mailserver.antispam.pipeline import Pipeline
 from mailserver.antispam.verdict import Action, Decision
 from mailserver.config import Antispam
+from mailserver.errors import Unavailable
 from mailserver.metrics import Metrics
 from mailserver.model import AccountId
 
@@ -45,6 +46,14 @@ class Crashes:
 
     async def judge(self, inquiry: Inquiry, findings: Sequence[Finding]) -> Finding:
         raise RuntimeError("secret")
+
+
+@dataclass(frozen=True)
+class HasNoDatabase:
+    name: str = "broken"
+
+    async def judge(self, inquiry: Inquiry, findings: Sequence[Finding]) -> Finding:
+        raise Unavailable("PostgreSQL: secret")
 
 
 @dataclass(frozen=True)
@@ -123,15 +132,16 @@ async def test_without_a_scanner_that_must_see_it_a_message_comes_again(allowed:
     assert decision.verdict.reason == "clamav cannot look at messages now"
 
 
-@pytest.mark.parametrize("broken", [Crashes(), Hangs()])
+@pytest.mark.parametrize("broken", [Crashes(), Hangs(), HasNoDatabase()])
 async def test_a_check_that_fails_says_nothing_and_is_noticed(
-    broken: Crashes | Hangs, caplog: pytest.LogCaptureFixture
+    broken: Crashes | Hangs | HasNoDatabase, caplog: pytest.LogCaptureFixture
 ) -> None:
     decision = await decide(Checks(judges=[broken, Says(5)]), Antispam(time_limit=0.05))
     assert {each.action for each in decision.accounts.values()} == {Action.JUNK}
     assert f"failed={broken.name}".encode() in decision.top
     assert b"secret" not in decision.top
     assert "check failed: messages are delivered without it" in caplog.messages
+    assert ("check crashed" in caplog.messages) == isinstance(broken, Crashes)
 
 
 async def test_trusted_networks_are_not_checked() -> None:

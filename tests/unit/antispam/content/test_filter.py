@@ -5,8 +5,10 @@ import pytest
 from mailserver.antispam.content import rulefile
 from mailserver.antispam.content.engine import Engine
 from mailserver.antispam.content.filter import ContentFilter, FilterBroken
+from mailserver.antispam.content.models import Models
 from mailserver.antispam.content.patterns import available
 from mailserver.metrics import Metrics
+from mailserver.storage.database import Database
 from tests.unit.antispam.content.mails import GTUBE, inquiry, mail
 
 DEBIAN_RULES = Path("/usr/share/spamassassin")
@@ -34,6 +36,13 @@ async def test_a_filter_without_its_rules_says_nothing_and_tells(tmp_path: Path)
 
 async def test_messages_wait_until_the_rules_are_compiled() -> None:
     content = ContentFilter()
+    finding = await content.judge(inquiry(mail(GTUBE.decode())), ())
+    assert finding.result == "spam"
+
+
+async def test_without_the_database_there_are_the_rules() -> None:
+    away = Database(lambda: "postgresql://nobody@127.0.0.1:1/nothing", size=1)
+    content = ContentFilter(models=Models(away))
     finding = await content.judge(inquiry(mail(GTUBE.decode())), ())
     assert finding.result == "spam"
 
