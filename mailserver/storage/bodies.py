@@ -286,9 +286,12 @@ async def drop(tx: Executor, account: AccountId, places: Sequence[Location]) -> 
     )
 
 
-async def forget_object(tx: Executor, place: Location) -> None:
-    """Note that the object of a hot body is not there after all, so that it is copied again."""
-    await tx.execute(
+async def forget_object(tx: Executor, place: Location) -> bool:
+    """Note that the object of a hot body is not there after all, so that it is copied again.
+
+    Returns whether it was noted: not when the body has another object or is not hot by now.
+    """
+    done = await tx.execute(
         """
         UPDATE blob
         SET object = NULL, "offset" = NULL, copied_at = NULL
@@ -298,6 +301,7 @@ async def forget_object(tx: Executor, place: Location) -> None:
         place.id,
         place.object,
     )
+    return done == "UPDATE 1"
 
 
 async def collect(

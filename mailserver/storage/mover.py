@@ -1,18 +1,20 @@
 """The move of message bodies from PostgreSQL to S3, and the collection of those nobody needs.
 
-An S3 "200" is no promise: SeaweedFS was measured to lose acknowledged objects in a power cut. So a
-body is copied and read back, and its hot copy in PostgreSQL goes only after a durability barrier
-that began after the copy.
+An S3 "200" is no promise: SeaweedFS was measured to lose acknowledged objects in a power cut, and
+to tell the size of objects whose content it lost. So a body is copied and read back, and its hot
+copy in PostgreSQL goes only after a durability barrier that began after the copy, when the object
+was read once more and still is the body.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import TypeVar
 
 from mailserver.config import Mover as Settings
-from mailserver.errors import MailError, NotFound
+from mailserver.errors import MailError, NotFound, Unavailable
 from mailserver.metrics import Metrics
 from mailserver.model import AccountId, BlobId, IdKind, id_text, id_value
 from mailserver.storage import bodies, leases
@@ -26,8 +28,22 @@ T = TypeVar("T")
 
 BATCH = 200  # bodies in one round of work
 PARALLEL = 8  # S3 requests at once: enough for SeaweedFS, and the event loop stays free
+PROBE = "mover-probe"  # the name of an object that is written to see whether S3 works
 LEASE = "mover"
 LEASE_TIME = timedelta(seconds=120)
+
+
+class _Object(Enum):
+    """What became of the object of a body."""
+
+    WHOLE = "whole"
+    UNNEEDED = "unneeded"  # the body was dropped or removed meanwhile
+    DAMAGED = "damaged"
+    MISSING = "missing"
+    UNREADABLE = "unreadable"
+
+
+LOST = (_Object.DAMAGED, _Object.MISSING, _Object.UNREADABLE)
 
 
 class Mover:
@@ -88,9 +104,7 @@ class Mover:
         return len(done)
 
     async def _copy_one(self, location: Location) -> tuple[AccountId, BlobId, str] | None:
-        data = (await bodies.hot(self._database, location.account_id, [location.id])).get(
-            location.id
-        )
+        data = await self._hot(location)
         if data is None:
             log.error("mover: body without a hot copy", extra=_named(location))
             return None
@@ -111,26 +125,56 @@ class Mover:
         waiting = await bodies.to_drop(self._database, created_before, copied_before, BATCH)
         if waiting and self._barrier is not None:
             await self._barrier()
-        present, failure = await self._each(waiting, self._is_there)
+        seen, failure = await self._each(waiting, self._look)
         by_account: dict[AccountId, list[Location]] = {}
-        for location in filter(None, present):
-            by_account.setdefault(location.account_id, []).append(location)
+        for location, seen_as in seen:
+            if seen_as is _Object.WHOLE:
+                by_account.setdefault(location.account_id, []).append(location)
         for account, places in by_account.items():
             await bodies.drop(self._database, account, places)
             self._metrics.blobs_dropped.inc(len(places))
+        await self._copy_again([each for each in seen if each[1] in LOST])
         if failure is not None:
             raise failure
         return sum(map(len, by_account.values()))
 
-    async def _is_there(self, location: Location) -> Location | None:
-        if location.object is None:
-            return None
-        size = await self._blobs.size(location.object)
-        if size is not None and size >= location.offset + location.length:
-            return location
-        log.error("mover: object is missing, copying again", extra=_named(location))
-        await bodies.forget_object(self._database, location)
-        return None
+    async def _look(self, location: Location) -> tuple[Location, "_Object"]:
+        """Return what became of the object of a hot body."""
+        data = await self._hot(location)
+        if location.object is None or data is None:
+            return location, _Object.UNNEEDED
+        try:
+            found = await self._blobs.get(location.object, location.offset, location.length)
+        except NotFound:
+            return location, _Object.MISSING
+        except Unavailable:
+            return location, _Object.UNREADABLE
+        return location, _Object.WHOLE if found == data else _Object.DAMAGED
+
+    async def _copy_again(self, lost: Sequence[tuple[Location, "_Object"]]) -> None:
+        """Let objects that do not hold their bodies be written anew.
+
+        A cut between copy and barrier leaves what was known of an object without its content, and
+        S3 cannot read that. It looks like a failure of all of S3, in which no object is given up;
+        so another object shows whether it is one: then this raises Unavailable.
+        """
+        if any(seen_as is _Object.UNREADABLE for _, seen_as in lost):
+            await self._probe()
+        for location, seen_as in lost:
+            extra = _named(location) | {"object": seen_as.value}
+            log.error("mover: object is lost, copying again", extra=extra)
+            if await bodies.forget_object(self._database, location) and location.object:
+                await self._blobs.delete(location.object)
+
+    async def _probe(self) -> None:
+        """Raise Unavailable unless S3 takes an object and gives it back."""
+        await self._blobs.put(PROBE, PROBE.encode())
+        await self._blobs.get(PROBE, 0, len(PROBE))
+        await self._blobs.delete(PROBE)
+
+    async def _hot(self, location: Location) -> bytes | None:
+        account, blob = location.account_id, location.id
+        return (await bodies.hot(self._database, account, [blob])).get(blob)
 
     async def collect(self) -> int:
         """Delete bodies that were unreferenced for the whole grace time; return how many."""

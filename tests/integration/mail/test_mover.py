@@ -14,7 +14,7 @@ from mailserver.mail.delivery import Target
 from mailserver.model import DELETED, Account, Flags
 from mailserver.storage import bodies
 from mailserver.storage.blobs import Blobs
-from mailserver.storage.mover import Mover
+from mailserver.storage.mover import PROBE, Mover
 
 RAW = b"Subject: moved\r\n\r\n" + b"x" * 5000 + b"\r\n"
 
@@ -136,6 +136,64 @@ async def test_an_object_that_vanished_is_written_again(
     assert await content.content(mail, alice.id, accepted.blob_id) == RAW
 
 
+async def test_an_object_that_lost_its_content_is_written_again(
+    mail: Mail, alice: Account, mover: Mover, clock: Clock
+) -> None:
+    """As after a power cut: the size of the object is known, and something else is in it."""
+    accepted = await delivery.accept(mail, RAW, [Target(alice.id)], received_at=clock())
+    clock.time += timedelta(minutes=2)
+    await mover.round()
+    ((name, size),) = [entry async for page in mail.blobs.names() for entry in page]
+    await mail.blobs.put(name, bytes(size))
+
+    clock.time += timedelta(days=8)
+    assert await mover.drop() == 0
+    assert await hot(mail) == 1
+    assert [page async for page in mail.blobs.names()] == []
+    for _ in range(2):
+        clock.time += timedelta(seconds=1)
+        await mover.round()
+    assert await hot(mail) == 0
+    assert await content.content(mail, alice.id, accepted.blob_id) == RAW
+
+
+async def test_an_object_that_cannot_be_read_is_written_again(
+    mail: Mail, alice: Account, mover: Mover, clock: Clock
+) -> None:
+    accepted = await delivery.accept(mail, RAW, [Target(alice.id)], received_at=clock())
+    clock.time += timedelta(minutes=2)
+    await mover.round()
+    ((name, _),) = [entry async for page in mail.blobs.names() for entry in page]
+    mover._blobs = Unreadable(mail.blobs, name)
+
+    clock.time += timedelta(days=8)
+    assert await mover.drop() == 0
+    assert [page async for page in mail.blobs.names()] == []
+    assert await mover.copy() == 1
+    clock.time += timedelta(seconds=1)
+    assert await mover.drop() == 1
+    assert await hot(mail) == 0
+    assert await content.content(mail, alice.id, accepted.blob_id) == RAW
+
+
+async def test_objects_are_not_given_up_while_nothing_can_be_read(
+    mail: Mail, alice: Account, mover: Mover, clock: Clock
+) -> None:
+    await delivery.accept(mail, RAW, [Target(alice.id)], received_at=clock())
+    clock.time += timedelta(minutes=2)
+    await mover.round()
+    before = [entry async for page in mail.blobs.names() for entry in page]
+    mover._blobs = Unreadable(mail.blobs, "")
+
+    clock.time += timedelta(days=8)
+    with pytest.raises(Unavailable):
+        await mover.drop()
+    mover._blobs = mail.blobs
+    await mail.blobs.delete(PROBE)
+    assert before == [entry async for page in mail.blobs.names() for entry in page]
+    assert await mover.drop() == 1
+
+
 async def test_a_damaged_object_is_noticed(
     mail: Mail, alice: Account, mover: Mover, clock: Clock
 ) -> None:
@@ -187,6 +245,25 @@ class Refusing:
         if self._refused in name:
             raise Unavailable("refused")
         await self._blobs.put(name, data)
+
+
+class Unreadable:
+    """A bucket that takes all, and cannot read some of it."""
+
+    def __init__(self, blobs: Blobs, lost: str) -> None:
+        self._blobs = blobs
+        self._lost = lost
+        self.put, self.size, self.delete, self.names = (
+            blobs.put,
+            blobs.size,
+            blobs.delete,
+            blobs.names,
+        )
+
+    async def get(self, name: str, offset: int, length: int) -> bytes:
+        if self._lost in name:
+            raise Unavailable("lost")
+        return await self._blobs.get(name, offset, length)
 
 
 async def test_a_body_that_cannot_be_copied_holds_up_no_other(
