@@ -39,7 +39,7 @@ ALARMS = {
     "Cancel 1 running task(s), timeout graceful shutdown exceeded",  # in a stop, PostgreSQL away
     "Cancel 2 running task(s), timeout graceful shutdown exceeded",
 }
-LONG = 600.0  # seconds from which on a run shows whether memory and open files grow
+LONG = 600.0  # seconds from which on a run tells whether memory and open files grow, and of alarms
 GROWTH = {"memory_kib": 1.3, "files": 1.3}  # of the last third over the second, medians
 QUIET = 180.0  # seconds in which what waits must have left, once all is well again
 
