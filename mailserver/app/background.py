@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from mailserver.errors import Unavailable
 from mailserver.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -43,11 +44,15 @@ class Background:
             started = loop.time()
             try:
                 await work()
-            except Exception:
+            except Exception as error:
                 self._metrics.background_failures.labels(name).inc()
                 if loop.time() - started > HEALTHY:
                     pause = FIRST_PAUSE
-                log.exception("background task failed", extra={"task": name, "pause": pause})
+                about = {"task": name, "pause": pause}
+                if isinstance(error, Unavailable):  # the database is away: others say why
+                    log.warning("background task waits", extra=about | {"error": str(error)})
+                else:
+                    log.exception("background task failed", extra=about)
             else:
                 log.debug("background task ended", extra={"task": name})
                 return

@@ -160,7 +160,11 @@ class Mover:
         """
         if any(seen_as is _Object.UNREADABLE for _, seen_as in lost):
             await self._probe()
+            # S3 works now, and perhaps did not when they were read
+            lost = [await self._look(location) for location, _ in lost]
         for location, seen_as in lost:
+            if seen_as not in LOST:
+                continue
             extra = _named(location) | {"object": seen_as.value}
             log.error("mover: object is lost, copying again", extra=extra)
             if await bodies.forget_object(self._database, location) and location.object:

@@ -37,6 +37,7 @@ class Server:
     name: str
     directory: Path
     config: Path
+    prefix: tuple[str, ...] = ()  # of its command line
     listeners: dict[str, tuple[str, int]] = field(default_factory=dict)
     process: asyncio.subprocess.Process | None = None
     started: int = 0
@@ -55,7 +56,7 @@ class Server:
     async def start(self) -> None:
         """Start it and wait until it says where it listens."""
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "mailserver", "serve", "--config", str(self.config),
+            *self.prefix, sys.executable, "-m", "mailserver", "serve", "--config", str(self.config),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, limit=2**20,
         )  # fmt: skip
         assert self.process.stdout is not None
@@ -215,7 +216,8 @@ async def start_cluster(
             f"secret_key_file = {json.dumps(str(files['secret_key']))}\n"
         )
         nodes.append(Node(name, directory, config, database=database, s3=s3))
-    await asyncio.to_thread(prepare, directory, nodes[0].config)
+    await asyncio.to_thread(run_command, "migrate", "--config", str(nodes[0].config))
+    await asyncio.to_thread(make_accounts, directory, nodes[0].config)
     await asyncio.gather(*(node.start() for node in nodes))
     return Cluster(tuple(nodes), postgres, seaweedfs, peer, names, tls.ca, pooler)
 
@@ -265,10 +267,9 @@ retry_longest = 2
 """
 
 
-def prepare(directory: Path, config: Path) -> None:
-    """Make the schema, the domain and the accounts."""
+def make_accounts(directory: Path, config: Path) -> None:
+    """Make the domain and the accounts."""
     at = ("--config", str(config))
-    run_command("migrate", *at)
     run_command("domain", "add", "example.test", *at)
     accounts = directory / "accounts.csv"
     rows = "".join(f"{login},,{PASSWORD},,\n" for login in LOGINS)

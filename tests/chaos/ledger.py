@@ -55,6 +55,12 @@ class Ledger:
     refused: Counter[str] = field(default_factory=Counter)  # temporary refusals, by what
     broken: Counter[str] = field(default_factory=Counter)  # connections that were lost, by what
 
+    @property
+    def promises(self) -> int:
+        """How many there are."""
+        delivered = sum(map(len, self.delivered.values()))
+        return delivered + len(self.submitted) + len(self.flags) + len(self.places)
+
     def deliver(self, login: str, name: str) -> None:
         """Take down that a message was accepted for an account."""
         self.delivered.setdefault(login, set()).add(name)

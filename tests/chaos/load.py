@@ -41,7 +41,8 @@ class Load:
         self.names: dict[tuple[str, int], str] = {}  # of messages, by login and UID
 
     def start(self) -> None:
-        """Put every client to work."""
+        """Put every client to work, again after a stop."""
+        self.stopping = False
         works: dict[str, Callable[[str, Server], Awaitable[None]]] = {}
         works |= {f"smtp{n}": self._deliver for n in range(SENDERS)}
         works |= {f"submission{n}": self._submit for n in range(SUBMITTERS)}

@@ -1,5 +1,6 @@
 """Bodies move from PostgreSQL to S3, stay readable, and go when nobody needs them."""
 
+import math
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -176,6 +177,21 @@ async def test_an_object_that_cannot_be_read_is_written_again(
     assert await content.content(mail, alice.id, accepted.blob_id) == RAW
 
 
+async def test_an_object_that_can_be_read_again_stays(
+    mail: Mail, alice: Account, mover: Mover, clock: Clock
+) -> None:
+    await delivery.accept(mail, RAW, [Target(alice.id)], received_at=clock())
+    clock.time += timedelta(minutes=2)
+    await mover.round()
+    before = [entry async for page in mail.blobs.names() for entry in page]
+    mover._blobs = Unreadable(mail.blobs, "", times=1)
+
+    clock.time += timedelta(days=8)
+    assert await mover.drop() == 0
+    assert await mover.drop() == 1
+    assert before == [entry async for page in mail.blobs.names() for entry in page]
+
+
 async def test_objects_are_not_given_up_while_nothing_can_be_read(
     mail: Mail, alice: Account, mover: Mover, clock: Clock
 ) -> None:
@@ -248,11 +264,12 @@ class Refusing:
 
 
 class Unreadable:
-    """A bucket that takes all, and cannot read some of it."""
+    """A bucket that takes all, and cannot read some of it, or not the first `times`."""
 
-    def __init__(self, blobs: Blobs, lost: str) -> None:
+    def __init__(self, blobs: Blobs, lost: str, times: float = math.inf) -> None:
         self._blobs = blobs
         self._lost = lost
+        self._times = times
         self.put, self.size, self.delete, self.names = (
             blobs.put,
             blobs.size,
@@ -261,7 +278,8 @@ class Unreadable:
         )
 
     async def get(self, name: str, offset: int, length: int) -> bytes:
-        if self._lost in name:
+        if self._lost in name and self._times > 0:
+            self._times -= 1
             raise Unavailable("lost")
         return await self._blobs.get(name, offset, length)
 

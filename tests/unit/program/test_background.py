@@ -5,11 +5,15 @@ import pytest
 from mailserver.app import background
 from mailserver.app.background import Background, every
 from mailserver.app.shield import shielded
+from mailserver.errors import Unavailable
 from mailserver.metrics import Metrics
 
 
+@pytest.mark.parametrize(
+    ("error", "level"), [(ValueError("no luck"), "ERROR"), (Unavailable("no luck"), "WARNING")]
+)
 async def test_failed_work_is_counted_logged_and_started_again(
-    caplog: pytest.LogCaptureFixture,
+    error: Exception, level: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     metrics = Metrics("test")
     tasks = Background(metrics)
@@ -19,14 +23,14 @@ async def test_failed_work_is_counted_logged_and_started_again(
     async def work() -> None:
         rounds.append(len(rounds))
         if len(rounds) < 3:
-            raise ValueError("no luck")
+            raise error
         recovered.set()
         await asyncio.Event().wait()
 
     tasks.run("mover", work)
     await asyncio.wait_for(recovered.wait(), 10)
     assert 'test_background_failures_total{task="mover"} 2.0' in metrics.render().decode()
-    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+    assert [record.levelname for record in caplog.records] == [level, level]
     await asyncio.wait_for(tasks.stop(), 10)
     assert len(rounds) == 3
 
