@@ -1,4 +1,4 @@
-"""The one clock of the program."""
+"""The clock of the machine."""
 
 from datetime import UTC, datetime
 

@@ -14,7 +14,7 @@ from mailserver.antispam.gate import OPEN, Gate
 from mailserver.app import bucket, schema, store
 from mailserver.app.backends import Backends
 from mailserver.app.background import Background, every
-from mailserver.app.clock import now
+from mailserver.app.database_clock import LOOK, DatabaseClock
 from mailserver.app.filters import Filters, filters
 from mailserver.app.forwarded import Forwarding
 from mailserver.app.front import Front
@@ -111,6 +111,7 @@ class Server:
         self._exposition = exposition
         self._backends = backends
         self._name = store.process_name()
+        self._clock = DatabaseClock()
         self._background = Background(self.metrics)
         self._database = store.open_database(config, backends)
         self._blobs = store.open_blobs(backends)
@@ -148,6 +149,7 @@ class Server:
         """
         await self._wait_for_database(migrate=first)
         reached()
+        await self._look_at_clock()
         mail = await store.open_mail(
             self.config,
             self._database,
@@ -156,6 +158,7 @@ class Server:
             self.metrics,
             self._name,
             self._tracing,
+            self._clock,
         )
         self._mail = mail
         if prepare is not None:
@@ -314,6 +317,7 @@ class Server:
 
     def _work(self, mail: Mail, resolver: Resolver) -> None:
         """Start what goes on beside the sessions."""
+        self._background.run("clock", every(LOOK, self._look_at_clock))
         self._background.run("node", every(NODE_BEAT, lambda: store.keep_node(mail, self._name)))
         self._background.run("aftermath", lambda: aftermath.run(mail))
         self._background.run("maintenance", lambda: maintenance.run(mail, self._name))
@@ -337,11 +341,15 @@ class Server:
                 mail.ids,
                 self.config.mover,
                 self.metrics,
-                now,
+                self._clock,
                 self._name,
                 self._backends.barrier,
             )
             self._background.run("mover", mover.run)
+
+    async def _look_at_clock(self) -> None:
+        with contextlib.suppress(Unavailable):  # it goes on by itself
+            await self._clock.look(self._database)
 
     async def _count_queue(self) -> None:
         """Count the queue for the metrics; while PostgreSQL is away the last numbers stay."""
@@ -349,7 +357,7 @@ class Server:
             counts, oldest = await queue.counts(self._database)
             for state in COUNTED:
                 self.metrics.queue_size.labels(state.name.lower()).set(counts.get(state, 0))
-            age = (now() - oldest).total_seconds() if oldest is not None else 0
+            age = (self._clock() - oldest).total_seconds() if oldest is not None else 0
             self.metrics.queue_oldest.set(max(age, 0))
 
     async def _watch_s3(self) -> None:

@@ -4,10 +4,12 @@ import contextlib
 import logging
 import os
 import socket
+from collections.abc import Callable
+from datetime import datetime
 
 from mailserver.app.backends import Backends
 from mailserver.app.background import Background
-from mailserver.app.clock import now
+from mailserver.app.clock import now as system_time
 from mailserver.auth.passwords import Passwords
 from mailserver.config import Config
 from mailserver.errors import Unavailable
@@ -50,6 +52,7 @@ async def open_mail(
     metrics: Metrics,
     name: str,
     tracing: Tracing = UNTRACED,
+    now: Callable[[], datetime] = system_time,
 ) -> Mail:
     """Return the handle of the store for a process; the schema must be up to date."""
     return Mail(

@@ -1,4 +1,6 @@
-"""Whether PostgreSQL would take a change now."""
+"""Whether PostgreSQL would take a change now, and what time it has."""
+
+from datetime import datetime
 
 from mailserver.storage.database import Executor
 
@@ -9,3 +11,9 @@ async def writable(database: Executor) -> bool:
         "SELECT NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off'"
     )
     return answer is True
+
+
+async def time(database: Executor) -> datetime:
+    """Return the time of the database's machine; Unavailable when nobody answers."""
+    told: datetime = await database.fetchval("SELECT clock_timestamp()")
+    return told
