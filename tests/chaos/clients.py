@@ -45,9 +45,7 @@ class Line:
 @asynccontextmanager
 async def connected(node: Server, listener: str, tls: ssl.SSLContext | None) -> AsyncIterator[Line]:
     """Connect with a listener of a node."""
-    if not node.running:
-        raise ConnectionRefusedError
-    host, port = node.listeners[listener]
+    host, port = node.address(listener)
     reader, writer = await asyncio.wait_for(
         asyncio.open_connection(host, port, ssl=tls, limit=2**20), PATIENCE
     )
@@ -161,9 +159,7 @@ class Imap:
 
 async def call(node: Server, login: str, *calls: list[Any]) -> list[Any]:
     """Make JMAP method calls over a connection of their own, and return the responses."""
-    if not node.running:
-        raise ConnectionRefusedError
-    host, port = node.listeners["http"]
+    host, port = node.address("http")
     timeout = aiohttp.ClientTimeout(PATIENCE)
     secret = base64.b64encode(f"{login}:{PASSWORD}".encode()).decode()
     headers = {"Authorization": f"Basic {secret}"}

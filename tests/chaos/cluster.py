@@ -55,6 +55,7 @@ class Server:
 
     async def start(self) -> None:
         """Start it and wait until it says where it listens."""
+        self.listeners = {}  # another listener may get a port that one of them had
         self.process = await asyncio.create_subprocess_exec(
             *self.prefix, sys.executable, "-m", "mailserver", "serve", "--config", str(self.config),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, limit=2**20,
@@ -64,6 +65,12 @@ class Server:
         self._log = asyncio.create_task(self._read_log(self.process.stdout, serving))
         self.listeners = await asyncio.wait_for(serving, START_TIMEOUT)
         self.started += 1
+
+    def address(self, listener: str) -> tuple[str, int]:
+        """Return where it listens; ConnectionRefusedError while it does not."""
+        if not self.running or listener not in self.listeners:
+            raise ConnectionRefusedError
+        return self.listeners[listener]
 
     async def _read_log(
         self, output: asyncio.StreamReader, serving: "asyncio.Future[dict[str, Any]]"
@@ -222,7 +229,9 @@ async def start_cluster(
     return Cluster(tuple(nodes), postgres, seaweedfs, peer, names, tls.ca, pooler)
 
 
-def common_settings(certificate: Path, key: Path, peer_port: int, dns_port: int) -> str:
+def common_settings(
+    certificate: Path, key: Path, peer_port: int, dns_port: int, drop_after: int = 2
+) -> str:
     """Return the part of the configuration that all nodes share.
 
     The whole life of a body happens within seconds: copied at once, dropped from PostgreSQL soon.
@@ -246,7 +255,7 @@ format = "json"
 [mover]
 interval = 0.2
 copy_after = 0
-drop_after = 2
+drop_after = {drop_after}
 barrier_age = 0
 [sending]
 exempt = "{" ".join(LOGINS)}"

@@ -35,6 +35,7 @@ pytestmark = pytest.mark.faults
 CUTS = int(os.environ.get("POWER_CUTS", "2"))
 SEED = int(os.environ.get("POWER_SEED", "20261127"))
 PACE = 0.02  # seconds between two acts of one client
+DROP_AFTER = 5  # seconds: many cuts come between the copy of a body and the barrier
 LATER = 1.0  # seconds at most that a server runs on a dead disk
 PATIENCE = 120.0  # seconds; the machine may be busy
 # a cut between the copy of a body and its row leaves an object, and fsck is there to tell
@@ -94,7 +95,7 @@ async def machine(tmp_path: Path, disk: Disk) -> AsyncIterator[Machine]:
     tls = make_development_ca(tmp_path / "tls", ["127.0.0.1"], datetime.now(UTC))
     config = tmp_path / "server.toml"
     config.write_text(
-        common_settings(tls.certificate, tls.key, peer_port, dns_port)
+        common_settings(tls.certificate, tls.key, peer_port, dns_port, DROP_AFTER)
         + f"[embedded]\nenabled = true\ndata_dir = {json.dumps(str(disk.place / 'data'))}\n"
     )
     # it ends with the test, so that nothing keeps the disk
