@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mailserver.errors import Unavailable
+from mailserver.errors import MailError, Unavailable
 from mailserver.model import QueueId
 from mailserver.queue import rules
 from mailserver.queue.rules import Attempted, DeliverBy, Outcome, Schedule
@@ -14,6 +14,7 @@ from mailserver.storage.queue_work import Claimed as Claimed
 from mailserver.storage.queue_work import Recorded
 
 LEASE_TIME = timedelta(seconds=90)
+MARGIN = timedelta(seconds=10)  # of the lease in which nothing more is begun
 BEAT_TIME = 15.0  # seconds between two heartbeats
 SPREAD = timedelta(seconds=60)  # over which comes back what a dead worker had
 DOMAINS = 60  # looked at in one round through the domains
@@ -27,6 +28,10 @@ class Ended:
     claimed: Claimed
     outcome: Outcome
     schedule: Schedule
+
+
+class LeaseLost(MailError):
+    """This worker was stopped for so long that others may have what it had."""
 
 
 class Ledger:
@@ -47,6 +52,7 @@ class Ledger:
         self._cursor = ""  # the domain that was looked at last
         self._beaten: datetime | None = None  # when this worker showed last that it lives
         self._in_time = True  # the last two times were close enough together
+        self._since: datetime | None = None  # since when its lease has never ended
 
     async def beat(self) -> None:
         """Say that this worker lives."""
@@ -55,7 +61,25 @@ class Ledger:
         if not await leases.take(self._database, name, self._owner, now, LEASE_TIME):
             raise Unavailable("another worker has the same name")
         self._in_time = self._beaten is None or now - self._beaten < LEASE_TIME
+        if not self._lives(now):
+            self._since = now
         self._beaten = now
+
+    @property
+    def lives(self) -> bool:
+        """Tell whether others count on this worker still."""
+        return self._lives(self._now())
+
+    def check(self, moment: datetime) -> None:
+        """Raise LeaseLost unless what was claimed at a moment is still this worker's for sure.
+
+        A worker that was frozen, or without PostgreSQL, goes on in the middle of what it did.
+        """
+        if self._since is None or moment < self._since or not self._lives(self._now()):
+            raise LeaseLost("this worker was stopped for too long")
+
+    def _lives(self, now: datetime) -> bool:
+        return self._beaten is not None and now - self._beaten < LEASE_TIME - MARGIN
 
     async def reap(self) -> tuple[int, int]:
         """Take back what dead workers had; return how many, and how many were set aside.
@@ -127,8 +151,8 @@ class Ledger:
 
     async def release(self, claims: Sequence[Claimed]) -> None:
         """Give back recipients whose attempt was not made."""
-        keys: list[tuple[QueueId, str]] = sorted(
-            (each.message_id, each.recipient) for each in claims
+        keys: list[tuple[QueueId, str, int]] = sorted(
+            (each.message_id, each.recipient, each.attempts) for each in claims
         )
         if keys:
             await queue_work.release(self._database, self._owner, keys, self._now())

@@ -207,21 +207,22 @@ async def record(tx: Executor, owner: str, rows: Sequence[Recorded]) -> set[tupl
 
 
 async def release(
-    database: Executor, owner: str, keys: Sequence[tuple[QueueId, str]], now: datetime
+    database: Executor, owner: str, keys: Sequence[tuple[QueueId, str, int]], now: datetime
 ) -> None:
-    """Give back recipients whose attempt was not made: it is not counted."""
+    """Give back recipients whose attempt, the last of so many, was not made: it is not counted."""
     await database.execute(
         """
         UPDATE queue_recipient q
         SET state = 0, attempts = q.attempts - 1, lease_owner = NULL, next_attempt = $4
-        FROM unnest($2::bigint[], $3::text[]) AS d(message_id, recipient)
+        FROM unnest($2::bigint[], $3::text[], $5::int[]) AS d(message_id, recipient, attempts)
         WHERE q.message_id = d.message_id AND q.recipient = d.recipient
-              AND q.state = 5 AND q.lease_owner = $1
+              AND q.attempts = d.attempts AND q.state = 5 AND q.lease_owner = $1
         """,
         owner,
-        [message for message, _ in keys],
-        [recipient for _, recipient in keys],
+        [message for message, _, _ in keys],
+        [recipient for _, recipient, _ in keys],
         now,
+        [attempts for _, _, attempts in keys],
     )
 
 

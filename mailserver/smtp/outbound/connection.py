@@ -4,7 +4,7 @@ import asyncio
 import base64
 import contextlib
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from mailserver.smtp.protocol.client import (
@@ -162,16 +162,20 @@ class Connection:
         if reply.code != 235:
             raise ConnectionFailed(f"the login was answered with {reply}", reply)
 
-    async def send(self, envelope: Envelope, content: bytes) -> list[ServerReply]:
+    async def send(
+        self, envelope: Envelope, content: bytes, check: Callable[[], None]
+    ) -> list[ServerReply]:
         """Send one message; return the reply that decides on each recipient.
 
         Unsendable when the server lacks what it needs; ConnectionFailed when nobody knows what
-        became of it.
+        became of it. What `check` raises just before the message keeps it from being sent.
         """
         transaction = Transaction(envelope, self.extensions, reset=self._reset)
         self._reset = True
         try:
             while steps := transaction.send():
+                if steps[-1] is Step.CONTENT and transaction.sends_message:
+                    check()
                 await self._say(transaction, steps, content)
                 while (awaited := transaction.awaits) is not None:
                     transaction.take(await self._reply(self._limit(awaited), awaited.name))

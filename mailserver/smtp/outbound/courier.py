@@ -17,7 +17,7 @@ from mailserver.mime.recode import has_long_lines, is_lines, to_lines, to_seven_
 from mailserver.model import NOBODY
 from mailserver.queue.routes import SEALED_FOR, Route, TlsLevel
 from mailserver.queue.rules import Outcome, Result
-from mailserver.queue.work import Claimed
+from mailserver.queue.work import Claimed, LeaseLost
 from mailserver.sealing import Seal
 from mailserver.smtp.outbound import dane
 from mailserver.smtp.outbound.connection import (
@@ -63,6 +63,7 @@ class Job:
     """One message for recipients of one destination."""
 
     claims: tuple[Claimed, ...]
+    taken_at: datetime  # before they were claimed
 
     @property
     def first(self) -> Claimed:
@@ -128,6 +129,7 @@ class Means:
     max_messages: int  # over one connection
     now: Callable[[], datetime]
     tally: Tally  # for TLS reports
+    check: Callable[[datetime], None]  # raises LeaseLost when what was taken then may be another's
 
 
 class Courier:
@@ -163,7 +165,7 @@ class Courier:
     async def deliver(self, job: Job, content: bytes) -> list[Outcome]:
         """Try to deliver; return an outcome for each recipient, in order.
 
-        Unreachable or NoRoute when it did not come to the message at all.
+        Unreachable, NoRoute or LeaseLost when it did not come to the message at all.
         """
         if not is_lines(content):
             # another server may drop a NUL or take a lone LF for a line end, and see two messages
@@ -190,6 +192,12 @@ class Courier:
                 failure = error
                 if isinstance(error, MessageCut):
                     break  # the server may have it: another host now would double it for sure
+            except LeaseLost as error:
+                self.abort()
+                if not outcomes:
+                    raise
+                failure = ConnectionFailed(str(error))
+                break
         assert failure is not None
         self.cut = True
         lost = _connection_outcome(failure, host)
@@ -212,7 +220,9 @@ class Courier:
             part = left[:most]
             try:
                 envelope = _envelope(part, ready, self._means.now())
-                replies = await connection.send(envelope, ready.content)
+                replies = await connection.send(
+                    envelope, ready.content, lambda: self._means.check(job.taken_at)
+                )
             except Unsendable as error:
                 if len(part) > 1:  # perhaps only one of them needs what the server lacks
                     most = 1

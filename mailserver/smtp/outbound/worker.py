@@ -26,7 +26,7 @@ from mailserver.model import IdKind, Modseq, QueueId, id_text
 from mailserver.queue import policies, routes
 from mailserver.queue.routes import Route, TlsLevel
 from mailserver.queue.rules import DeliverBy, Outcome, Result
-from mailserver.queue.work import BEAT_TIME, Claimed, Ended, Ledger
+from mailserver.queue.work import BEAT_TIME, Claimed, Ended, LeaseLost, Ledger
 from mailserver.sealing import Seal
 from mailserver.smtp.outbound.connection import Timeouts
 from mailserver.smtp.outbound.courier import Contexts, Courier, Job, Means, Unreachable
@@ -97,6 +97,7 @@ class Worker:
             max_messages=self._settings.connection_messages,
             now=mail.now,
             tally=tally or Tally(mail.database, mail.now),
+            check=self._ledger.check,
         )
         self._recorder = Recorder(mail, self._ledger, lambda: self._reports_due.set())
         self._memory = Memory(MEMORY)
@@ -108,6 +109,7 @@ class Worker:
         self._changed = asyncio.Event()
         self._reports_due = asyncio.Event()
         self._stopping = False
+        self._certain = False  # that all we have taken is known here
         self._tasks: list[asyncio.Task[None]] = []
         self._clock = asyncio.get_running_loop().time
 
@@ -151,7 +153,6 @@ class Worker:
     async def _claim(self) -> None:
         subscription = self._mail.events.subscribe(QUEUE)
         subscription.wake = self._changed.set
-        certain = False  # that all we have taken is known here
         try:
             while not self._stopping:
                 self._changed.clear()
@@ -160,25 +161,28 @@ class Worker:
                     await self._news(subscription, None)
                     continue
                 try:
-                    if not certain:
+                    if not self._certain:
                         # our lease would keep them from everybody else as long as we live
+                        self._certain = True
                         await self._ledger.give_back_others(self._held)
-                        certain = True
                     await self._claim_once(subscription)
                 except Unavailable as error:
-                    certain = False  # a claim may be committed although its answer was lost
+                    self._certain = False  # a claim may be committed although its answer was lost
                     log.warning("queue: no claim", extra={"error": str(error)})
                     await asyncio.sleep(PAUSE)
         finally:
             self._mail.events.unsubscribe(subscription)
 
     async def _claim_once(self, subscription: Subscription) -> None:
+        if not self._ledger.lives:  # it was frozen, and wakes up here
+            await self._ledger.beat()
         full = [each for each in self._destinations.values() if each.full]
         busy = set().union(*(each.domains for each in full))
+        taken_at = self._mail.now()
         claims = await self._ledger.claim(BATCH, busy)
         if claims:
-            self._held.update({(each.message_id, each.recipient): each for each in claims})
-            await self._dispatch(claims)
+            self._held.update({_key_of(each): each for each in claims})
+            await self._dispatch(claims, taken_at)
             return
         await self._news(subscription, await self._ledger.next_due())
 
@@ -194,7 +198,7 @@ class Worker:
                 await self._changed.wait()
         subscription.modseq = Modseq(0)  # ids of other nodes are not in step with ours
 
-    async def _dispatch(self, claims: Sequence[Claimed]) -> None:
+    async def _dispatch(self, claims: Sequence[Claimed], taken_at: datetime) -> None:
         """Hand each message to the destination of its recipients."""
         grouped: dict[tuple[int, str], list[Claimed]] = defaultdict(list)
         for claimed in claims:
@@ -206,7 +210,7 @@ class Worker:
                 log.warning("queue: no route read", extra={"domain": domain, "error": str(error)})
                 await self._end(group, _trouble(error), routes.default(self._settings))
                 continue
-            self._destination(domain, kind, route).add(Job(tuple(group)))
+            self._destination(domain, kind, route).add(Job(tuple(group), taken_at))
             self._open_lanes(domain, kind, route)
 
     async def _route(self, domain: str, claimed: Claimed) -> tuple[Kind, Route]:
@@ -297,7 +301,12 @@ class Worker:
             recipients=len(job.claims),
             attempt=first.attempts,
         ) as span:
-            outcomes = await self._tried(destination, courier, job)
+            try:
+                outcomes = await self._tried(destination, courier, job)
+            except LeaseLost:
+                courier.abort()
+                await self._let_go(job.claims)
+                return
             results = sorted({outcome.result.name.lower() for outcome in outcomes})
             span.note(outcome=" ".join(results))
         await self._record(job.claims, outcomes, destination.route)
@@ -306,7 +315,10 @@ class Worker:
         """Return how the attempt ended for each recipient, whatever happens."""
         claims = job.claims
         try:
+            self._ledger.check(job.taken_at)
             return await self._outcomes(destination, courier, job)
+        except LeaseLost:
+            raise
         except MailError as error:
             log.warning(
                 "queue: message not read",
@@ -390,14 +402,32 @@ class Worker:
                     "attempts": claimed.attempts,
                 },
             )
-        await self._recorder.record(
-            [
-                Ended(claimed, outcome, route.schedule)
-                for claimed, outcome in zip(claims, outcomes, strict=True)
-            ]
+        ended = [
+            Ended(claimed, outcome, route.schedule)
+            for claimed, outcome in zip(claims, outcomes, strict=True)
+            if self._has(claimed)
+        ]
+        await self._recorder.record(ended)
+        for each in ended:
+            self._held.pop(_key_of(each.claimed), None)
+
+    def _has(self, claimed: Claimed) -> bool:
+        """Tell whether this is the last claim of a recipient: one may be lost and taken anew."""
+        return self._held.get(_key_of(claimed)) is claimed
+
+    async def _let_go(self, claims: Sequence[Claimed]) -> None:
+        """Give back without an attempt what others may have by now."""
+        log.warning(
+            "queue: not sent, this worker was stopped for too long",
+            extra={"queue_id": _shown(claims[0]), "recipients": len(claims)},
         )
-        for claimed in claims:
-            self._held.pop((claimed.message_id, claimed.recipient), None)
+        own = [each for each in claims if self._has(each)]
+        for each in own:
+            self._held.pop(_key_of(each))
+        try:
+            await self._ledger.release(own)
+        except Unavailable:
+            self._certain = False
 
     async def _end(self, claims: Sequence[Claimed], outcome: Outcome, route: Route) -> None:
         await self._record(claims, [outcome for _ in claims], route)
@@ -465,6 +495,10 @@ def _trouble(error: MailError) -> Outcome:
     if not isinstance(error, Unavailable):
         text = "The message cannot be read"
     return Outcome(Result.DEFERRED, f"451 4.3.0 {text}", "4.3.0")
+
+
+def _key_of(claimed: Claimed) -> tuple[QueueId, str]:
+    return claimed.message_id, claimed.recipient
 
 
 def _shown(claimed: Claimed) -> str:

@@ -36,6 +36,7 @@ ALARMS = {
     "S3 does not answer: old messages cannot be read, new ones are kept",
     "check failed: messages are delivered without it",
     "worker ended, starting another",
+    "worker does not start",  # it was killed while it did
     "Cancel 1 running task(s), timeout graceful shutdown exceeded",  # in a stop, PostgreSQL away
     "Cancel 2 running task(s), timeout graceful shutdown exceeded",
 }

@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
+
+import pytest
 
 from mailserver.mail import outgoing, queueing
 from mailserver.mail.outgoing import Recorder
 from mailserver.mail.queueing import Action, Filter
 from mailserver.model import QueueState
 from mailserver.queue.rules import Outcome, Result, Schedule
-from mailserver.queue.work import BEAT_TIME, LEASE_TIME, Ended, Ledger
+from mailserver.queue.work import BEAT_TIME, LEASE_TIME, Ended, LeaseLost, Ledger
 from mailserver.storage import queue_work
 from tests.integration.outbound.conftest import LETTER, Sending
 
@@ -122,6 +124,58 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(sending: Sending) -> 
     assert await slow.record([Ended(claimed, done, Schedule())]) == []
     (row,) = await sending.rows()
     assert row["state"] == QueueState.WAITING
+
+
+async def test_a_worker_that_wakes_up_does_not_go_on_with_a_message(sending: Sending) -> None:
+    """It was frozen in the middle of a conversation until its lease had ended."""
+    late = timedelta()
+    sending.mail.now = lambda: datetime.now(UTC) + late
+
+    def say(line: str) -> str | None:
+        nonlocal late
+        if line.startswith("DATA") and not late:
+            late = 2 * LEASE_TIME
+        return None
+
+    peer = await sending.peer(say=say)
+    sending.domain("example.org", (10, "mx.example.org", "127.0.0.2"))
+    for number in range(3):
+        await sending.send(f"user{number}@example.org")
+    await sending.work()
+    rows = await sending.until(lambda rows: all(row["finished_at"] for row in rows))
+    assert {(row["state"], row["attempts"]) for row in rows} == {(QueueState.DELIVERED, 1)}
+    counts = Counter(message.recipients[0] for message in peer.received)
+    assert list(counts.values()) == [1, 1, 1]
+    assert sum(line.startswith("DATA") for line in peer.lines) > 3
+
+
+async def test_what_was_taken_before_a_freeze_is_nobodys_afterwards(sending: Sending) -> None:
+    mail = sending.mail
+    late = timedelta()
+    mail.now = lambda: datetime.now(UTC) + late
+    frozen, other = (
+        Ledger(mail.database, name, mail.now, lambda: 0.5) for name in ("frozen", "other")
+    )
+    await sending.send("b@example.org")
+    await frozen.beat()
+    taken_at = mail.now()
+    stale = await frozen.claim(10, ())
+    frozen.check(taken_at)
+    late = 2 * LEASE_TIME
+    with pytest.raises(LeaseLost):
+        frozen.check(taken_at)
+    await other.beat()
+    assert await other.reap() == (1, 0)
+    await sending.due(timedelta(0))
+    await frozen.beat()
+    with pytest.raises(LeaseLost):
+        frozen.check(taken_at)
+    again_at = mail.now()
+    assert len(await frozen.claim(10, ())) == 1
+    frozen.check(again_at)
+    await frozen.release(stale)
+    (row,) = await sending.rows()
+    assert row["state"] == QueueState.SENDING
 
 
 async def test_an_outcome_that_cannot_be_written_is_written_without_its_words(
