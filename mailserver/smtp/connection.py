@@ -477,7 +477,11 @@ class Connection(SMTP):
             raise Disconnected
         self._writer.write(b"".join(self._out))
         self._out.clear()
-        await self._writer.drain()
+        try:
+            await self._writer.drain()
+        except OSError as error:  # in the middle of a command too it is the client that failed
+            self._ended = self._ended or type(error).__name__
+            raise Disconnected from error
 
     def _end(self, reason: str, reply: Reply) -> None:
         """Say why and close, from outside the conversation."""

@@ -1,8 +1,11 @@
 """What strangers may do to a listener, and what the others notice of it."""
 
 import asyncio
+import logging
 import os
 import random
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import cast
@@ -209,3 +212,22 @@ async def test_a_client_that_reads_nothing_is_cut(mail: Mail, servers: Servers) 
         await asyncio.wait_for(flood(), 30)
     assert resident() - before < 30 * 1024 * 1024
     writer.close()
+
+
+@pytest.mark.parametrize("last", [b"BDAT 99999999999 LAST\r\n", b"AUTH LOGIN\r\n", b"DATA\r\n"])
+async def test_who_leaves_in_the_middle_of_a_command_is_no_failure(
+    mail: Mail, alice: Account, servers: Servers, caplog: pytest.LogCaptureFixture, last: bytes
+) -> None:
+    caplog.set_level(logging.INFO)
+    port = await servers.start("submission")
+    for _ in range(30):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        leave = writer.get_extra_info("socket")
+        leave.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.write(b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<alice@example.test>\r\n" + last)
+        writer.close()  # by a reset
+        await writer.wait_closed()
+    async with asyncio.timeout(30):
+        while caplog.messages.count("session ended") < 30:
+            await asyncio.sleep(0.01)
+    assert [each.getMessage() for each in caplog.records if each.levelname == "ERROR"] == []
