@@ -40,6 +40,12 @@ async def test_messages_wait_until_the_rules_are_compiled() -> None:
     assert finding.result == "spam"
 
 
+async def test_a_filter_without_time_is_not_broken() -> None:
+    metrics = Metrics("test")
+    await ContentFilter(metrics=metrics, budget=0.0).load()
+    assert metrics.content_filter_broken._value.get() == 0
+
+
 async def test_without_the_database_there_are_the_rules() -> None:
     away = Database(lambda: "postgresql://nobody@127.0.0.1:1/nothing", size=1)
     content = ContentFilter(models=Models(away))
