@@ -12,6 +12,7 @@ from mailserver.antispam.dnsbl import DnsLists
 from mailserver.antispam.evidence import Finding, Inquiry, Judge, PersonalJudge
 from mailserver.antispam.greylist import Greylist
 from mailserver.antispam.lists import Lists
+from mailserver.antispam.patience import Patience
 from mailserver.antispam.ratelimit import Rates
 from mailserver.antispam.verdict import Verdict
 from mailserver.errors import MailError
@@ -39,6 +40,7 @@ class Checks:
     dns_lists: DnsLists | None = None
     greylist: Greylist | None = None
     authentication: tuple[Lookups, Rules] | None = None
+    patience: Patience | None = None  # with what DNS does not tell; None: without end
     judges: Sequence[Judge] = ()
     personal: Mapping[str, PersonalJudge] = field(default_factory=dict)  # by the name of the check
     results: Results | None = None  # is told of each message that was authenticated

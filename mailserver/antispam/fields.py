@@ -6,6 +6,7 @@ SpamAssassin. What a message brings along of them was written by its sender.
 
 import re
 
+from mailserver.antispam.stretches import stretches
 from mailserver.antispam.verdict import Verdict
 from mailserver.mime.fields import folded
 
@@ -42,8 +43,10 @@ def scores(verdict: Verdict, junk_score: float) -> bytes:
 def without_forged(raw: bytes) -> bytes:
     """Return a message without the fields that `scores` makes."""
     end = 0 if raw.startswith(b"\r\n") else raw.find(b"\r\n\r\n") + 2
-    header = raw if end == 1 else raw[:end]
-    if b"\nx-spam-" not in header.lower() and header[:7].lower() != b"x-spam-":
-        return raw  # looking for the fields takes long in a header of megabytes
-    cleaned = _FIELD.sub(b"", header)
-    return raw if len(cleaned) == len(header) else cleaned + raw[len(header) :]
+    size = len(raw) if end == 1 else end
+    parts: list[bytes] = []
+    for start, stop in stretches(raw, size):
+        piece = raw[start:stop]
+        # looking for the fields takes long in a header of megabytes
+        parts.append(_FIELD.sub(b"", piece) if b"x-spam-" in piece.lower() else piece)
+    return raw if sum(map(len, parts)) == size else b"".join([*parts, raw[size:]])

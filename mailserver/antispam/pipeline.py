@@ -16,6 +16,7 @@ from mailserver.antispam.door import Door
 from mailserver.antispam.edits import apply
 from mailserver.antispam.evidence import Finding, Inquiry
 from mailserver.antispam.lists import Ruling
+from mailserver.antispam.stretches import header_size
 from mailserver.antispam.verdict import Action, Decision, Verdict
 from mailserver.antispam.visit import Visit
 from mailserver.config import Antispam
@@ -24,6 +25,7 @@ from mailserver.model import AccountId
 from mailserver.networks import Networks
 
 TRUSTED = Verdict(Action.ACCEPT, "comes from a trusted network")
+LARGE_HEADER = 64 * 1024  # octets of one that is looked through in a thread
 HARMFUL = "virus"  # the result that whoever is allowed may not send, whatever it scores
 
 
@@ -78,7 +80,8 @@ class Pipeline:
             )
         )
         verdict = self._weigh(findings, done)
-        decision = self._decide(inquiry, verdict, personal, done)
+        content = await self._cleaned(inquiry, verdict)
+        decision = self._decide(inquiry, content, verdict, personal, done)
         if decision.verdict.action.delivers:
             self.door.took(inquiry.sender, inquiry.recipients)
         if decision.verdict.action is Action.ACCEPT and verdict.action is Action.ACCEPT:
@@ -99,6 +102,8 @@ class Pipeline:
         async def check() -> Finding:
             done = await authentication.authenticate(resolver, inquiry, rules, self._guard.clock)
             found.append(done)
+            if self.checks.patience is not None:
+                found[0] = await self.checks.patience.judged(inquiry, done)
             return Finding("authentication", "done")
 
         await self._guard.one("authentication", check(), deadline)
@@ -161,9 +166,24 @@ class Pipeline:
             reason, status = _about_dmarc(done)
         return Verdict(action, reason, tuple(findings), status)
 
+    async def _cleaned(self, inquiry: Inquiry, verdict: Verdict) -> bytes:
+        """Return the message as engines changed it, without fields that claim to be ours."""
+        raw = apply(inquiry.raw, [edit for finding in verdict.findings for edit in finding.edits])
+        if header_size(raw) > LARGE_HEADER:
+            return await asyncio.to_thread(self._without_forged, raw)
+        return self._without_forged(raw)
+
+    def _without_forged(self, raw: bytes) -> bytes:
+        content = fields.without_forged(raw)
+        if self.checks.authentication is None:
+            return content
+        _, rules = self.checks.authentication
+        return authentication.without_forged(content, [rules.authserv_id])
+
     def _decide(
         self,
         inquiry: Inquiry,
+        content: bytes,
         verdict: Verdict,
         personal: Mapping[AccountId, Verdict],
         done: Authentication | None,
@@ -185,11 +205,9 @@ class Pipeline:
             else Verdict(Action.JUNK, each.reason, each.findings)
             for account, each in personal.items()
         }
-        edits = [edit for finding in verdict.findings for edit in finding.edits]
-        content, top = fields.without_forged(apply(inquiry.raw, edits)), b""
+        top = b""
         if done is not None and self.checks.authentication is not None:
             _, rules = self.checks.authentication
-            content = authentication.without_forged(content, [rules.authserv_id])
             top = authentication.authentication_results(done, rules.authserv_id)
             top += authentication.received_spf(done, inquiry, rules.authserv_id)
         top += fields.scores(verdict, self._settings.junk_score)

@@ -15,6 +15,7 @@ from mailserver.antispam.greylist import Greylist
 from mailserver.antispam.helo import HeloNames
 from mailserver.antispam.lists import Lists
 from mailserver.antispam.maintenance import Maintenance, Sharing
+from mailserver.antispam.patience import Patience
 from mailserver.antispam.pipeline import Pipeline
 from mailserver.antispam.ratelimit import Rates
 from mailserver.antispam.sending import Brake
@@ -90,6 +91,7 @@ async def filters(
         dns_lists=dns_lists,
         greylist=greylist,
         authentication=(resolver, Rules.of(mail.config)),
+        patience=Patience(settings.dmarc_patience, mail.database, mail.now),
         judges=[HeloNames([mail.config.server.hostname]), *learned.judges, *names, *beside],
         personal=learned.personal,
         results=_results(mail.config, tally),

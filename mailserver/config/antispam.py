@@ -104,6 +104,11 @@ class Antispam(Section):
         le=300,
         description="seconds all checks of one message have; it is delivered without the others",
     )
+    dmarc_patience: float = Field(
+        default=6 * 3600,
+        ge=0,
+        description="seconds mail waits for a DMARC policy that DNS does not tell; 0: it does not",
+    )
     trusted_networks: str = Field(
         default="", description="a word for each network whose mail is not checked"
     )

@@ -4,6 +4,7 @@ A notification is queued in the transaction that notes that it was made: never l
 It goes to the null sender's opposite and has none itself, so nothing answers it.
 """
 
+import asyncio
 import logging
 import secrets
 from collections import defaultdict
@@ -14,9 +15,9 @@ from mailserver.address import parse_address
 from mailserver.errors import Corrupt, Invalid, MailError, NotFound
 from mailserver.events import QUEUE
 from mailserver.mail import content
-from mailserver.mail.delivery import hashed
+from mailserver.mail.delivery import LARGE, hashed
 from mailserver.mime.dsn import Action, RecipientReport, Report, compose
-from mailserver.model import IdKind, Modseq, QueueId, ReportKind, id_text
+from mailserver.model import BlobId, IdKind, Modseq, QueueId, ReportKind, id_text
 from mailserver.queue import enqueue
 from mailserver.queue.enqueue import Outgoing, OutgoingRecipient
 from mailserver.queue.work import Ledger
@@ -107,22 +108,23 @@ async def _queue(
         log.warning("bounce to nobody", extra={"queue_id": shown(message.id)})
         return None
     now = mail.now()
-    raw = compose(
-        Report(
-            _ACTIONS[kind],
-            mail.config.server.hostname,
-            receiver,
-            [_recipient(each) for each in reported],
-            message.received_at,
-            now,
-            secrets.token_hex(16),
-            message.envid,
-            original,
-            _full(kind, message.ret, len(original)),
-            message.deliver_by,
-        )
+    made = Report(
+        _ACTIONS[kind],
+        mail.config.server.hostname,
+        receiver,
+        [_recipient(each) for each in reported],
+        message.received_at,
+        now,
+        secrets.token_hex(16),
+        message.envid,
+        original,
+        _full(kind, message.ret, len(original)),
+        message.deliver_by,
     )
-    blob, stored = hashed(raw)
+    if len(original) > LARGE:
+        raw, (blob, stored) = await asyncio.to_thread(_written, made)
+    else:
+        raw, (blob, stored) = _written(made)
     outgoing = Outgoing(
         message.account_id,
         "",
@@ -146,6 +148,12 @@ async def _queue(
         },
     )
     return new
+
+
+def _written(report: Report) -> tuple[bytes, tuple[BlobId, bytes]]:
+    """Return a notification, its id and its stored form: of a large message a thread's work."""
+    raw = compose(report)
+    return raw, hashed(raw)
 
 
 def _full(kind: ReportKind, ret: str | None, size: int) -> bool:

@@ -169,7 +169,7 @@ async def teach(change: Change, restamps: Sequence[Restamp]) -> None:
     """Note what new flags say about spam."""
     await lessons.of_flags(
         change,
-        (Flagged(each.group.email_ids, each.group.flags.bits, each.new.bits) for each in restamps),
+        (Flagged(each.group.email_ids, each.group.flags, each.new) for each in restamps),
     )
 
 

@@ -60,11 +60,13 @@ async def renumber(mail: "Mail") -> None:
 async def _recount(mail: "Mail", account: AccountId, wanted: list[Repair]) -> bool:
     """Run repairs under the lock that every writer takes; False when the account is gone."""
     async with mail.database.transaction() as tx:
-        modseq = await accounts.next_modseq(tx, account)
-        if modseq is None:
+        if await accounts.next_modseq(tx, account) is None:  # it locks
             return False
-        change = Change(tx, account, modseq, mail.now())
         changed = {box for each in wanted for box in await fsck_repair.run(tx, each, account)}
+        # after the repairs: where the account's had gone back, one from before them is no news
+        modseq = await accounts.next_modseq(tx, account)
+        assert modseq is not None
+        change = Change(tx, account, modseq, mail.now())
         for mailbox in sorted(changed):
             change.report(ChangeKind.MAILBOX_UPDATED, mailbox)
         await change.write()

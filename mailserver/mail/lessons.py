@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from mailserver.mail.context import Change
-from mailserver.model import EmailId, MailboxId, Membership, flag_bit
+from mailserver.model import EmailId, Flags, MailboxId, Membership, flag_bit
 from mailserver.storage import lessons
 
 JUNK = flag_bit("$Junk") or 0
@@ -16,31 +16,60 @@ NOT_JUNK = flag_bit("$NotJunk") or 0
 TEACHING = JUNK | NOT_JUNK
 
 
+# QUIRK(Thunderbird): it sets keywords of its own, and leaves the registered ones as they are
+_OTHER_WORDS = {"junk": JUNK, "nonjunk": NOT_JUNK, "notjunk": NOT_JUNK}
+
+
 class Flagged(NamedTuple):
     """Emails whose flags changed alike."""
 
     emails: Sequence[int]
-    old: int  # bits of flags
-    new: int
+    old: Flags
+    new: Flags
 
 
-def teaches(old: int, new: int) -> bool:
-    """Tell whether a change of flags says something about spam."""
-    return bool((old ^ new) & TEACHING)
+class Opinion(NamedTuple):
+    """What somebody says of a message now."""
+
+    spam: bool | None  # None: nothing any more
 
 
-def _opinion(bits: int) -> bool | None:
-    """Return what keywords say; both together say nothing."""
-    said = bits & TEACHING
+def opinion(old: Flags, new: Flags) -> Opinion | None:
+    """Return what a change of flags says about spam; None: nothing new.
+
+    The registered keywords and those of Thunderbird are two voices: the one that spoke last counts,
+    and when it takes back what it said, the other one.
+    """
+    if not (old.bits ^ new.bits) & TEACHING and old.keywords == new.keywords:
+        return None
+    before, after = _voices(old), _voices(new)
+    spoke = [now for then, now in zip(before, after, strict=True) if then is not now]
+    if not spoke:
+        return None
+    said = next((each for each in (*spoke, *after) if each is not None), None)
+    return Opinion(said) if {*before} - {None} != {said} - {None} else None
+
+
+def _voices(flags: Flags) -> tuple[bool | None, bool | None]:
+    """Return what the registered keywords say, and what the others say."""
+    others = 0
+    for keyword in flags.keywords:
+        others |= _OTHER_WORDS.get(keyword.lower(), 0)
+    return _voice(flags.bits & TEACHING), _voice(others)
+
+
+def _voice(said: int) -> bool | None:
+    """Return what one kind of keywords says; both together say nothing."""
     return None if said in (0, TEACHING) else said == JUNK
 
 
 async def of_flags(change: Change, flagged: Iterable[Flagged]) -> None:
-    """Note what changes of $Junk and $NotJunk say."""
+    """Note what changes of keywords say."""
     said: dict[bool | None, list[int]] = {}
     for emails, old, new in flagged:
-        if teaches(old, new) and _opinion(old) is not _opinion(new):
-            said.setdefault(_opinion(new), []).extend(emails)
+        found = opinion(old, new)
+        if found is not None:
+            said.setdefault(found.spam, []).extend(emails)
     for spam, emails in said.items():
         await lessons.note(change.tx, change.account, emails, spam, change.now)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mailserver.mail import flags as ordinary
 from mailserver.mail import listings, messages, transfers
 from mailserver.mail.flags import Restamp, Stored
-from mailserver.mail.lessons import teaches
+from mailserver.mail.lessons import opinion
 from mailserver.mail.listings import Listing
 from mailserver.mail.messages import Copied
 from mailserver.model import ALL_RIGHTS, DELETED, SEEN, FlagChange, Flags, Modseq, Place, Right
@@ -83,7 +83,7 @@ async def _store(
         if not restamps:
             now = await mail.looks.modseq(listing.account)
             return Stored(refused=refused) if now == listing.modseq else None
-        if any(teaches(each.group.flags.bits, each.new.bits) for each in restamps):
+        if any(opinion(each.group.flags, each.new) for each in restamps):
             return None  # what that says about spam is noted in the same transaction
         modseq = Modseq(listing.modseq + 1)
         if refused:  # they may have the flags of others, which are changed

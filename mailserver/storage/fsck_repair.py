@@ -49,7 +49,8 @@ REPAIRS: tuple[Repair, ...] = (
             SET modseq = c.modseq + 1
             FROM (
                 SELECT greatest((SELECT max(modseq) FROM msg WHERE account_id = $1),
-                                (SELECT max(modseq) FROM mailbox WHERE account_id = $1)) AS modseq
+                                (SELECT max(modseq) FROM mailbox WHERE account_id = $1),
+                                (SELECT max(modseq) FROM change WHERE account_id = $1)) AS modseq
             ) AS c
             WHERE a.id = $1 AND a.modseq <= c.modseq
             """,

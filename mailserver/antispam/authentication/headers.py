@@ -8,6 +8,7 @@ from authres.core import AuthenticationResult, AuthenticationResultProperty
 
 from mailserver.antispam.authentication.results import Arc, Authentication, Dmarc, Signature, Spf
 from mailserver.antispam.evidence import Inquiry
+from mailserver.antispam.stretches import stretches
 from mailserver.mime.authserv import authserv_id
 
 MAX_VALUE = 255  # characters of anything that a peer said
@@ -78,16 +79,18 @@ def without_forged(raw: bytes, names: Collection[str]) -> bytes:
     """
     found = _HEADER_END.search(raw)
     end = found.start() + 1 if found else len(raw)
-    if b"authentication-results" not in raw[:end].lower():
-        return raw  # looking for the fields takes long in a header of megabytes
     ours = {name.lower() for name in names}
     parts: list[bytes] = []
-    kept = 0
-    for count, field in enumerate(_RESULTS.finditer(raw, 0, end)):
-        name = authserv_id(field[1]) if count < MAX_FIELDS else None
-        if name is None or name in ours:
-            parts.append(raw[kept : field.start()])
-            kept = field.end()
+    kept = count = 0
+    for start, stop in stretches(raw, end):
+        if b"authentication-results" not in raw[start:stop].lower():
+            continue  # looking for the fields takes long in a header of megabytes
+        for field in _RESULTS.finditer(raw, start, stop):
+            name = authserv_id(field[1]) if count < MAX_FIELDS else None
+            count += 1
+            if name is None or name in ours:
+                parts.append(raw[kept : field.start()])
+                kept = field.end()
     if not parts:
         return raw
     return b"".join([*parts, raw[kept:]])

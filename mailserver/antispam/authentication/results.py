@@ -69,12 +69,13 @@ class Dmarc:
     reason: str = ""
     testing: bool = False  # `t=y`
     percent: int = 100  # of mail that the policy is for (RFC 7489)
+    overdue: bool = False  # nobody could tell for so long that the message is not put off again
 
     @property
     def action(self) -> Action:
         """Return what this check alone says is to be done with the message."""
         if self.result == "temperror":
-            return Action.DEFER
+            return Action.ACCEPT if self.overdue else Action.DEFER
         return _ACTIONS[self.disposition]
 
 

@@ -6,10 +6,18 @@ from datetime import timedelta
 import pytest
 import pytest_asyncio
 
-from mailserver.mail import changes, content, delivery, fsck, fsck_repair, mailboxes
+from mailserver.mail import (
+    accounts,
+    changes,
+    content,
+    delivery,
+    fsck,
+    fsck_repair,
+    mailboxes,
+)
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Accepted, Target
-from mailserver.model import Account, IdKind, id_text
+from mailserver.model import Account, ChangeKind, IdKind, MailboxId, id_text
 from mailserver.storage import fsck as checks
 from mailserver.storage.compression import compressor
 from mailserver.storage.fsck_repair import REPAIRS
@@ -90,6 +98,21 @@ async def test_clients_hear_of_counters_that_changed(
     entries = await changes.since(mail, alice.id, modseq, limit=None)
     assert inbox in {entry.mailbox_id for entry in entries}
     assert (await mailboxes.by_path(mail, alice.id, "INBOX")).total == 1
+
+
+async def test_clients_hear_of_what_changed_when_the_modseq_had_gone_back(
+    mail: Mail, alice: Account, accepted: Accepted
+) -> None:
+    async with mail.change(alice.id) as change:  # the newest change is of no mailbox
+        change.report(ChangeKind.IDENTITY_UPDATED, MailboxId(0), email_ids=(1,))
+    known = (await accounts.get(mail, alice.id)).modseq
+    await mail.database.execute("UPDATE account SET modseq = 1")
+    await mail.database.execute("UPDATE mailbox SET total = 7 WHERE role = 'inbox'")
+    assert await mended(mail)
+    entries = await changes.since(mail, alice.id, known, limit=None)
+    assert accepted.delivered[0].mailbox_id in {entry.mailbox_id for entry in entries}
+    assert (await accounts.get(mail, alice.id)).modseq == entries[-1].modseq
+    assert await found(mail) == set()
 
 
 async def test_an_object_that_s3_lost_is_copied_again(
