@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mailserver.errors import Corrupt, NotFound
+from mailserver.mail import readings
 from mailserver.model import AccountId, BlobId, EmailId
 from mailserver.storage import bodies
 from mailserver.storage.bodies import Location
@@ -55,6 +56,13 @@ async def of_emails(mail: "Mail", account: AccountId, ids: Sequence[int]) -> dic
         read = await contents(mail, account, list(cold.values()))
         found.update((email, read[blob]) for email, blob in cold.items())
     return found
+
+
+async def of_email(mail: "Mail", account: AccountId, email: int, size: int) -> dict[EmailId, bytes]:
+    """Return an email's message of so many octets, if it exists, among others perhaps."""
+    if size > readings.SMALL:
+        return await of_emails(mail, account, [email])
+    return await mail.readings.message(account, email)
 
 
 async def _cold(mail: "Mail", account: AccountId, blob: BlobId, place: Location | None) -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mailserver.auth.passwords import Passwords
@@ -85,12 +86,13 @@ class Mail:
         passwords: Passwords,
         tracing: Tracing = UNTRACED,
     ) -> None:
-        from mailserver.mail import search_bodies, search_headers, search_vocabularies
+        from mailserver.mail import content, search_bodies, search_headers, search_vocabularies
         from mailserver.mail.committer import Committer
         from mailserver.mail.forwarding import Forwarding
         from mailserver.mail.indexer import Indexer
         from mailserver.mail.listings import Listings
         from mailserver.mail.looks import Looks
+        from mailserver.mail.readings import Readings
         from mailserver.mail.recipients import Directory
         from mailserver.mail.shelves import Kept, Shelves
         from mailserver.mail.thread_counts import ROOM as COUNTS_ROOM
@@ -113,6 +115,7 @@ class Mail:
             share(NUMBERED_ROOM)
         )
         self.listings = Listings(self)
+        self.readings = Readings(partial(content.of_emails, self))
         self.fetched: Shelves[bytes] = Shelves(share(FETCH_ROOM))  # by account, mailbox and items
         # by properties and email
         self.listed: Kept[Hashable, dict[str, Any]] = Kept(share(LIST_ROOM))

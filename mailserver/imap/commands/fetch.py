@@ -291,7 +291,12 @@ async def _load(session: Session, chunk: Chunk, plan: Plan) -> Chunk:
             chunk.texts = [texts[email_id] for email_id in chunk.email_ids]
             return chunk
     if plan.only_whole:
-        octets = await content.of_emails(session.mail, selected.account, chunk.email_ids)
+        if len(chunk.email_ids) == 1:
+            octets = await content.of_email(
+                session.mail, selected.account, chunk.email_ids[0], chunk.sizes[0]
+            )
+        else:
+            octets = await content.of_emails(session.mail, selected.account, chunk.email_ids)
         chunk = _existing(chunk, plan, octets)
         chunk.whole = [octets[EmailId(email_id)] for email_id in chunk.email_ids]
         return chunk
