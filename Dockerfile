@@ -20,7 +20,7 @@ COPY mailserver mailserver
 COPY migrations migrations
 RUN pip --python /venv install --no-cache-dir --no-deps --no-build-isolation . \
     && pip --python /venv uninstall -y hatchling editables \
-    && python -m compileall -q /venv \
+    && python -m compileall -qf --invalidation-mode unchecked-hash /venv \
     && pip --python /venv list --format=json > /venv/packages.json
 
 FROM ${BASE}
@@ -35,6 +35,11 @@ LABEL org.opencontainers.image.title="mailserver" \
       mailserver.packages="/venv/packages.json"
 RUN groupadd --gid 10001 mailserver \
     && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin mailserver
+# The base comes without bytecode, and nothing can be written here: without this the standard library
+# would be compiled anew by each process, for a second of its start.
+RUN python -m compileall -qf --invalidation-mode unchecked-hash \
+        -x '/(site-packages|dist-packages|test|idlelib|lib2to3|tkinter|turtledemo|ensurepip)/' \
+        "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -54,6 +59,6 @@ USER 10001:10001
 EXPOSE 2525 2587 2465 2143 2993 8080 8443
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=4 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/healthz', timeout=4)"]
+    CMD ["python", "-ISc", "import socket; s = socket.create_connection(('127.0.0.1', 8080), 4); s.sendall(b'GET /healthz HTTP/1.0\\r\\n\\r\\n'); raise SystemExit(b' 200 ' not in s.recv(64))"]
 ENTRYPOINT ["mailserver"]
 CMD ["serve"]

@@ -1,7 +1,11 @@
 import imaplib
+import json
+import re
 import signal
 import smtplib
 import ssl
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
@@ -15,6 +19,7 @@ from mailserver.runtime.embedded.postgres import Postgres
 from mailserver.runtime.embedded.seaweedfs import SeaweedFS
 from tests.integration.program.conftest import Program, Start, command
 
+DOCKERFILE = Path(__file__).parents[3] / "Dockerfile"
 LISTENERS = ("SMTP", "SUBMISSION", "SUBMISSIONS", "IMAP", "IMAPS", "HTTP", "HTTPS")
 
 
@@ -36,10 +41,16 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 def ports_of(program: Program) -> dict[str, int]:
     """Read the ports from the log line that says that all listeners accept."""
-    import json
-
     line = json.loads(program.read_until('"serving"').splitlines()[-1])
     return {name: port for name, (_, port) in line["listeners"].items()}
+
+
+def health_check(port: int) -> int:
+    """Run the HEALTHCHECK of the image, for another port; return its exit code."""
+    words = re.search(r"^HEALTHCHECK [^\[]*CMD (\[.*\])$", DOCKERFILE.read_text(), re.MULTILINE)
+    assert words is not None
+    _, *arguments = json.loads(words[1].replace("8080", str(port)))
+    return subprocess.run([sys.executable, *arguments], check=False, timeout=30).returncode
 
 
 def environment(tmp_path: Path) -> dict[str, str]:
@@ -101,7 +112,9 @@ def test_without_a_database_it_lives_and_is_not_ready(start: Start, tmp_path: Pa
     program.read_until("waiting for PostgreSQL")
     assert get(port, "/healthz")[0] == 200
     assert get(port, "/readyz")[0] == 503
+    assert health_check(port) == 0
     assert program.stop(signal.SIGTERM) == 0
+    assert health_check(port) == 1
 
 
 def test_embedded_services_by_configuration(start: Start, tmp_path: Path) -> None:
