@@ -11,7 +11,6 @@ from mailserver.mail.delivery import (
     Accepted,
     Arrival,
     Delivered,
-    Sealed,
     Target,
 )
 from mailserver.mail.reports import is_report
@@ -47,7 +46,6 @@ class Batch:
     """The rows of one commit."""
 
     now: datetime
-    sealed: dict[int, Sealed]  # by the id() of the arrival
     admitted: list[Arrival] = field(default_factory=list)
     sizes: defaultdict[AccountId, int] = field(default_factory=lambda: defaultdict(int))
     modseqs: dict[AccountId, Modseq] = field(default_factory=dict)
@@ -73,7 +71,7 @@ class Batch:
         uid: int,
     ) -> None:
         """Add the rows of one copy."""
-        account, sealed = target.account_id, self.sealed[id(arrival)]
+        account, sealed = target.account_id, arrival.sealed
         self._body(account, arrival)
         row = NewCopy(
             account,
@@ -124,7 +122,7 @@ class Batch:
         message, recipients = enqueue.rows(
             arrival.outgoing,
             QueueId(mail.ids.next()),
-            self.sealed[id(arrival)].blob_id,
+            arrival.sealed.blob_id,
             len(arrival.raw),
             self.now,
             caught=mail.config.smtp.catch_outbound,
@@ -136,7 +134,7 @@ class Batch:
 
     def _body(self, account: AccountId, arrival: Arrival) -> None:
         """Count one more reference to a body, the same bytes being stored once per account."""
-        sealed = self.sealed[id(arrival)]
+        sealed = arrival.sealed
         known = self.bodies.get((account, sealed.blob_id))
         refs = known.refs + 1 if known else 1
         self.bodies[account, sealed.blob_id] = NewBody(
@@ -181,10 +179,6 @@ class Batch:
         """Return the bodies in key order, like every writer of these rows."""
         return [self.bodies[key] for key in sorted(self.bodies)]
 
-    def again(self) -> "Batch":
-        """Return an empty batch of the same messages."""
-        return Batch(self.now, self.sealed)
-
     async def _companions(self, tx: "Connection") -> list[tuple[AccountId, ChangeEntry]]:
         """Write what comes with the messages; return what the change log says of it."""
         entries: list[tuple[AccountId, ChangeEntry]] = []
@@ -222,7 +216,7 @@ class Batch:
 
     def accepted(self, arrival: Arrival) -> Accepted:
         """Return what became of an arrival."""
-        blob = self.sealed[id(arrival)].blob_id
+        blob = arrival.sealed.blob_id
         return Accepted(
             blob,
             tuple(

@@ -1,7 +1,7 @@
 """Group commit: whatever waits is written in one transaction.
 
-One commit for up to 64 messages costs 4 to 8 times less CPU than one for each, and deliveries to
-one busy account do not fight for its row.
+One commit for up to 32 messages costs 4 to 8 times less CPU than one for each, and deliveries to
+one busy account do not fight for its row. While one group is written, the next one is prepared.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from mailserver.mail.delivery import (
     Arrival,
     Replaced,
     Target,
-    seal,
 )
+from mailserver.mail.groups import Waiting, accounts_of
 from mailserver.mail.messages import remove_rows
 from mailserver.mail.threads import join, thread_hashes
 from mailserver.model import (
@@ -42,10 +42,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_MESSAGES = 32  # in one commit: while it is written, the next ones are prepared
-MAX_BYTES = 16 * 1024 * 1024  # of messages in one commit
-INLINE = 48 * 1024  # bytes that are hashed and compressed at once: a thread would cost as much
-WRITERS = 2  # a second one starts when a whole commit waits behind the first
+WRITERS = 2
+ENOUGH = 8  # messages that are worth a commit of their own: they do not wait for others
 TRIES = 2  # to write what was looked at, before the accounts are locked
 CAUTIOUS = 16  # commits that lock at once, after one that came to nothing so often
 NAMES = 50_000  # mailboxes that are remembered by name
@@ -65,7 +63,8 @@ class Committer:
 
     def __init__(self, mail: "Mail") -> None:
         self._mail = mail
-        self._waiting: list[Arrival] = []
+        self._waiting = Waiting()
+        self._starting = False  # a writer is about to take what waits
         self._writers: set[asyncio.Task[None]] = set()
         self._together: set[asyncio.Task[None]] = set()
         self._inboxes: dict[AccountId, MailboxId] = {}
@@ -74,14 +73,23 @@ class Committer:
 
     async def commit(self, arrival: Arrival) -> Accepted:
         """Wait until the arrival is durable; raise what kept it from being so."""
-        self._waiting.append(arrival)
-        if not self._writers or (
-            len(self._waiting) >= MAX_MESSAGES and len(self._writers) < WRITERS
-        ):
+        possible = self._waiting.add(arrival)
+        enough = possible and len(self._waiting) >= ENOUGH and len(self._writers) < WRITERS
+        if enough or not self._writers:
             task = asyncio.create_task(self._write(), name="committer")
             self._writers.add(task)
+            self._starting = True
         # a session that is cut must not cancel the commit of what it sent
         return await asyncio.shield(arrival.done)
+
+    async def turn(self) -> None:
+        """Wait with the next message while enough others are about to be written.
+
+        Sessions that get their messages at the same time would otherwise prepare all of them, and
+        only then PostgreSQL would begin.
+        """
+        if self._starting and len(self._waiting) >= ENOUGH:
+            await asyncio.sleep(0)
 
     async def commit_together(
         self, arrivals: Sequence[Arrival], replaced: Replaced | None = None
@@ -119,26 +127,22 @@ class Committer:
         task = asyncio.current_task()
         assert task is not None
         try:
-            while self._waiting:
-                # let every session that is ready now add its message to this commit
-                await asyncio.sleep(0)
-                if arrivals := self._take():
+            while len(self._waiting):
+                if len(self._waiting) < ENOUGH:
+                    # let every session that is ready now add its message to this commit
+                    await asyncio.sleep(0)
+                self._starting = False
+                arrivals = self._waiting.take()
+                if not arrivals:
+                    break  # the other writer is busy with their accounts, and takes them next
+                try:
                     await self._settle(arrivals)
+                finally:
+                    self._waiting.release(arrivals)
         finally:
             # in the same step that saw nothing waiting: a done callback runs later, and what
             # arrived before it would wait for a writer that has ended
             self._writers.discard(task)
-
-    def _take(self) -> list[Arrival]:
-        """Take what one commit may hold, oldest first."""
-        size = count = 0
-        for arrival in self._waiting[:MAX_MESSAGES]:
-            size += len(arrival.raw)
-            if count and size > MAX_BYTES:
-                break
-            count += 1
-        taken, self._waiting = self._waiting[:count], self._waiting[count:]
-        return taken
 
     async def _settle(self, arrivals: list[Arrival]) -> None:
         """Commit a group and answer each of its sessions; one bad message fails alone."""
@@ -169,20 +173,20 @@ class Committer:
 
     async def _commit(self, arrivals: Sequence[Arrival]) -> None:
         await self._find_inboxes(arrivals)
-        batch = await self._begin(arrivals)
+        batch = Batch(self._mail.now())
         for _ in range(TRIES):
             tried = await self._commit_at_once(batch, arrivals)
             if tried is _Try.WRITTEN:
                 self._answer(batch)
                 return
-            batch = batch.again()
+            batch = Batch(self._mail.now())
             arrivals = [arrival for arrival in arrivals if not arrival.done.done()]
             if tried is _Try.NOT_SO:
                 break
         else:
             self._cautious = CAUTIOUS
         async with self._mail.database.transaction() as tx:
-            accounts = _accounts(arrivals)
+            accounts = accounts_of(arrivals)
             locked = await delivery.lock_accounts(tx, sorted(accounts)) if accounts else {}
             named = [
                 (target.account_id, target.mailbox_id)
@@ -226,7 +230,7 @@ class Committer:
         }
         found = await delivery.look(
             self._mail.database,
-            sorted(_accounts(arrivals)),
+            sorted(accounts_of(arrivals)),
             _wanted(arrivals, keys),
             sorted(places),
         )
@@ -250,7 +254,7 @@ class Committer:
     async def _commit_together(
         self, arrivals: Sequence[Arrival], replaced: Replaced | None
     ) -> None:
-        batch = await self._begin(arrivals)
+        batch = Batch(self._mail.now())
         account = arrivals[0].targets[0].account_id
         async with self._mail.database.transaction() as tx:
             others = [replaced.account_id] if replaced else []
@@ -275,15 +279,6 @@ class Committer:
                     _demand_room(locked[account], batch.sizes[account] - left)
                 await change.write()
         self._answer(batch)
-
-    async def _begin(self, arrivals: Sequence[Arrival]) -> Batch:
-        written = [each for arrival in arrivals for each in (arrival, *arrival.also)]
-        if sum(len(arrival.raw) for arrival in written) > INLINE:
-            # zstd and SHA-256 leave the interpreter free: the sessions go on meanwhile
-            sealed = await asyncio.to_thread(seal, written)
-        else:
-            sealed = seal(written)
-        return Batch(self._mail.now(), dict(zip(map(id, written), sealed, strict=True)))
 
     def _answer(self, batch: Batch) -> None:
         """Tell the sessions of a batch that it is durable, and everyone what changed."""
@@ -440,15 +435,6 @@ def _wanted(
             for key in keys[id(arrival)]
         }
     )
-
-
-def _accounts(arrivals: Sequence[Arrival]) -> set[AccountId]:
-    """Return the accounts that a commit changes."""
-    accounts = {target.account_id for arrival in arrivals for target in arrival.targets}
-    for arrival in arrivals:
-        if arrival.companion is not None and arrival.companion.account_id is not None:
-            accounts.add(arrival.companion.account_id)
-    return accounts
 
 
 async def _leaving(tx: Connection, replaced: Replaced) -> list[Membership]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
@@ -20,14 +20,16 @@ from mailserver.model import (
     ThreadId,
 )
 from mailserver.queue.enqueue import Outgoing
-from mailserver.storage.compression import HEADERS, compressor
+from mailserver.storage.compression import HEADERS, compress, compress_header, compressor
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Change, Mail
     from mailserver.storage.database import Connection
 
-LARGE = 256 * 1024  # bytes; a larger message is parsed in a thread
+LARGE = 128 * 1024  # bytes; a larger message is read, hashed and compressed in a thread
 NO_FLAGS = Flags()
+
+Compress = Callable[[bytes], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +95,11 @@ class Replaced:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """What the commit writes of a message beside its digest."""
+    """What is written of a message beside its digest."""
 
     blob_id: BlobId
     stored: bytes  # zstd of the message
-    header: bytes  # zstd of its header block
+    header: bytes  # zstd of its header block; empty for what is only queued
 
 
 class Companion(Protocol):
@@ -123,6 +125,7 @@ class Arrival:
 
     raw: bytes
     digest: Digest
+    sealed: Sealed
     targets: tuple[Target, ...]
     outgoing: Outgoing | None
     received_at: datetime
@@ -131,19 +134,6 @@ class Arrival:
     sender: str | None = None  # reverse-path of what is delivered; None for what is only stored
     companion: Companion | None = None
     also: "tuple[Arrival, ...]" = ()  # what is queued in the same commit
-
-
-def seal(arrivals: Sequence[Arrival]) -> list[Sealed]:
-    """Hash and compress messages: the work of a delivery that can be done in any thread."""
-    compress, compress_header = compressor(), compressor(HEADERS)
-    return [
-        Sealed(
-            BlobId(hashlib.sha256(arrival.raw).digest()),
-            compress(arrival.raw),
-            compress_header(arrival.digest.header),
-        )
-        for arrival in arrivals
-    ]
 
 
 def hashed(raw: bytes) -> tuple[BlobId, bytes]:
@@ -179,14 +169,26 @@ async def accept(
     for target in targets:
         first.setdefault(target.account_id, target)
     with mail.tracing.span("commit", size=len(raw), accounts=len(first)):
-        loop, found = asyncio.get_running_loop(), await _digest(raw)
+        loop = asyncio.get_running_loop()
+        await mail.committer.turn()
+        found, sealed = await _read(raw)
         also = [
-            Arrival(each.raw, found, (), each.outgoing, received_at, False, loop.create_future())
+            Arrival(
+                each.raw,
+                found,
+                await _sealed(each.raw),
+                (),
+                each.outgoing,
+                received_at,
+                False,
+                loop.create_future(),
+            )
             for each in onward
         ]
         arrival = Arrival(
             raw,
             found,
+            sealed,
             tuple(first.values()),
             outgoing,
             received_at,
@@ -216,7 +218,7 @@ async def accept_together(
     arrivals = [
         Arrival(
             message.raw,
-            await _digest(message.raw),
+            *await _read(message.raw),
             (Target(account, mailbox, message.flags),),
             None,
             message.received_at,
@@ -229,7 +231,24 @@ async def accept_together(
     return [each.delivered[0] for each in accepted]
 
 
-async def _digest(raw: bytes) -> Digest:
+async def _read(raw: bytes) -> tuple[Digest, Sealed]:
+    """Do for a message what needs no database; the loop waits for a small one."""
     if len(raw) > LARGE:
-        return await asyncio.to_thread(digest, raw)
-    return digest(raw)
+        return await asyncio.to_thread(_read_with, raw, compressor(), compressor(HEADERS))
+    return _read_with(raw, compress, compress_header)
+
+
+def _read_with(raw: bytes, whole: Compress, header: Compress) -> tuple[Digest, Sealed]:
+    found = digest(raw)
+    return found, _seal(raw, whole, header(found.header))
+
+
+async def _sealed(raw: bytes) -> Sealed:
+    """Hash and compress what is only queued."""
+    if len(raw) > LARGE:
+        return await asyncio.to_thread(_seal, raw, compressor(), b"")
+    return _seal(raw, compress, b"")
+
+
+def _seal(raw: bytes, whole: Compress, header: bytes) -> Sealed:
+    return Sealed(BlobId(hashlib.sha256(raw).digest()), whole(raw), header)

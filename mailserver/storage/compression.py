@@ -11,7 +11,19 @@ HEADERS = -1  # lists read thousands at once: four times as fast as at level 3, 
 FAST = -5  # for what is only in memory: read twice as fast, two thirds larger
 MAX_SIZE = 1 << 30  # bytes; no stored value is larger, so a frame that says so is damaged
 
+_compressor = zstandard.ZstdCompressor(level=LEVEL)
+_header_compressor = zstandard.ZstdCompressor(level=HEADERS)
 _decompressor = zstandard.ZstdDecompressor()
+
+
+def compress(data: bytes) -> bytes:
+    """Compress; on the thread of the event loop."""
+    return _compressor.compress(data)
+
+
+def compress_header(data: bytes) -> bytes:
+    """Compress a header block; on the thread of the event loop."""
+    return _header_compressor.compress(data)
 
 
 def compressor(level: int = LEVEL) -> Callable[[bytes], bytes]:

@@ -112,6 +112,25 @@ async def test_a_backend_that_dies_in_the_transaction(
     assert await total(mail, alice) == 4
 
 
+async def test_others_do_not_wait_for_an_account_that_is_locked(
+    mail: Mail, alice: Account, bob: Account, dsn: str
+) -> None:
+    blocker = await asyncpg.connect(dsn)
+    async with blocker.transaction():
+        await blocker.execute("SELECT 1 FROM account WHERE id = $1 FOR UPDATE", alice.id)
+        late = [asyncio.create_task(take(mail, 1, alice))]
+        await _blocked(dsn)
+        late += [asyncio.create_task(take(mail, number, alice)) for number in range(2, 5)]
+        enough = (take(mail, number, bob) for number in range(committer.ENOUGH))
+        await asyncio.wait_for(asyncio.gather(*enough), 10)
+        assert not any(task.done() for task in late)
+    await blocker.close()
+    await asyncio.wait_for(asyncio.gather(*late), 10)
+    uids = [task.result().delivered[0].uid for task in late]
+    assert uids == [1, 2, 3, 4]
+    assert (await total(mail, alice), await total(mail, bob)) == (4, committer.ENOUGH)
+
+
 async def test_the_writer_is_cancelled(mail: Mail, alice: Account, dsn: str) -> None:
     blocker = await asyncpg.connect(dsn)
     async with blocker.transaction():
