@@ -9,10 +9,13 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mailserver.storage.connect import Raw
 from mailserver.storage.database import Database, Executor, translated
+
+if TYPE_CHECKING:
+    from mailserver.storage.database import Statement
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +61,7 @@ class Notifications:
         self._connection = connection
         self._channels = channels
         self._hear = hear
+        self._notify: Statement | None = None  # prepared once: to plan it costs more than to run it
 
     async def open(self, lost: Callable[[], None]) -> None:
         """Listen to the channels."""
@@ -75,14 +79,14 @@ class Notifications:
     async def send(self, channels: Sequence[str], texts: Sequence[str]) -> None:
         """Notify; a closed connection raises even when there is nothing to say."""
         with translated():
-            await self._connection.execute(
-                """
-                SELECT pg_notify(name, text)
-                FROM unnest($1::text[], $2::text[]) AS n(name, text)
-                """,
-                channels,
-                texts,
-            )
+            if self._notify is None:  # not before: until it is run nothing else is heard
+                self._notify = await self._connection.prepare(
+                    """
+                    SELECT pg_notify(name, text)
+                    FROM unnest($1::text[], $2::text[]) AS n(name, text)
+                    """
+                )
+            await self._notify.fetch(channels, texts)
 
     async def look(self) -> None:
         """Do nothing: notifications come by themselves."""
