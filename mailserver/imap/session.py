@@ -50,6 +50,7 @@ class Session:
         "_output",
         "_pending",
         "authenticator",
+        "behind",
         "channel",
         "clients",
         "enabled",
@@ -92,6 +93,7 @@ class Session:
         self.tag = b"*"  # of the command that is done now
         self.limited: bytes | None = None  # the code that tells what was left out (RFC 9738)
         self.failures = 0  # failed logins
+        self.behind = False  # whether the store could not be asked for changes
         self.listed: Listed | None = None  # what LIST was answered with
         self.recheck_at = 0.0  # loop time at which the account is looked at again
         self.hears = EVERYTHING
@@ -361,6 +363,16 @@ class Session:
         await self.synchronize(may_expunge=may_expunge, ask=ask, demanded=demanded)
         if self.watch is not None and self.state is not State.LOGOUT:
             await self.watch.tell()
+
+    async def catch_up(self) -> None:
+        """Tell before a command what could not be told after the last; MailError if not now either.
+
+        The client knows messages that this session does not, by APPENDUID for one: a STORE of them
+        would change nothing, and be answered with OK.
+        """
+        if self.behind:
+            await self.synchronize(may_expunge=False, ask=True)
+            self.behind = False
 
     async def _claim_recent(self, selected: Selected) -> None:
         """Make new messages \\Recent in this session, unless it only reads."""

@@ -17,7 +17,7 @@ from mailserver.mail import changes as recent_changes
 from mailserver.mail import delivery, listings, mailboxes, rights
 from mailserver.mail.context import Mail
 from mailserver.mail.listings import Listing
-from mailserver.model import Account, AccountId, Modseq, Principal, Right, RightsChange
+from mailserver.model import Account, AccountId, MailboxId, Modseq, Principal, Right, RightsChange
 from mailserver.storage import changes
 from tests.conftest import Bucketed, make_mail
 from tests.transcript.test_imap import PLAIN, Client, Wire
@@ -177,6 +177,49 @@ async def test_a_new_share_is_told_though_the_store_was_away_meanwhile(
     assert line.startswith("* LIST ")
     assert line.endswith(' "Other Users/bob@example.test/INBOX"')
     assert len(mail.events._subscriptions[bob.id]) == 1
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_what_was_appended_can_be_removed_though_the_store_was_away_meanwhile(
+    mail: Mail, alice: Account, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    wire = SlowWire()
+    session = Session(
+        mail=mail, authenticator=Authenticator(mail.database), channel=wire, session_id="behind"
+    )
+    session.log_in(Principal(alice.id, alice.login))
+    client = Client(wire, asyncio.create_task(converse(session)))
+    assert (await client.line()).startswith("* OK ")
+
+    async def said(tag: str) -> list[str]:
+        lines = [await client.line()]
+        while not lines[-1].startswith(f"{tag} "):
+            lines.append(await client.line())
+        return lines
+
+    wire.send(b"a SELECT INBOX\r\n")
+    await said("a")
+    left = times
+
+    async def away(mail: Mail, account: AccountId, mailbox: MailboxId) -> range:
+        nonlocal left
+        left -= 1
+        if not left:
+            monkeypatch.undo()
+        raise Unavailable("database")
+
+    monkeypatch.setattr(mailboxes, "take_recent", away)
+    wire.send(b"b APPEND INBOX {%d+}\r\n%b\r\n" % (len(PLAIN), PLAIN))
+    assert (await said("b"))[-1].startswith("b OK [APPENDUID ")
+    if times == 2:  # it still is away: then nothing is said to be done
+        wire.send(b"c UID STORE 1 +FLAGS.SILENT (\\Deleted)\r\n")
+        assert (await said("c"))[-1].startswith("c NO [UNAVAILABLE]")
+    wire.send(b"d UID STORE 1 +FLAGS.SILENT (\\Deleted)\r\n")
+    assert (await said("d"))[-1].startswith("d OK ")
+    wire.send(b"e UID EXPUNGE 1\r\n")
+    assert "* 1 EXPUNGE" in await said("e")
+    wire.send(None)
+    await client.task
 
 
 async def test_what_comes_while_idle_begins_is_told_at_once(

@@ -82,6 +82,7 @@ async def _tell_news(session: Session) -> None:
     try:
         await session.tell_news(may_expunge=False, ask=False)
     except MailError as error:
+        session.behind = True
         log.warning("cannot look for changes", extra={"session": session.id, "reason": str(error)})
         asyncio.get_running_loop().call_later(RETRY, session.channel.wake)
     except Refused as refusal:  # BYE has been said
@@ -231,6 +232,7 @@ async def _outcome(
     """Do a command; return status, text and response code of its tagged line."""
     try:
         if spec.states is State.SELECTED:
+            await session.catch_up()
             await session.check_sharing()
         if name in TELLING:
             with Telling(session):
@@ -274,6 +276,7 @@ async def _synchronize(session: Session, spec: Spec) -> None:
     except Refused as refusal:  # BYE has been said; the command was done before
         log.info("let go", extra={"session": session.id, "reason": refusal.text})
     except MailError as error:
+        session.behind = True
         log.warning("cannot look for changes", extra={"session": session.id, "reason": str(error)})
 
 
