@@ -31,15 +31,15 @@ SEED = int(os.environ.get("CHAOS_SEED", "20261127"))
 PACE = float(os.environ.get("CHAOS_PACE", "0.05"))  # seconds between two acts of one client
 # a kill between the copy of a body and its row leaves an object, and fsck is there to tell
 ORPHAN = "every object belongs to a blob"
-# What may be an error for the operator while everything breaks; no other line may.
-ALARMS = {
+# How what may be an error for the operator while everything breaks begins; no other line may.
+ALARMS = (
     "S3 does not answer: old messages cannot be read, new ones are kept",
     "check failed: messages are delivered without it",
     "worker ended, starting another",
     "worker does not start",  # it was killed while it did
-    "Cancel 1 running task(s), timeout graceful shutdown exceeded",  # in a stop, PostgreSQL away
-    "Cancel 2 running task(s), timeout graceful shutdown exceeded",
-}
+    "Cancel ",  # running tasks, in a stop while PostgreSQL is away
+    "Resetting connection with an active transaction",  # who wanted it has gone in the middle
+)
 LONG = 600.0  # seconds from which on a run tells whether memory and open files grow, and of alarms
 GROWTH = {"memory_kib": 1.3, "files": 1.3}  # of the last third over the second, medians
 QUIET = 180.0  # seconds in which what waits must have left, once all is well again
@@ -79,7 +79,7 @@ async def test_every_promise_is_kept(cluster: Cluster) -> None:
         assert compare(load.ledger, await _read(cluster, node), arrived) == [], f"seed {SEED}"
     assert _all_kinds(load)
     if SECONDS >= LONG:
-        assert _alarms(cluster) <= ALARMS
+        assert _alarms(cluster) == set()
         assert _growing(samples) == {}
 
 
@@ -95,14 +95,15 @@ def _all_kinds(load: Load) -> bool:
 
 
 def _alarms(cluster: Cluster) -> set[str]:
-    """Return what was logged as an error."""
+    """Return what was logged as an error and should not have been."""
     found = set()
     for line in itertools.chain.from_iterable(
         node.log.read_text().splitlines() for node in cluster.nodes
     ):
         with contextlib.suppress(ValueError):  # the last words of one that was killed
             entry = json.loads(line)
-            if entry["level"] in ("error", "critical"):
+            wrong = entry["level"] in ("error", "critical")
+            if wrong and not entry["message"].startswith(ALARMS):
                 found.add(entry["message"])
     return found
 
