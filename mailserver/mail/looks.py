@@ -35,28 +35,52 @@ class Shared(Generic[T]):
     ) -> None:
         self._ask = ask
         self._waiting: list[tuple[AccountId, asyncio.Future[T | None]]] = []
-        self._asking: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None  # that answers those who wait
+        self._turn = 0  # of who asks the store; whoever took too long has lost it
+        self._busy = False  # somebody has the turn
         self._asked_at = 0.0  # loop time of the statement under way
+        self._alone = True  # nobody else asked when somebody last had the turn
 
     async def answer(self, account: AccountId) -> T | None:
         """Return what is so after the call; None when the account is gone."""
         loop = asyncio.get_running_loop()
+        free = not self._busy or loop.time() - self._asked_at > PATIENCE
+        if free:
+            self._busy = True
+            self._turn += 1
+            self._asked_at = loop.time()
+            if self._alone and not self._waiting:
+                return await self._answer_alone(account, self._turn, loop)
         answer: asyncio.Future[T | None] = loop.create_future()
         self._waiting.append((account, answer))
-        if self._asking is None or loop.time() - self._asked_at > PATIENCE:
-            self._asking = loop.create_task(self._work(loop))
+        if free:
+            self._task = loop.create_task(self._answer_all(self._turn, 0, loop))
         return await answer
 
-    async def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Answer whoever waits, until nobody does or another has taken over."""
-        me = asyncio.current_task()
+    async def _answer_alone(
+        self, account: AccountId, turn: int, loop: asyncio.AbstractEventLoop
+    ) -> T | None:
+        """Ask at once, as where there is one session: it waits for no task."""
         try:
-            while self._waiting and self._asking is me:
+            return dict(await self._ask([account])).get(account)
+        finally:
+            if turn == self._turn:
+                if self._waiting:
+                    self._task = loop.create_task(self._answer_all(turn, 1, loop))
+                else:
+                    self._busy = False
+
+    async def _answer_all(self, turn: int, served: int, loop: asyncio.AbstractEventLoop) -> None:
+        """Answer whoever waits, until nobody does or the turn is lost."""
+        try:
+            while self._waiting and turn == self._turn:
                 self._asked_at = loop.time()
+                served += len(self._waiting)
                 await self._answer()
         finally:
-            if self._asking is me:
-                self._asking = None
+            if turn == self._turn:
+                self._busy = False
+                self._alone = served == 1
 
     async def _answer(self) -> None:
         waiting, self._waiting = self._waiting, []

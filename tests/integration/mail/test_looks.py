@@ -71,11 +71,14 @@ async def test_who_asks_at_the_same_moment_shares_a_statement(
     modseq = await deliver(mail, alice, 1)
     database = Counted(dsn)
     looks = Looks(database)
-    found = await asyncio.gather(
-        *(looks.modseq(account) for account in (alice.id, bob.id, alice.id, MISSING))
-    )
-    assert found == [modseq, await mail.looks.modseq(bob.id), modseq, None]
-    assert len(database.asked) == 1
+    every = (alice.id, bob.id, alice.id, MISSING)
+    for _ in range(2):
+        found = await asyncio.gather(*map(looks.modseq, every))
+        assert found == [modseq, await mail.looks.modseq(bob.id), modseq, None]
+    # the first one does not wait for others who may come; when they have come before, it does
+    assert database.asked == [[alice.id], [*every[1:]], [*every]]
+    assert [await looks.modseq(alice.id) for _ in range(2)] == [modseq, modseq]
+    assert database.asked[3:] == [[alice.id], [alice.id]]
     await database.close()
 
 
@@ -126,6 +129,7 @@ async def test_a_statement_that_takes_long_holds_up_nobody_else(
 async def test_each_is_told_that_the_store_cannot_be_reached(dsn: str, alice: Account) -> None:
     database = Counted(dsn)
     looks = Looks(database)
+    await asyncio.gather(looks.modseq(alice.id), looks.modseq(alice.id))
 
     async def fail() -> None:
         database.before = None
@@ -138,12 +142,19 @@ async def test_each_is_told_that_the_store_cannot_be_reached(dsn: str, alice: Ac
     assert [str(each) for each in found] == ["PostgreSQL"] * 3
     assert len(set(map(id, found))) == 3
     assert await looks.modseq(alice.id) is not None
+    database.before = fail
+    with pytest.raises(Unavailable):  # alone
+        await looks.modseq(alice.id)
+    assert await looks.modseq(alice.id) is not None
     await database.close()
 
 
-async def test_who_no_longer_waits_is_left_out(dsn: str, alice: Account) -> None:
+@pytest.mark.parametrize("alone", [True, False])
+async def test_who_no_longer_waits_is_left_out(dsn: str, alice: Account, alone: bool) -> None:
     database = Counted(dsn)
     looks = Looks(database)
+    if not alone:
+        await asyncio.gather(looks.modseq(alice.id), looks.modseq(alice.id))
 
     async def cut() -> None:
         database.before = None
