@@ -186,3 +186,35 @@ class TestQuota:
             assert b" OK " in said[-1], said
         assert await self.messages(client, b"Archive") == 1
         assert await self.messages(client, b"Trash") == 1
+
+
+async def test_what_could_not_be_told_after_a_command_is_told_before_the_next(
+    servers: Any, connect: Any, mail: Mail, alice: Account
+) -> None:
+    await mail.database.execute(
+        """
+        CREATE FUNCTION out_of_order() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            RAISE EXCEPTION 'not now' USING ERRCODE = '57P03';
+        END $$
+        """
+    )
+    await mail.database.execute(
+        """
+        CREATE TRIGGER out_of_order BEFORE UPDATE OF recent_uid ON mailbox
+        FOR EACH ROW EXECUTE FUNCTION out_of_order()
+        """
+    )
+    client = await connect(await servers.start())
+    await client.log_in()
+    await client.ask(b"SELECT INBOX")
+    stored = await client.ask(b"APPEND INBOX {%d+}\r\n%b" % (len(MESSAGE), MESSAGE))
+    assert b" OK [APPENDUID " in stored[-1]
+    assert b"* 1 EXISTS\r\n" not in stored
+    said = await client.ask(rb"UID STORE 1 +FLAGS.SILENT (\Deleted)")
+    assert b" NO [UNAVAILABLE] " in said[-1]
+    await mail.database.execute("DROP TRIGGER out_of_order ON mailbox")
+    said = await client.ask(rb"UID STORE 1 +FLAGS.SILENT (\Deleted)")
+    assert b"* 1 EXISTS\r\n" in said
+    assert said[-1].endswith(b" OK UID STORE completed\r\n")
+    assert b"* 1 EXPUNGE\r\n" in await client.ask(b"UID EXPUNGE 1")
