@@ -22,7 +22,7 @@ from mailserver.storage.blobs import S3Blobs
 from mailserver.storage.database import Database
 
 DEFAULT_DIRECTORY = Path(".data")
-TELL_TIME = 0.05  # seconds for the notifier to say what the command changed
+TELL_TIME = 5.0  # seconds for the notifier to say what the command changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +77,13 @@ async def access(
             name = store.process_name()
             mail = await store.open_mail(config, database, blobs, passwords, metrics, name)
             try:
-                store.tell_others(mail, reach.backends, background, name)
+                notifier = store.tell_others(mail, reach.backends, background, name)
                 yield Access(
                     config, reach.backends, database, blobs, mail, not reach.own, reach.directory
                 )
                 await mail.committer.drain()
-                await asyncio.sleep(TELL_TIME)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(notifier.sent.wait(), TELL_TIME)
             finally:
                 # commands of a script would use up the numbers of nodes
                 with suppress(Unavailable):

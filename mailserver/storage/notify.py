@@ -60,12 +60,15 @@ class Notifier:
         self._wake = asyncio.Event()
         self._next = 0.0  # loop time before which nothing is sent: a lone change does not wait
         self._notices: list[str] = []
+        self.sent = asyncio.Event()  # set while nothing waits to be told
+        self.sent.set()
         self.hear: Callable[[list[Any]], None] | None = None  # a notice of another process
         self.listening = asyncio.Event()  # set while notifications are received
 
     def tell(self, account: AccountId, modseq: Modseq) -> None:
         """Queue a change for the other processes."""
         self._waiting[account] = modseq
+        self.sent.clear()
         self._wake.set()
 
     def notice(self, *words: str | bool) -> None:
@@ -73,6 +76,7 @@ class Notifier:
         if len(self._notices) < MOST_NOTICES:
             # ASCII, so that octets and characters are the same: payloads are limited in octets
             self._notices.append(json.dumps(words))
+            self.sent.clear()
             self._wake.set()
 
     async def run(self) -> None:
@@ -150,6 +154,8 @@ class Notifier:
             self._waiting = waiting | self._waiting
             self._wake.set()
             raise
+        if not (self._waiting or self._notices):
+            self.sent.set()
 
     def _told(self, channel: str, payload: str) -> None:
         origin, _, text = payload.partition(" ")
