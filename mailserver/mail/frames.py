@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
+from mailserver.mail import vocabulary
 from mailserver.mail.casemap import casemap
 from mailserver.mail.fuzzy import Query
 from mailserver.mime import Message, SearchText
@@ -33,6 +34,12 @@ class Texts(NamedTuple):
     names: bytes  # of attachments
     header: bytes
     cut: bool = False  # there is more than this
+    body_words: frozenset[bytes] = frozenset()  # of the body, if they are known
+
+    def words(self) -> tuple[frozenset[bytes], frozenset[bytes]]:
+        """Return the words of the body, and those of names and header."""
+        body = self.body_words or vocabulary.words(self.body)
+        return body, vocabulary.words(self.names + b"\n" + self.header)
 
 
 class Frame:

@@ -9,7 +9,7 @@ it cannot tell (the order of several units) is looked up in the texts.
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -70,6 +70,21 @@ def words(text: str) -> set[str]:
         else:
             found.add(unit[:MAX_WORD])
     return found
+
+
+def of_vocabulary(found: Collection[bytes]) -> list[str]:
+    """Return what the index has of a text, given as `vocabulary.words` has it.
+
+    Those of ASCII are whole words in any language; the others are looked at by pattern.
+    """
+    others = () if b"".join(found).isascii() else [each for each in found if not each.isascii()]
+    plain = [each for each in found if each.isascii()] if others else found
+    lowered = b" ".join(plain).lower().decode("ascii").split()
+    if max(map(len, lowered), default=0) > MAX_WORD:
+        lowered = [each[:MAX_WORD] for each in lowered]
+    if others:
+        lowered += words(b" ".join(others).decode("utf-8", "surrogatepass"))
+    return lowered
 
 
 def addresses(text: str) -> set[str]:

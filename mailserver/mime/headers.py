@@ -141,6 +141,8 @@ class HeaderBlock:
     def all(self, name: str) -> tuple[bytes, ...]:
         """Return the raw values of all fields of that name, in order."""
         wanted = _key(name)
+        if wanted not in self._first:
+            return ()
         return tuple(value for found, value in self.pairs() if found.lower() == wanted)
 
     def pairs(self) -> list[tuple[bytes, bytes]]:
@@ -175,9 +177,13 @@ def _key(name: str) -> bytes:
 
 def unfold(value: bytes) -> bytes:
     """Remove the line ends of a folded value (RFC 5322 §2.2.3); a stray CR becomes a space."""
-    if b"\n" in value or b"\r" in value:
-        return _FOLD.sub(_unfolded, value)
-    return value
+    if b"\n" not in value and b"\r" not in value:
+        return value
+    # where all folds are as they should be, no pattern is needed
+    plain = value.replace(b"\r\n\t", b"\t").replace(b"\r\n ", b" ")
+    if b"\n" not in plain and b"\r" not in plain:
+        return plain
+    return _FOLD.sub(_unfolded, value)
 
 
 def _unfolded(found: re.Match[bytes]) -> bytes:

@@ -1,63 +1,61 @@
 """The text of a message that a search looks at, made behind delivery."""
 
-from dataclasses import dataclass
-
 from mailserver.mime import bodies, forms, text
-from mailserver.mime.headers import HeaderBlock
+from mailserver.mime.headers import HeaderBlock, unfold
 from mailserver.mime.message import Message
 
 # Octets of an encoded body that are decoded for one character of the result: markup and base64
 # are larger than the text in them.
 _SOURCE_FACTOR = 4
-_ADDRESS_FIELDS = ("from", "to", "cc", "bcc")
 
 
-@dataclass(frozen=True, slots=True)
 class SearchText:
     """Decoded text by place; no NUL in it, each body at most the limit of `search_text`."""
 
-    subject: str
-    sender: str  # From: names and addresses
-    to: str
-    cc: str
-    bcc: str
-    body: str  # every text part, HTML without its markup, also in attached messages
-    attachments: str  # names, one a line
-    headers: str  # the other fields, decoded, one a line
+    __slots__ = ("_header", "attachments", "body", "headers")
+
+    def __init__(self, header: HeaderBlock, body: str, attachments: str, headers: str) -> None:
+        self._header = header
+        self.body = body  # every text part, HTML without its markup, also in attached messages
+        self.attachments = attachments  # names, one a line
+        self.headers = headers  # all fields, decoded, one a line
+
+    @property
+    def subject(self) -> str:
+        """The text of every Subject field."""
+        return "\n".join(forms.as_text(value) for value in self._header.all("subject"))
+
+    def addresses(self, field: str) -> str:
+        """Names and addresses of every field of that name, groups included."""
+        lines = []
+        for value in self._header.all(field):
+            for group in forms.as_grouped_addresses(value):
+                if group["name"]:
+                    lines.append(group["name"])
+                lines += [f"{a['name'] or ''} {a['email']}".lstrip() for a in group["addresses"]]
+        return "\n".join(lines)
 
 
 def search_text(raw: bytes, message: Message, limit: int = 262144) -> SearchText:
     """Return what can be searched; `limit` is the number of characters of the body."""
-    addresses = {name: _addresses(message.header, name) for name in _ADDRESS_FIELDS}
     names = [part.name for part in message.parts]
     return SearchText(
-        subject="\n".join(forms.as_text(value) for value in message.header.all("subject")),
-        sender=addresses["from"],
-        to=addresses["to"],
-        cc=addresses["cc"],
-        bcc=addresses["bcc"],
+        message.header,
         body=_body(raw, message, limit),
         attachments="\n".join(name for name in names if name),
         headers=_headers(message.header, limit),
     )
 
 
-def _addresses(header: HeaderBlock, name: str) -> str:
-    """Names and addresses of every field of that name, groups included."""
-    lines = []
-    for value in header.all(name):
-        for group in forms.as_grouped_addresses(value):
-            if group["name"]:
-                lines.append(group["name"])
-            lines += [f"{a['name'] or ''} {a['email']}".lstrip() for a in group["addresses"]]
-    return "\n".join(lines)
-
-
 def _headers(header: HeaderBlock, limit: int) -> str:
     """Every field as "name: text", up to `limit` characters."""
+    fields = header.pairs()
+    text = b"\n".join(b"%b: %b" % (name, unfold(value).strip(b" ")) for name, value in fields)
+    if len(text) <= limit and text.isascii() and b"=?" not in text and b"\0" not in text:
+        return text.decode("ascii")  # most headers have nothing to decode
     lines: list[str] = []
     left = limit
-    for name, value in header.pairs():
+    for name, value in fields:
         line = f"{name.decode('ascii')}: {forms.as_text(value)}"[:left]
         lines.append(line)
         left -= len(line) + 1

@@ -6,12 +6,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mailserver.mail import vocabulary
 from mailserver.mail.casemap import casemap
+from mailserver.mail.frames import compared
 from mailserver.mail.tokens import (
     MAX_WORD,
     Lexeme,
     addresses,
     fold,
+    of_vocabulary,
     sequence,
     term,
     tsquery,
@@ -119,3 +122,10 @@ def test_a_query_is_quoted() -> None:
 
 def test_long_words_count_up_to_a_length() -> None:
     assert words("x" * 100) == {"x" * MAX_WORD}
+
+
+@given(st.text(st.characters(blacklist_characters="\0\u0345"), max_size=30), LETTERS)
+@example("\u0131 \u017f \u0149 \ufb01 \u00bd \ud800", "x" * 60)
+def test_words_of_a_vocabulary_are_those_of_the_text(any_text: str, common: str) -> None:
+    text = f"{common} {any_text}"
+    assert set(of_vocabulary(vocabulary.words(compared(text)))) == words(text)

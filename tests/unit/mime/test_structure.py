@@ -366,8 +366,9 @@ def test_search_text() -> None:
         b"--b\nContent-Type: application/pdf; name=f.pdf\n\nbinary\n--b--"
     )
     found = search_text(raw, parse(raw))
-    assert (found.subject, found.sender) == ("café", "Ann a@example.test")
-    assert found.to.split() == ["T", "b@example.test"]
+    assert (found.subject, found.addresses("from")) == ("café", "Ann a@example.test")
+    assert found.addresses("to").split() == ["T", "b@example.test"]
+    assert found.headers.startswith("Subject: café\nFrom: Ann <a@example.test>\nTo: T: b@example")
     assert found.body.split() == ["one", "twö", "Subject:", "inside", "inner"]
     assert found.attachments == "f.pdf"
     assert "X-Tag: needle" in found.headers
