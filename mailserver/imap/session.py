@@ -58,7 +58,6 @@ class Session:
         "flags_table",
         "hears",
         "id",
-        "is_behind",
         "limited",
         "listed",
         "mail",
@@ -98,7 +97,6 @@ class Session:
         self.listed: Listed | None = None  # what LIST was answered with
         self.recheck_at = 0.0  # loop time at which the account is looked at again
         self.hears = EVERYTHING
-        self.is_behind = False  # whether changes could not be told when they should have been
         self.watch: Watcher | None = None
         self.flags_table = flags.RenderedFlags(recent=False)
         self.recent_flags_table = flags.RenderedFlags(recent=True)

@@ -232,12 +232,9 @@ async def _outcome(
     """Do a command; return status, text and response code of its tagged line."""
     try:
         if spec.states is State.SELECTED:
-            await session.catch_up()
+            if spec.announces:
+                await session.catch_up()
             await session.check_sharing()
-            if session.is_behind and spec.announces:
-                # a UID that APPENDUID told may be unknown yet: STORE would do nothing, and say OK
-                await session.tell_news(may_expunge=False, ask=True)
-                session.is_behind = False
         if name in TELLING:
             with Telling(session):
                 code = await spec.handler(session, arguments)
@@ -275,10 +272,8 @@ def _with_limit(session: Session, status: bytes, code: bytes | None) -> bytes | 
 
 async def _synchronize(session: Session, spec: Spec) -> None:
     """Say what changed; when the store cannot be asked now, it is said with a later command."""
-    session.is_behind = True
     try:
         await session.tell_news(may_expunge=spec.may_expunge, ask=spec.ask, demanded=spec.expunges)
-        session.is_behind = False
     except Refused as refusal:  # BYE has been said; the command was done before
         log.info("let go", extra={"session": session.id, "reason": refusal.text})
     except MailError as error:
