@@ -320,8 +320,8 @@ class Database:
     async def transaction(self) -> AsyncIterator[Connection]:
         """Lend a connection inside a transaction that commits when the block ends well."""
         async with _Lent(self) as connection:
-            await connection.raw.execute("BEGIN")
-            try:
+            try:  # BEGIN too: whoever gave up during it left a transaction open
+                await connection.raw.execute("BEGIN")
                 yield connection
             except BaseException:
                 if not connection.closed:

@@ -38,7 +38,6 @@ ALARMS = (
     "worker ended, starting another",
     "worker does not start",  # it was killed while it did
     "Cancel ",  # running tasks, in a stop while PostgreSQL is away
-    "Resetting connection with an active transaction",  # who wanted it has gone in the middle
 )
 LONG = 600.0  # seconds from which on a run tells whether memory and open files grow, and of alarms
 GROWTH = {"memory_kib": 1.3, "files": 1.3}  # of the last third over the second, medians
