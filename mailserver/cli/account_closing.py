@@ -1,7 +1,6 @@
 """`account disable`, `enable`, `delete` and `restore`: who may be here, and who was."""
 
 import sys
-from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -60,7 +59,7 @@ def delete(
     """Delete an account and, after a time in which it can come back, all that it has."""
     with failing(json):
         span = parse_age(after)
-        _confirm(login, span, yes)
+        _confirm(login, after if span else "", yes)
 
     async def work(store: Access) -> Account:
         account = await closing.delete(store.mail, login, span)
@@ -93,12 +92,12 @@ def restore(
     show_done(json, text, **_shown(account))
 
 
-def _confirm(login: str, span: timedelta, yes: bool) -> None:
+def _confirm(login: str, after: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
         raise Forbidden("nobody can be asked here: --yes says that the account is to be deleted")
-    when = f"in {span.days} days" if span.days else "now"
+    when = f"in {after}" if after else "now"
     typer.confirm(f"Delete {login}? All its mail is removed {when}.", abort=True, err=True)
 
 

@@ -1,6 +1,6 @@
 """Which messages may have a text, told by their words: stored behind delivery, kept in memory.
 
-It is a tenth of what the texts are, and for a text without white space it is the answer.
+It is a fraction of what the texts are, and of a text of letters and digits it is the answer.
 """
 
 import asyncio

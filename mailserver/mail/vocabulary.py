@@ -1,7 +1,7 @@
 """The words of up to 50 messages, each once, with the messages that have it.
 
 Here a word is what stands between ASCII characters that are neither letters nor digits, so a text
-without such is in a message exactly if it is in one of its words. They are a fifteenth of the
+without such is in a message exactly if it is in one of its words. They are a fraction of the
 texts: most searches need no more. Of another text they tell where it cannot be.
 """
 
