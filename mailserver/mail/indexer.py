@@ -17,9 +17,9 @@ from mailserver.mail import content, frames, tokens, vocabulary
 from mailserver.mail.frames import Frame, Texts
 from mailserver.mime import SearchText, parse, search_text
 from mailserver.model import AccountId, EmailId, IdKind, Modseq, id_text
-from mailserver.storage import leases
+from mailserver.storage import leases, search_frames
 from mailserver.storage import search_text as stored
-from mailserver.storage.search_text import NewFrame, Place
+from mailserver.storage.search_frames import NewFrame, Place
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
@@ -108,10 +108,12 @@ class Indexer:
                     done += 1
             # those that fail now are tried again by the next sweep
             more = len(behind) == ACCOUNTS and done > before
-        for account in await stored.accounts_with_dead(self._mail.database, ACCOUNTS):
+        for account in await search_frames.accounts_with_dead(self._mail.database, ACCOUNTS):
             async with self._lock(account):
                 await self._tidy(account, any_dead=True)
-        for account in await stored.accounts_without_vocabulary(self._mail.database, ACCOUNTS):
+        for account in await search_frames.accounts_without_vocabulary(
+            self._mail.database, ACCOUNTS
+        ):
             await self._attempt(self._add_vocabularies(account, owner))
         return done
 
@@ -244,9 +246,9 @@ class Indexer:
         removed = set(await stored.remove_words(tx, account, gone))
         if not removed:
             return
-        places = await stored.frames_of(tx, account, min(removed), max(removed))
+        places = await search_frames.frames_of(tx, account, min(removed), max(removed))
         counts = [(place.id, len(removed.intersection(place.email_ids))) for place in places]
-        await stored.count_dead(tx, account, [each for each in counts if each[1]])
+        await search_frames.count_dead(tx, account, [each for each in counts if each[1]])
 
     async def _add(self, account: AccountId, ids: Sequence[EmailId], *, more: bool) -> None:
         """Put some emails into the index; `more` are expected right after them."""
@@ -277,7 +279,7 @@ class Indexer:
                 texts = [each for each in texts if each.email_id in there]
                 new = await asyncio.to_thread(_new_frames, texts)
             for frame in new:
-                await stored.insert_frame(tx, account, frame._replace(id=mail.ids.next()))
+                await search_frames.insert_frame(tx, account, frame._replace(id=mail.ids.next()))
         mail.metrics.messages_indexed.inc(len(there))
         return made.keys()
 
@@ -303,7 +305,7 @@ class Indexer:
 
     async def _tidy(self, account: AccountId, *, any_dead: bool) -> None:
         """Join small frames, and drop the texts of destroyed emails."""
-        untidy = await stored.untidy_frames(
+        untidy = await search_frames.untidy_frames(
             self._mail.database, account, any_dead=any_dead, limit=UNTIDY
         )
         dying = [place for place in untidy if place.dead]
@@ -317,7 +319,7 @@ class Indexer:
         """Complete frames that were stored without their words, as long as the lease is ours."""
         while await self._leased(owner):
             async with self._lock(account):
-                untidy = await stored.frames_without_vocabulary(
+                untidy = await search_frames.frames_without_vocabulary(
                     self._mail.database, account, WORDLESS
                 )
                 if not untidy:
@@ -330,17 +332,17 @@ class Indexer:
         """Store the texts in frames anew, without those of destroyed emails."""
         mail = self._mail
         ids = [place.id for place in untidy]
-        data = await stored.texts(mail.database, account, ids)
+        data = await search_frames.texts(mail.database, account, ids)
         members = [email_id for place in untidy for email_id in place.email_ids]
         alive = await stored.existing(mail.database, account, members)
         new = await asyncio.to_thread(_rewritten, untidy, data, alive)
         async with mail.database.transaction() as tx:
             await stored.lock(tx, account)
             read = [(place.id, place.dead) for place in untidy]
-            if await stored.remove_frames(tx, account, read) < len(read):
+            if await search_frames.remove_frames(tx, account, read) < len(read):
                 raise _OvertakenError
             for frame in new:
-                await stored.insert_frame(tx, account, frame._replace(id=mail.ids.next()))
+                await search_frames.insert_frame(tx, account, frame._replace(id=mail.ids.next()))
 
 
 class _OvertakenError(MailError):

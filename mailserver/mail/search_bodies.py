@@ -16,7 +16,7 @@ from mailserver.mail.search_vocabularies import read_ahead
 from mailserver.mail.shelves import Shelf, Shelves
 from mailserver.mime import parse, search_text
 from mailserver.model import AccountId, EmailId
-from mailserver.storage import search_text as stored
+from mailserver.storage import search_frames as stored
 from mailserver.storage.compression import FAST, MAX_SIZE
 
 if TYPE_CHECKING:

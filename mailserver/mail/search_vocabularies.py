@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mailserver.mail.shelves import Shelf, Shelves
 from mailserver.mail.vocabulary import Sought, Vocabulary, sought
 from mailserver.model import AccountId
-from mailserver.storage import search_text as stored
+from mailserver.storage import search_frames as stored
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail

@@ -37,7 +37,7 @@ from mailserver.mail.listings import open_listing
 from mailserver.mail.shelves import SHELF_SIZE
 from mailserver.mail.text_index import Hits
 from mailserver.model import DELETED, Account, AccountId, EmailId, FlagChange, Flags, MailboxId
-from mailserver.storage import search_text
+from mailserver.storage import search_frames, search_text
 from mailserver.storage.database import Database
 from tests.conftest import Bucketed, make_mail
 
@@ -88,11 +88,11 @@ async def check(database: Database, account: AccountId) -> None:
     }
     rows = await database.fetch("SELECT email_id FROM search_word WHERE account_id = $1", account)
     assert sorted(row["email_id"] for row in rows) == sorted(ids)
-    places = await search_text.frames_of(database, account, 0, search_text.EVERYTHING)
+    places = await search_frames.frames_of(database, account, 0, search_text.EVERYTHING)
     members = [each for place in places for each in place.email_ids]
     assert sorted(each for each in members if each in ids) == sorted(ids)
     assert sum(place.dead for place in places) == len(members) - len(ids)
-    data = await search_text.texts(database, account, [place.id for place in places])
+    data = await search_frames.texts(database, account, [place.id for place in places])
     for place in places:
         texts = list(frames.Frame(place.email_ids, data[place.id]).texts())
         assert array("q", [each.email_id for each in texts]) == place.email_ids
@@ -137,7 +137,7 @@ async def test_the_index_follows_what_comes_and_goes(mail: Mail, alice: Account)
         await check(mail.database, alice.id)
     await mail.indexer.sweep_once(OWNER)
     await check(mail.database, alice.id)
-    places = await search_text.frames_of(mail.database, alice.id, 0, search_text.EVERYTHING)
+    places = await search_frames.frames_of(mail.database, alice.id, 0, search_text.EVERYTHING)
     assert sum(place.dead for place in places) == 0
 
 
@@ -146,7 +146,7 @@ async def test_small_frames_are_joined(mail: Mail, alice: Account) -> None:
         await deliver(mail, alice, raw(f"n{number}", "body"))
         assert await mail.indexer.catch_up(alice.id, 10)
     await check(mail.database, alice.id)
-    places = await search_text.frames_of(mail.database, alice.id, 0, search_text.EVERYTHING)
+    places = await search_frames.frames_of(mail.database, alice.id, 0, search_text.EVERYTHING)
     assert len(places) < 12
 
 
@@ -259,12 +259,12 @@ async def test_what_is_destroyed_while_frames_are_joined_is_counted(
 ) -> None:
     ids = [(await deliver(mail, alice, raw(f"n{n}", f"word{n}")))[0] for n in range(2)]
     assert await mail.indexer.catch_up(alice.id, 10)
-    places = await search_text.frames_of(mail.database, alice.id, 0, search_text.EVERYTHING)
+    places = await search_frames.frames_of(mail.database, alice.id, 0, search_text.EVERYTHING)
     [(frame, dead)] = [(each.id, each.dead) for each in places if ids[0] in each.email_ids]
     async with mail.database.transaction() as tx:
-        await search_text.count_dead(tx, alice.id, [(frame, 1)])  # by another, after it was read
-        assert await search_text.remove_frames(tx, alice.id, [(frame, dead)]) == 0
-        assert await search_text.remove_frames(tx, alice.id, [(frame, dead + 1)]) == 1
+        await search_frames.count_dead(tx, alice.id, [(frame, 1)])  # by another, after it was read
+        assert await search_frames.remove_frames(tx, alice.id, [(frame, dead)]) == 0
+        assert await search_frames.remove_frames(tx, alice.id, [(frame, dead + 1)]) == 1
         await tx.execute("DELETE FROM search_word")
         await tx.execute("DELETE FROM search_frame")
         await tx.execute("DELETE FROM search_progress")
@@ -327,7 +327,7 @@ async def test_frames_without_words_are_searched_and_completed(
     await mail.database.execute("UPDATE search_frame SET vocabulary = NULL")
     assert await _matching(mail, alice, ids, "o77X") == {ids[77]}
     await mail.indexer.sweep_once(OWNER)
-    assert await search_text.accounts_without_vocabulary(mail.database, 10) == []
+    assert await search_frames.accounts_without_vocabulary(mail.database, 10) == []
     for account in (alice, bob):
         await check(mail.database, account.id)
     assert await _matching(mail, alice, ids, "o77X") == {ids[77]}
@@ -341,7 +341,7 @@ async def test_a_text_that_is_too_long_to_store_is_searched_whole(
     long = "\n".join(f"line {number} of a long text" for number in range(20_000))
     ids = await deliver(mail, alice, raw("long", long + "\nthe last wörd"), raw("short", "word"))
     assert await mail.indexer.catch_up(alice.id, 1000)
-    places = await search_text.frames_of(mail.database, alice.id, 0, search_text.EVERYTHING)
+    places = await search_frames.frames_of(mail.database, alice.id, 0, search_text.EVERYTHING)
     assert [each for place in places for each in place.cut_ids] == [ids[0]]
     assert await _matching(mail, alice, ids, "the last WÖRD") == {ids[0]}
     assert await _matching(mail, alice, ids, "line 7 of") == {ids[0]}

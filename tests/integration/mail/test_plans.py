@@ -11,7 +11,7 @@ from mailserver.mail import delivery
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Delivered, Incoming
 from mailserver.model import SEEN, Account, Flags, MailboxId, Modseq
-from mailserver.storage import accounts, changes, mailboxes, search, search_text
+from mailserver.storage import accounts, changes, mailboxes, search, search_frames, search_text
 from mailserver.storage.database import Executor, Record
 from mailserver.storage.search import Narrow
 
@@ -105,12 +105,12 @@ STATEMENTS: dict[str, Statement] = {
         db, account, [mail[0].mailbox_id], 0, "'Hsubject'", LISTED
     ),
     "not in the index": lambda db, account, mail: search_text.missing(db, account, _some(mail)),
-    "words of frames": lambda db, account, mail: search_text.vocabularies(db, account, [1, 2]),
-    "frames without words": lambda db, account, mail: search_text.frames_without_vocabulary(
+    "words of frames": lambda db, account, mail: search_frames.vocabularies(db, account, [1, 2]),
+    "frames without words": lambda db, account, mail: search_frames.frames_without_vocabulary(
         db, account, 20
     ),
     "accounts whose frames are without words": (
-        lambda db, account, mail: search_text.accounts_without_vocabulary(db, 100)
+        lambda db, account, mail: search_frames.accounts_without_vocabulary(db, 100)
     ),
     "what came and went": lambda db, account, mail: search_text.news(
         db, account, Modseq(mail[-1].modseq - 1), 200
