@@ -228,8 +228,9 @@ class Connection:
             raise ConnectionFailed(str(last), last) from error
 
     def _limit(self, step: Step) -> float:
-        limits = {Step.DATA: self._timeouts.data, Step.CONTENT: self._timeouts.final}
-        return limits.get(step, self._timeouts.command)
+        if step is Step.CONTENT:
+            return self._timeouts.final
+        return self._timeouts.data if step is Step.DATA else self._timeouts.command
 
     async def _ask(self, line: str, what: str) -> ServerReply:
         self._writer.write(line.encode())
@@ -237,13 +238,11 @@ class Connection:
 
     async def _reply(self, timeout: float, what: str) -> ServerReply:
         """Read the next reply; 421 ends the connection, whatever it answers (RFC 5321 §3.8)."""
+        reply = self._replies.next()
         try:
-            async with asyncio.timeout(timeout):  # for the whole reply, however it is cut
-                while (reply := self._replies.next()) is None:
-                    data = await self._reader.read(READ)
-                    if not data:
-                        raise ConnectionFailed(f"the server closed the connection ({what})")
-                    self._replies.feed(data)
+            if reply is None:
+                async with asyncio.timeout(timeout):  # for the whole reply, however it is cut
+                    reply = await self._read(what)
         except TimeoutError:
             raise ConnectionFailed(f"no answer in {timeout:g} seconds ({what})") from None
         except NotSmtp as error:
@@ -252,6 +251,14 @@ class Connection:
             raise ConnectionFailed(f"lost: {_reason(error)} ({what})") from error
         if reply.code == 421:
             raise ConnectionFailed(str(reply), reply)
+        return reply
+
+    async def _read(self, what: str) -> ServerReply:
+        while (reply := self._replies.next()) is None:
+            data = await self._reader.read(READ)
+            if not data:
+                raise ConnectionFailed(f"the server closed the connection ({what})")
+            self._replies.feed(data)
         return reply
 
     def _note_tls(self) -> None:
