@@ -1,7 +1,9 @@
 """The queue drained to smtp-sink of Postfix: messages a second, and whose CPU it costs.
 
 A worker in this process, as in the server, with a durable PostgreSQL of its own: 5 kB messages to
-one destination, signed by DKIM. Then how fast recipients are claimed with a large backlog.
+one destination, signed by DKIM (RSA-2048 and Ed25519). Beside it, in the same run and to the same
+smtp-sink, Postfix with opendkim: `benchmarks.outbound_postfix` says what is compared. Then how fast
+recipients are claimed with a large backlog.
 """
 
 import asyncio
@@ -19,6 +21,7 @@ from typing import Any
 
 import uvloop
 
+from benchmarks import outbound_postfix
 from benchmarks.smtp_delivery import TICK
 from mailserver.auth.passwords import Passwords
 from mailserver.config import Config
@@ -70,7 +73,9 @@ async def _run(folder: Path, sink: str, quick: bool) -> dict[str, Any]:
         )  # fmt: skip
         try:
             mail = _mail(database)
-            drained = await _drain(mail, port, QUICK_MESSAGES if quick else MESSAGES, postgres)
+            count = QUICK_MESSAGES if quick else MESSAGES
+            drained = await _drain(mail, port, count, postgres)
+            anchor = await asyncio.to_thread(outbound_postfix.measure, port, count, SIZE)
             claims = await _claims(mail, QUICK_BACKLOG if quick else BACKLOG)
         finally:
             process.kill()
@@ -78,7 +83,7 @@ async def _run(folder: Path, sink: str, quick: bool) -> dict[str, Any]:
         await database.close()
     finally:
         await postgres.stop()
-    return {"targets": TARGETS, "drain": drained, "claims": claims}
+    return {"targets": TARGETS, "drain": drained, "postfix": anchor, "claims": claims}
 
 
 def _mail(database: Database) -> Mail:

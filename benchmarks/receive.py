@@ -37,6 +37,12 @@ OWN = ("10MB",)  # sizes that are measured of this server only
 SESSIONS = 50
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"
 START_TIME = 20.0  # seconds
+DISCARDING = """\
+mydestination = bench.test
+local_recipient_maps =
+local_transport = discard:
+default_transport = discard:
+"""
 
 
 def run(quick: bool = False) -> dict[str, Any]:
@@ -50,7 +56,7 @@ def run(quick: bool = False) -> dict[str, Any]:
         for name, started in (
             ("mailserver", _python("mailserver")),
             ("aiosmtpd", _python("aiosmtpd")),
-            ("postfix", _postfix(Path(folder))),
+            ("postfix", postfix(Path(folder), DISCARDING)),
         ):
             with started as server:
                 results[name] = (
@@ -61,7 +67,7 @@ def run(quick: bool = False) -> dict[str, Any]:
     return results
 
 
-class _Server:
+class Server:
     """A server under load: its port and the processes that it is made of."""
 
     def __init__(self, pid: int, port: int) -> None:
@@ -103,16 +109,16 @@ def _stat(pid: int) -> list[int]:
     return [int(field) for field in fields[11:15]]
 
 
-def _measure(source: str, server: _Server, which: str, part: int) -> dict[str, Any]:
+def _measure(source: str, server: Server, which: str, part: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    _send(source, server.port, 200, SIZES["5kB"])  # warm
+    send(source, server.port, 200, SIZES["5kB"])  # warm
     memory = server.memory("VmRSS")
     for name, size in SIZES.items():
         if name in OWN and which != "mailserver":
             continue
         count = COUNTS[name] // part
         before, began = server.cpu(), time.perf_counter()
-        _send(source, server.port, count, size)
+        send(source, server.port, count, size)
         seconds = time.perf_counter() - began
         found[name] = {
             "messages_per_second": round(count / seconds),
@@ -122,21 +128,22 @@ def _measure(source: str, server: _Server, which: str, part: int) -> dict[str, A
     return found
 
 
-def _send(source: str, port: int, count: int, size: int) -> None:
+def send(source: str, port: int, count: int, size: int) -> None:
+    """Send so many messages of a size with smtp-source, over sessions that are used again."""
     command = [source, "-s", str(SESSIONS), "-m", str(count), "-l", str(size), "-d"]
     command += ["-f", "a@bench.test", "-t", "b@bench.test", f"127.0.0.1:{port}"]
     subprocess.run(command, check=True, capture_output=True, timeout=600)
 
 
 @contextmanager
-def _python(which: str) -> Iterator[_Server]:
+def _python(which: str) -> Iterator[Server]:
     """Run one of the servers that are written in Python in a process of its own."""
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.receive", "--serve", which], stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     try:
-        yield _Server(process.pid, int(process.stdout.readline()))
+        yield Server(process.pid, int(process.stdout.readline()))
     finally:
         process.terminate()
         process.wait()
@@ -144,8 +151,11 @@ def _python(which: str) -> Iterator[_Server]:
 
 
 @contextmanager
-def _postfix(folder: Path) -> Iterator[_Server | None]:
-    """Run Postfix with a folder of its own; what it has queued is discarded."""
+def postfix(folder: Path, settings: str) -> Iterator[Server | None]:
+    """Run Postfix with a folder of its own; None where it is not installed or this is not root.
+
+    `settings` are more lines of its main.cf, which say where mail goes.
+    """
     program = shutil.which("postfix", path=PATH)
     if program is None or os.geteuid() != 0:
         yield None
@@ -153,7 +163,7 @@ def _postfix(folder: Path) -> Iterator[_Server | None]:
     for name in ("etc", "queue", "data"):
         (folder / name).mkdir()
     os.chown(folder / "data", pwd.getpwnam("postfix").pw_uid, -1)
-    port = _free_port()
+    port = free_port()
     (folder / "etc" / "main.cf").write_text(
         f"""\
 compatibility_level = 3.6
@@ -164,18 +174,15 @@ maillog_file_prefixes = {folder}
 myhostname = mx.bench.test
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
-mydestination = bench.test
-local_recipient_maps =
-local_transport = discard:
-default_transport = discard:
 message_size_limit = 52428800
 smtpd_client_connection_count_limit = 0
-"""
+{settings}"""
     )
     services = "".join(
         f"{name} unix {flags} {command}\n"
         for name, flags, command in (
             ("cleanup", "n - n - 0", "cleanup"),
+            ("pickup", "n - n 60 1", "pickup"),
             ("qmgr", "n - n 300 1", "qmgr"),
             ("rewrite", "- - n - -", "trivial-rewrite"),
             ("bounce", "- - n - 0", "bounce"),
@@ -183,6 +190,10 @@ smtpd_client_connection_count_limit = 0
             ("trace", "- - n - 0", "bounce"),
             ("proxymap", "- - n - -", "proxymap"),
             ("discard", "- - n - -", "discard"),
+            ("smtp", "- - n - -", "smtp"),
+            ("scache", "- - n - 1", "scache"),
+            ("error", "- - n - -", "error"),
+            ("retry", "- - n - -", "error"),
             ("anvil", "- - n - 1", "anvil"),
         )
     )
@@ -192,14 +203,15 @@ smtpd_client_connection_count_limit = 0
     command = [program, "-c", str(folder / "etc")]
     subprocess.run([*command, "start"], check=True, capture_output=True)
     try:
-        _wait_for(port)
+        wait_for(port)
         pid = int((folder / "queue" / "pid" / "master.pid").read_text())
-        yield _Server(pid, port)
+        yield Server(pid, port)
     finally:
         subprocess.run([*command, "stop"], check=True, capture_output=True)
 
 
-def _wait_for(port: int) -> None:
+def wait_for(port: int) -> None:
+    """Wait until somebody listens."""
     end = time.monotonic() + START_TIME
     while True:
         try:
@@ -211,7 +223,8 @@ def _wait_for(port: int) -> None:
             time.sleep(0.05)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody has."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
