@@ -20,15 +20,21 @@ from mailserver.mail.delivery import Target
 from mailserver.model import Account
 from mailserver.storage import changes as change_table
 from mailserver.storage.delivery import lock_accounts
+from tests.conftest import Bucketed, make_mail
 
 
-async def test_old_changes_go_and_listings_load_anew(mail: Mail, alice: Account) -> None:
+async def test_old_changes_go_and_listings_load_anew(
+    mail: Mail, bucket: Bucketed, alice: Account
+) -> None:
+    elsewhere = make_mail(mail.database, bucket.blobs, mail.config, node=2)
     box = await mailboxes.by_path(mail, alice.id, "INBOX")
     listing = await listings.open_listing(mail, alice.id, box.id)
     before = listing.modseq
     for number in range(3):
         raw = b"Subject: %d\r\n\r\n" % number
-        await delivery.accept(mail, raw, [Target(alice.id)], received_at=mail.now())
+        await delivery.accept(elsewhere, raw, [Target(alice.id)], received_at=mail.now())
+    await elsewhere.committer.drain()
+    elsewhere.passwords.close()
     assert await maintenance.once(mail, "test") == 0
 
     now, later = mail.now, timedelta(seconds=mail.config.store.change_log + 1)
