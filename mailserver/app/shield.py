@@ -5,6 +5,8 @@ import contextlib
 import logging
 from collections.abc import Awaitable
 
+from mailserver.errors import MailError
+
 log = logging.getLogger(__name__)
 
 
@@ -15,6 +17,8 @@ async def shielded(awaitable: Awaitable[object], seconds: float, what: str) -> N
             await awaitable
     except TimeoutError:
         log.warning("stop takes too long", extra={"part": what, "seconds": seconds})
+    except MailError as error:  # what it left is not kept: counts, what was learned a moment ago
+        log.warning("stop failed", extra={"part": what, "error": str(error)})
     except Exception:
         with contextlib.suppress(Exception):
             log.exception("stop failed", extra={"part": what})

@@ -28,7 +28,7 @@ from tests.running import free_port
 from tests.smtp_peer import Peer
 
 QUICK = Timeouts(
-    connect=3, greeting=3, command=3, data=3, block=3, final=3, quit=1, idle=30
+    connect=6, greeting=6, command=6, data=6, block=6, final=6, quit=1, idle=30
 )  # a peer that stalls is given up soon
 LETTER = b"From: alice@example.test\r\nTo: carol@example.org\r\nSubject: Hello\r\n\r\nHello\r\n"
 

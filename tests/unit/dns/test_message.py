@@ -136,7 +136,10 @@ def test_a_message_says_what_dnspython_reads(made: tuple[str, dns.message.Messag
             dns.rdatatype.from_text(kind),
         )
         assert rrset is not None
-        assert set(found) == {value(record) for record in rrset}
+        if dns.rdatatype.is_singleton(rrset.rdtype):  # dnspython keeps the last of several
+            assert value(rrset[0]) in found
+        else:
+            assert set(found) == {value(record) for record in rrset}
         # a name with both: the time of whichever is shorter, which no zone has
         assert ours.ttl[owner] <= rrset.ttl
     number = dns.rdatatype.from_text(kind)
