@@ -24,6 +24,7 @@ from typing import Any
 
 import uvloop
 
+from benchmarks.receive import wait_for
 from mailserver.smtp.outbound.connection import Connection, Timeouts
 from mailserver.smtp.protocol.client import Envelope, RecipientLine
 
@@ -42,7 +43,6 @@ HEADER = (
 LINE = b"Here is a line of text that a person  might have written to another one.\r\n"
 DOTTED = b".signature\r\n"  # each hundredth line: it must be stuffed
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"
-START_TIME = 20.0  # seconds
 
 Send = Callable[[], Awaitable[object]]
 
@@ -138,7 +138,7 @@ def _sink(program: str) -> Iterator[int]:
             [program, *user, f"127.0.0.1:{port}", "100"], stdout=said, stderr=said
         )
         try:
-            _wait_for(port)
+            wait_for(port)
             yield port
         finally:
             process.kill()
@@ -159,18 +159,6 @@ def _listener() -> Iterator[int]:
         process.terminate()
         process.wait()
         process.stdout.close()
-
-
-def _wait_for(port: int) -> None:
-    end = time.monotonic() + START_TIME
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.05)
 
 
 def main() -> None:

@@ -117,54 +117,59 @@ async def test_a_body_that_comes_again_is_kept(
     assert await content.content(mail, alice.id, again.blob_id) == RAW
 
 
-async def test_an_object_that_vanished_is_written_again(
+async def copied(
     mail: Mail, alice: Account, mover: Mover, clock: Clock
-) -> None:
+) -> tuple[delivery.Accepted, str, int]:
+    """Have a message whose body was copied; return it, and name and size of the object."""
     accepted = await delivery.accept(mail, RAW, [Target(alice.id)], received_at=clock())
     clock.time += timedelta(minutes=2)
     await mover.round()
-    ((name, _),) = [entry async for page in mail.blobs.names() for entry in page]
+    ((name, size),) = [entry async for page in mail.blobs.names() for entry in page]
+    return accepted, name, size
+
+
+async def moved_again(
+    mail: Mail, alice: Account, mover: Mover, clock: Clock, accepted: delivery.Accepted
+) -> None:
+    """See that the body is copied anew, and whole, and that its hot copy goes then."""
+    for _ in range(2):
+        clock.time += timedelta(seconds=1)
+        await mover.round()
+    assert await hot(mail) == 0
+    assert await content.content(mail, alice.id, accepted.blob_id) == RAW
+
+
+async def test_an_object_that_vanished_is_written_again(
+    mail: Mail, alice: Account, mover: Mover, clock: Clock
+) -> None:
+    accepted, name, _ = await copied(mail, alice, mover, clock)
     await mail.blobs.delete(name)
     assert [d.rule async for d in fsck.check(mail)] == ["every object that a blob names is there"]
 
     clock.time += timedelta(days=8)
     await mover.round()
     assert await hot(mail) == 1
-    for _ in range(2):
-        clock.time += timedelta(seconds=1)
-        await mover.round()
-    assert await hot(mail) == 0
-    assert await content.content(mail, alice.id, accepted.blob_id) == RAW
+    await moved_again(mail, alice, mover, clock, accepted)
 
 
 async def test_an_object_that_lost_its_content_is_written_again(
     mail: Mail, alice: Account, mover: Mover, clock: Clock
 ) -> None:
     """As after a power cut: the size of the object is known, and something else is in it."""
-    accepted = await delivery.accept(mail, RAW, [Target(alice.id)], received_at=clock())
-    clock.time += timedelta(minutes=2)
-    await mover.round()
-    ((name, size),) = [entry async for page in mail.blobs.names() for entry in page]
+    accepted, name, size = await copied(mail, alice, mover, clock)
     await mail.blobs.put(name, bytes(size))
 
     clock.time += timedelta(days=8)
     assert await mover.drop() == 0
     assert await hot(mail) == 1
     assert [page async for page in mail.blobs.names()] == []
-    for _ in range(2):
-        clock.time += timedelta(seconds=1)
-        await mover.round()
-    assert await hot(mail) == 0
-    assert await content.content(mail, alice.id, accepted.blob_id) == RAW
+    await moved_again(mail, alice, mover, clock, accepted)
 
 
 async def test_an_object_that_cannot_be_read_is_written_again(
     mail: Mail, alice: Account, mover: Mover, clock: Clock
 ) -> None:
-    accepted = await delivery.accept(mail, RAW, [Target(alice.id)], received_at=clock())
-    clock.time += timedelta(minutes=2)
-    await mover.round()
-    ((name, _),) = [entry async for page in mail.blobs.names() for entry in page]
+    accepted, name, _ = await copied(mail, alice, mover, clock)
     mover._blobs = Unreadable(mail.blobs, name)
 
     clock.time += timedelta(days=8)
