@@ -124,3 +124,12 @@ class Destination:
         if self._dead is not None and self._dead[0] <= now:
             self._dead = None
         return self._dead[1] if self._dead is not None else None
+
+
+def connection_key(domain: str, kind: Kind, route: Route) -> str:
+    """Return what shares connections: a smarthost has them for all its domains."""
+    if kind in (Kind.HERE, Kind.CAUGHT):
+        return kind.name.lower()
+    host = route.smarthost
+    name = f"{host.host}:{host.port}" if host is not None else domain
+    return f"{name} {route.tls}"

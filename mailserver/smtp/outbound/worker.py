@@ -30,7 +30,7 @@ from mailserver.queue.work import BEAT_TIME, Claimed, Ended, LeaseLost, Ledger
 from mailserver.sealing import Seal
 from mailserver.smtp.outbound.connection import Timeouts
 from mailserver.smtp.outbound.courier import Contexts, Courier, Job, Means, Unreachable
-from mailserver.smtp.outbound.destination import Destination
+from mailserver.smtp.outbound.destination import Destination, connection_key
 from mailserver.smtp.outbound.route import Kind, NoRoute, Own, Router
 from mailserver.smtp.outbound.sts import Policies
 
@@ -233,7 +233,7 @@ class Worker:
         return kind, route
 
     def _destination(self, domain: str, kind: Kind, route: Route) -> Destination:
-        key = _key(domain, kind, route)
+        key = connection_key(domain, kind, route)
         destination = self._destinations.get(key)
         if destination is None:
             destination = self._destinations[key] = Destination(key, domain, kind, route)
@@ -478,15 +478,6 @@ class Worker:
             except Unavailable as error:
                 log.warning("queue: waits for PostgreSQL", extra={"error": str(error)})
             await asyncio.sleep(PAUSE)
-
-
-def _key(domain: str, kind: Kind, route: Route) -> str:
-    """Return what shares connections: a smarthost has them for all its domains."""
-    if kind in (Kind.HERE, Kind.CAUGHT):
-        return kind.name.lower()
-    host = route.smarthost
-    name = f"{host.host}:{host.port}" if host is not None else domain
-    return f"{name} {route.tls}"
 
 
 def _trouble(error: MailError) -> Outcome:
