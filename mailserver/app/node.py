@@ -49,6 +49,7 @@ class Node:
         self._sockets = Sockets.open(_listeners(self.config), self.config.server.workers)
         self._supervisor = Supervisor(self._plan())
         self._reloading: asyncio.Task[None] | None = None
+        self._reload_again = False
 
     @property
     def addresses(self) -> dict[str, tuple[str, int]]:
@@ -97,10 +98,16 @@ class Node:
             log.info("the terminal was closed")
             os.kill(os.getpid(), signal.SIGTERM)
         elif self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.create_task(self._reload_as_asked())
+        else:  # the one under way may have read the file before it was changed
+            self._reload_again = True
+
+    async def _reload_as_asked(self) -> None:
+        self._reload_again = True
+        while self._reload_again:
+            self._reload_again = False
             log.info("reloading")
-            self._reloading = asyncio.create_task(self.reload())
-        else:
-            log.warning("a reload is under way")
+            await self.reload()
 
     def _plan(self) -> Plan:
         server = self.config.server

@@ -106,6 +106,8 @@ class Worker:
             case "serve":
                 await self._server.accept(message["slots"])
             case "leave":
+                await self._server.accept(())
+                self._tell("closed")
                 self._asked_to_leave.set()
             case "report":
                 self._tell("report", question=message["question"])

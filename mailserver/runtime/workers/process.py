@@ -31,6 +31,7 @@ class Worker:
         self.prepared = 0.0  # loop time when it had the store
         self.asked_to_leave = False
         self.changed = asyncio.Event()  # it became ready, or has ended
+        self.closed = asyncio.Event()  # it takes no more connections, or has ended
         self._loop = asyncio.get_running_loop()
         self._exited: asyncio.Future[int] = self._loop.create_future()
         self._ours, theirs = socket.socketpair()
@@ -103,6 +104,7 @@ class Worker:
         if not self._exited.done():
             self._exited.set_result(code)
         self.changed.set()
+        self.closed.set()
 
 
 def _spawn(argv: list[str], descriptors: Sequence[int]) -> "subprocess.Popen[bytes]":

@@ -30,6 +30,7 @@ REPORT_TIME = 1.0  # seconds for a worker to tell its metrics; else those that i
 # have to wait for PostgreSQL, so theirs begin when that was there and had its schema.
 START_TIME = 120.0
 LEAVE_TIME = 15.0  # seconds a worker has beyond what it gives its connections
+CLOSE_TIME = 5.0  # seconds for a worker to say that it takes no more connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,11 @@ class Supervisor:
     async def replace(self, plan: Plan) -> None:
         """Replace every worker, one after the other, each only when its successor is ready.
 
-        WorkerFailed when a successor does not start; those that serve go on then.
+        No new connection comes to one that was replaced once this returns. WorkerFailed when a
+        successor does not start; those that serve go on then.
         """
         async with self._turn:
+            served = [slot.worker for slot in self._slots if slot.worker is not None]
             before, self._plan = self._plan, plan
             surplus, self._slots = self._slots[plan.count :], self._slots[: plan.count]
             self._slots += [_Slot(number) for number in range(len(self._slots), plan.count)]
@@ -101,6 +104,7 @@ class Supervisor:
             for slot in surplus:
                 self._retire(slot)
             self._assign()
+            await _closed([worker for worker in served if worker.asked_to_leave])
 
     def tell(self, message: Message) -> None:
         """Say something to every worker."""
@@ -291,6 +295,8 @@ class Supervisor:
         if kind == "ready":
             worker.ready = True
             worker.changed.set()
+        elif kind == "closed":
+            worker.closed.set()
         elif kind == "prepared":
             worker.prepared = asyncio.get_running_loop().time()
         elif kind == "failed":
@@ -358,6 +364,15 @@ def _hopeless(worker: Worker, now: float) -> str | None:
     if worker.prepared and not worker.ready and now - worker.prepared > START_TIME:
         return f"did not become ready within {START_TIME:.0f} s"
     return None
+
+
+async def _closed(workers: Sequence[Worker]) -> None:
+    """Wait until workers that were asked to leave take no more connections."""
+    waits = [asyncio.ensure_future(worker.closed.wait()) for worker in workers]
+    if waits:
+        _, late = await asyncio.wait(waits, timeout=CLOSE_TIME)
+        for wait in late:
+            wait.cancel()
 
 
 def _about(worker: Worker) -> dict[str, int]:

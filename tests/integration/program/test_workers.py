@@ -322,6 +322,15 @@ def test_a_reload_reads_the_configuration_and_keeps_on_when_it_is_wrong(
     program.read_until('"reloaded"')
     for _ in range(8):  # also on the socket that has no worker of its own now
         assert greeting(program).startswith(b"220 three.example.test")
+
+    write('hostname = "four.example.test"\nworkers = 1')
+    program.process.send_signal(signal.SIGHUP)
+    program.read_until('"reloading"')
+    write('hostname = "five.example.test"\nworkers = 1')
+    program.process.send_signal(signal.SIGHUP)  # while the one before is under way, or just after
+    program.read_until('"reloaded"')
+    program.read_until('"reloaded"')
+    assert greeting(program).startswith(b"220 five.example.test")
     assert program.stop() == 0
 
 
