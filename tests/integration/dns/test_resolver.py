@@ -246,7 +246,7 @@ async def test_a_bounded_amount_of_octets_is_kept(
 
 async def test_each_lookup_is_told_of(names: NameServer, clock: Clock) -> None:
     told: list[tuple[str, float]] = []
-    settings = Dns(servers=f"127.0.0.1:{names.port}", timeout=0.1, attempts=1)
+    settings = Dns(servers=f"127.0.0.1:{names.port}", attempts=1)
     resolver = Resolver(settings, clock, lambda outcome, seconds: told.append((outcome, seconds)))
     names.add("a.example", "A", "192.0.2.1")
     names.failing.add("bogus.example")
