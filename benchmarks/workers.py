@@ -1,94 +1,110 @@
-"""Two workers against one: deliveries by SMTP, and a mix of IMAP commands, a second.
+"""Two workers against one: deliveries by SMTP, commands of IMAP, and both at once, a second.
 
-Both servers run on the same machine as the load, one after the other, so the ratio is what counts;
-it says nothing when other programs take the cores. The load is made by processes of their own.
+On the cores of a server nothing runs but its workers: PostgreSQL, the object store and the clients
+are elsewhere. Here all share the machine. So each worker gets a small share of a core (`limited`):
+one has one such core, two have two, and everything else takes what it wants of the rest, as `cores`
+tells. `shared` is the same without a limit and says less, for there the others take what they
+want: `bounds` are the largest ratios that the cores allow then.
 
-`bounds` are the largest ratios that this machine allows: its cores, by those that one worker,
-PostgreSQL and the load take together. Where one is below the target, the target needs more cores.
+`cpu_ms` is what one operation costs each program. Each user has two devices, which take turns and
+are often served by different workers, and gets mail by connections that are served by any.
 """
 
+import asyncio
 import contextlib
-import imaplib
 import json
-import multiprocessing
 import os
-import resource
-import smtplib
 import ssl
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import cpu_share
 from tests.running import RunningServer, descendants
 
 SECONDS, QUICK_SECONDS = 8.0, 3.0
-PROCESSES = 2  # that make load
-CONNECTIONS = 8  # of each of them
-USERS = 16
+WARM_SECONDS = 2.0
+SHARE = 0.3  # of a core for each worker
+USERS = 48
+DEVICES = 2  # of each user
+MESSAGES = 6  # that each user has at first
 PASSWORD = "correct horse"
 TARGET = 1.6
 TICK = os.sysconf("SC_CLK_TCK")
+TIMEOUT = 120.0  # seconds for one answer
 BODY = "".join(f"line {number} of a message like many others\r\n" for number in range(400))
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a server is, for a process that makes load."""
-
-    smtp: int
-    imaps: int
-    ca: str
+MESSAGE = f"From: a@example.org\r\nSubject: bench\r\n\r\n{BODY}.\r\n".encode()
+COMMANDS = (
+    b"NOOP",
+    b"FETCH 1:5 (UID FLAGS ENVELOPE BODYSTRUCTURE)",
+    b"FETCH 1 BODY.PEEK[]",
+    b"STORE 2 +FLAGS (\\Seen)",
+    b"STORE 2 -FLAGS (\\Seen)",
+    b"SEARCH UNSEEN",
+    b"STATUS INBOX (MESSAGES UNSEEN)",
+)
+LIMIT = 16 * 1024 * 1024  # octets of the answers to all of them
 
 
 def run(quick: bool) -> dict[str, object]:
-    """Load a server with one worker and one with two; return the rates and their ratios."""
+    """Load servers with one worker and with two; return the rates, their ratios, and the CPU."""
     seconds = QUICK_SECONDS if quick else SECONDS
-    measured = {count: _measure(count, seconds) for count in (1, 2)}
-    ratios = {
-        phase: round(measured[2][phase]["per_second"] / measured[1][phase]["per_second"], 2)
-        for phase in PHASES
-    }
-    cores = os.cpu_count() or 1
-    bounds = {
-        phase: round(cores / sum(measured[1][phase]["cores"].values()), 2) for phase in PHASES
-    }
+    shared = _compared(seconds, None)
+    reason = cpu_share.why_not()
+    limited: dict[str, Any] = {"not_measured": reason}
+    if reason is None:
+        limited = _compared(seconds, SHARE)
+    counts: dict[str, Any] = shared if reason is not None else limited
     return {
-        "one_worker": measured[1],
-        "two_workers": measured[2],
-        "ratios": ratios,
-        "bounds": bounds,
-        "cores": cores,
+        "cores": os.cpu_count() or 1,
+        "limited": limited,
+        "shared": shared,
         "target_ratio_mixed": TARGET,
-        "within_target": ratios["mixed"] >= TARGET,
+        "within_target": counts["ratios"]["mixed"] >= TARGET,
     }
 
 
-def _measure(workers: int, seconds: float) -> dict[str, Any]:
+def _compared(seconds: float, share: float | None) -> dict[str, Any]:
+    one, two = (asyncio.run(_measured(count, seconds, share)) for count in (1, 2))
+    compared = {
+        "limit": "none" if share is None else f"{share} of a core for each worker",
+        "one_worker": one,
+        "two_workers": two,
+        "ratios": {
+            phase: round(two[phase]["per_second"] / one[phase]["per_second"], 2) for phase in PHASES
+        },
+    }
+    if share is None:
+        cores = os.cpu_count() or 1
+        compared["bounds"] = {
+            phase: round(cores / sum(one[phase]["cores"].values()), 2) for phase in PHASES
+        }
+    return compared
+
+
+async def _measured(workers: int, seconds: float, share: float | None) -> dict[str, Any]:
+    """Return what a server with so many workers does in each phase."""
     environment = {"MAILSERVER_SERVER__WORKERS": str(workers)}
-    with tempfile.TemporaryDirectory() as folder, _running(Path(folder), environment) as server:
-        place = Place(server.address("smtp")[1], server.address("imaps")[1], str(server.info["ca"]))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _running(Path(folder), environment) as server,
+    ):
         accounts = Path(folder) / "accounts.csv"
         rows = [f"u{number}@example.test,,{PASSWORD},,\n" for number in range(USERS)]
         accounts.write_text("login,name,password,quota,aliases\n" + "".join(rows))
         server.command("account", "import", str(accounts))
-        _load(PHASES["delivery"], place, 1.0)  # every process is warm
-        found: dict[str, Any] = {}
-        for phase, work in PHASES.items():
-            before, load, began = _cpu(server), _children(), time.monotonic()
-            done = _load(work, place, seconds)
-            took = time.monotonic() - began
-            after = _cpu(server)
-            found[phase] = {
-                "per_second": round(done / seconds, 1),
-                "cores": {
-                    "load": round((_children() - load) / took, 2),
-                    **{name: round((after[name] - before[name]) / took, 2) for name in after},
-                },
-            }
-    return found
+        async with _connected(server) as users:
+            for _ in range(MESSAGES):
+                await asyncio.gather(*map(User.deliver, users))
+            await _load(User.do_both, users, WARM_SECONDS)
+            with _limit(server, share):
+                return {
+                    phase: await _phase(server, users, work, seconds)
+                    for phase, work in PHASES.items()
+                }
 
 
 @contextlib.contextmanager
@@ -101,104 +117,132 @@ def _running(folder: Path, environment: dict[str, str]) -> Iterator[RunningServe
         server.close()
 
 
+def _limit(server: RunningServer, share: float | None) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext() if share is None else cpu_share.limited(server.workers(), share)
+
+
+class Wire:
+    """One connection to the server."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def ask(self, sent: bytes, end: bytes) -> bytes:
+        """Send something; return the answer up to the line in which `end` comes."""
+        self._writer.write(sent)
+        async with asyncio.timeout(TIMEOUT):
+            answer = await self._reader.readuntil(end)
+            return answer + await self._reader.readuntil(b"\n")
+
+    def close(self) -> None:
+        """Close it without a word."""
+        self._writer.transport.abort()
+
+
+@dataclass
+class User:
+    """A user's devices, and a server that sends mail to all users in turn."""
+
+    sender: Wire
+    devices: Sequence[Wire]
+    recipient: int
+    turns: int = 0
+
+    async def deliver(self) -> int:
+        """Send a message to the next user; return 1, for one operation."""
+        self.recipient = (self.recipient + 1) % USERS
+        commands = (
+            f"MAIL FROM:<a@example.org>\r\nRCPT TO:<u{self.recipient}@example.test>\r\nDATA\r\n"
+        )
+        await self.sender.ask(commands.encode(), b"354 ")
+        await self.sender.ask(MESSAGE, b"250 ")
+        return 1
+
+    async def read(self) -> int:
+        """Do what clients do with mail, on the next device; return how many commands."""
+        self.turns += 1
+        device = self.devices[self.turns % DEVICES]
+        lines = b"".join(b"t%d %b\r\n" % pair for pair in enumerate(COMMANDS))
+        answer = await device.ask(lines, b"\r\nt%d " % (len(COMMANDS) - 1))
+        assert all(b"\r\nt%d OK " % each in b"\r\n" + answer for each in range(len(COMMANDS))), (
+            answer
+        )
+        return len(COMMANDS)
+
+    async def do_both(self) -> int:
+        """Read while a message is sent; one counts as much as a command."""
+        return sum(await asyncio.gather(self.deliver(), self.read()))
+
+
+Work = Callable[[User], Awaitable[int]]
+PHASES: dict[str, Work] = {"delivery": User.deliver, "imap": User.read, "mixed": User.do_both}
+
+
+@contextlib.asynccontextmanager
+async def _connected(server: RunningServer) -> AsyncIterator[list[User]]:
+    """Connect all, one after the other, so that a worker hashes one password at a time."""
+    context = ssl.create_default_context(cafile=str(server.info["ca"]))
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def connect(listener: str, tls: ssl.SSLContext | None) -> Wire:
+            host, port = server.address(listener)
+            wire = Wire(*await asyncio.open_connection(host, port, ssl=tls, limit=LIMIT))
+            stack.callback(wire.close)
+            return wire
+
+        users = []
+        for number in range(USERS):
+            devices = [await connect("imaps", context) for _ in range(DEVICES)]
+            for device in devices:
+                login = f't LOGIN u{number}@example.test "{PASSWORD}"\r\n'
+                await device.ask(login.encode(), b"t OK ")
+                await device.ask(b"t SELECT INBOX\r\n", b"t OK ")
+            sender = await connect("smtp", None)
+            await sender.ask(b"", b"220 ")
+            await sender.ask(b"EHLO bench.example.org\r\n", b"250 ")
+            users.append(User(sender, devices, number))
+        yield users
+
+
+async def _load(work: Work, users: Sequence[User], seconds: float) -> int:
+    """Let every user do the same again and again for a time; return how much was done."""
+    end = time.monotonic() + seconds
+
+    async def repeat(user: User) -> int:
+        done = 0
+        while time.monotonic() < end:
+            done += await work(user)
+        return done
+
+    return sum(await asyncio.gather(*map(repeat, users)))
+
+
+async def _phase(
+    server: RunningServer, users: Sequence[User], work: Work, seconds: float
+) -> dict[str, Any]:
+    before, began = _cpu(server), time.monotonic()
+    done = await _load(work, users, seconds)
+    took, after = time.monotonic() - began, _cpu(server)
+    used = {name: after[name] - before[name] for name in after}
+    return {
+        "per_second": round(done / took, 1),
+        "cpu_ms": {name: round(used[name] / done * 1000, 3) for name in ("workers", "postgres")},
+        "cores": {name: round(seconds / took, 2) for name, seconds in used.items()},
+    }
+
+
 def _cpu(server: RunningServer) -> dict[str, float]:
-    """Return the CPU seconds of the server with its workers, and of its services."""
-    used = {"server": 0.0, "postgres": 0.0, "weed": 0.0}
+    """Return the CPU seconds of each part of the server, of its services, and of the load."""
+    workers = set(server.workers())
+    used = {"workers": 0.0, "supervisor": 0.0, "postgres": 0.0, "weed": 0.0}
     for pid in (server.pid, *descendants(server.pid)):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
             fields = rest.split()
-            of = name if name in used else "server"
+            of = name if name in used else "workers" if pid in workers else "supervisor"
             used[of] += (int(fields[11]) + int(fields[12])) / TICK
-    return used
-
-
-def _children() -> float:
-    """Return the CPU seconds of processes of ours that have ended: those that made load."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-Work = Callable[[Place, int, float], int]
-
-
-def _load(work: Work, place: Place, seconds: float) -> int:
-    """Let every process do the same for a time; return how much they did."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(PROCESSES) as pool:
-        return sum(pool.starmap(work, [(place, number, seconds) for number in range(PROCESSES)]))
-
-
-def deliver(place: Place, number: int, seconds: float) -> int:
-    """Send messages over one connection after the other of several; return how many."""
-    clients = [smtplib.SMTP("127.0.0.1", place.smtp, timeout=60) for _ in range(CONNECTIONS)]
-    for client in clients:
-        client.ehlo("bench.example.org")
-    message = f"From: a@example.org\r\nSubject: bench\r\n\r\n{BODY}"
-    end, done = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
-        for client in clients:  # all are asked before the first answer is read
-            user = (number + done) % USERS
-            client.send(
-                f"MAIL FROM:<a@example.org>\r\nRCPT TO:<u{user}@example.test>\r\nDATA\r\n".encode()
-            )
-            done += 1
-        for client in clients:
-            for _ in range(2):
-                client.getreply()
-            assert client.getreply()[0] == 354
-            client.send(f"{message}\r\n.\r\n".encode())
-        for client in clients:
-            assert client.getreply()[0] == 250
-    for client in clients:
-        client.close()
-    return done
-
-
-def read(place: Place, number: int, seconds: float) -> int:
-    """Do what clients do with their newest messages; return how many commands."""
-    context = ssl.create_default_context(cafile=place.ca)
-    clients = []
-    for each in range(CONNECTIONS):
-        client = imaplib.IMAP4_SSL("127.0.0.1", place.imaps, ssl_context=context, timeout=60)
-        user = (number * CONNECTIONS + each) % USERS
-        client.login(f"u{user}@example.test", PASSWORD)
-        client.select("INBOX")
-        clients.append(client)
-    end, done = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
-        tags = []
-        for client in clients:  # all are asked before the first answer is read
-            tag = client._new_tag()
-            for command in COMMANDS:
-                client.send(tag + b" " + command + b"\r\n")
-            tags.append(tag)
-        for client, tag in zip(clients, tags, strict=True):
-            for _ in COMMANDS:
-                while not (line := client.readline()).startswith(tag + b" "):
-                    pass
-                assert line.startswith(tag + b" OK"), line
-                done += 1
-    for client in clients:
-        client.shutdown()
-    return done
-
-
-def mixed(place: Place, number: int, seconds: float) -> int:
-    """Half of the processes deliver, half of them read; a message counts as one command."""
-    return (read if number % 2 else deliver)(place, number, seconds)
-
-
-COMMANDS = (
-    b"NOOP",
-    b"FETCH 1:5 (UID FLAGS ENVELOPE BODYSTRUCTURE)",
-    b"FETCH 1 BODY.PEEK[]",
-    b"STORE 2 +FLAGS (\\Seen)",
-    b"STORE 2 -FLAGS (\\Seen)",
-    b"SEARCH UNSEEN",
-    b"STATUS INBOX (MESSAGES UNSEEN)",
-)
-PHASES: dict[str, Work] = {"delivery": deliver, "imap": read, "mixed": mixed}
+    return used | {"load": time.process_time()}
 
 
 if __name__ == "__main__":
