@@ -18,6 +18,7 @@ from mailserver.app.database_clock import LOOK, DatabaseClock
 from mailserver.app.filters import Filters, filters
 from mailserver.app.forwarded import Forwarding
 from mailserver.app.front import Front
+from mailserver.app.search_process import SearchProcesses
 from mailserver.app.shield import shielded
 from mailserver.app.web import WebServer
 from mailserver.auth.credentials import Authenticator, Judge
@@ -117,6 +118,7 @@ class Server:
         self._blobs = store.open_blobs(backends)
         self._passwords = Passwords(config.server.share(PASSWORD_THREADS))
         self._tracing = _tracing(config, self._name)
+        self._search_processes = SearchProcesses()
         self._tls = _certificate(config)
         self._front = Front()
         self._servers: dict[str, Listening] = {
@@ -237,6 +239,7 @@ class Server:
         if self._mail is not None:
             await shielded(self._mail.committer.drain(), grace + 5, "commits")
         await shielded(self._background.stop(), 5, "background")
+        await shielded(self._search_processes.close(), 5, "search text")
         if self._tally is not None:
             await shielded(self._tally.flush(), 5, "report counts")
         if self._filters is not None:
@@ -326,6 +329,7 @@ class Server:
         self._background.run("report counts", self._tally.run)
         self._background.run("reports received", Receiver(mail, self._name).run)
         self._background.run("reports sent", Sender(mail, resolver, self._name).run)
+        mail.indexer.makers = self._search_processes
         self._background.run("search text", mail.indexer.run)
         self._background.run("old search text", lambda: mail.indexer.sweep(self._name))
         self._background.run("queue size", every(QUEUE_COUNT, self._count_queue))

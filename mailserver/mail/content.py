@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mailserver.errors import Corrupt, NotFound
 from mailserver.mail import readings
+from mailserver.mail.making import Given
 from mailserver.model import AccountId, BlobId, EmailId
 from mailserver.storage import bodies
 from mailserver.storage.bodies import Location
@@ -55,6 +56,24 @@ async def of_emails(mail: "Mail", account: AccountId, ids: Sequence[int]) -> dic
     if cold:
         read = await contents(mail, account, list(cold.values()))
         found.update((email, read[blob]) for email, blob in cold.items())
+    return found
+
+
+async def given(mail: "Mail", account: AccountId, ids: Sequence[int]) -> list[Given]:
+    """Return those emails that exist as they are stored, as far as that is in PostgreSQL.
+
+    What is only in S3 comes whole and verified. Ask for 50 to 100 at a time.
+    """
+    found: list[Given] = []
+    cold: dict[EmailId, BlobId] = {}
+    for email, blob, data in await bodies.of_emails(mail.database, account, ids):
+        if data is None:
+            cold[email] = blob
+        else:
+            found.append(Given(email, data, True))
+    if cold:
+        read = await contents(mail, account, list(cold.values()))
+        found += [Given(email, read[blob], False) for email, blob in cold.items()]
     return found
 
 

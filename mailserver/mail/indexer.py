@@ -7,15 +7,16 @@ all of it, so whatever ends this in the middle, no message is left out or in the
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Collection, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from mailserver.errors import Corrupt, MailError, NotFound
-from mailserver.mail import content, frames, tokens, vocabulary
-from mailserver.mail.frames import Frame, Texts
-from mailserver.mime import SearchText, parse, search_text
+from mailserver.mail import content, making
+from mailserver.mail.makers import MakerEnded, Makers, Threads
+from mailserver.mail.making import Made
 from mailserver.model import AccountId, EmailId, IdKind, Modseq, id_text
 from mailserver.storage import leases, search_frames
 from mailserver.storage import search_text as stored
@@ -30,35 +31,22 @@ log = logging.getLogger(__name__)
 LEASE = "search text"
 LEASE_TIME = timedelta(seconds=30)  # prolonged with every piece; who is killed gives nothing back
 PAUSE = 1.0  # seconds without a change after which what was changed is followed
-PAUSES = 20  # after so many it is followed though changes go on
-LONGEST_REST = 2.0  # seconds
+PAUSES = 5  # after so many it is followed though changes go on
+SHORTEST_REST, LONGEST_REST = 0.01, 2.0  # seconds
 STEPS = 4  # of a rest that is as long as the work before it; one is enough while nobody works
-LONGER = 10  # times as long as the work: the rest while others work all the time
+LONGER = 3  # times as long as the work: the rest while others work all the time
 PATIENCE = 60.0  # seconds after which it is no longer than the work
 SWEEP = 30.0  # seconds between two looks at all accounts
-PIECE = 100  # messages that are read and written at once
+PIECE = 50  # messages that are read and written at once
 PIECE_OCTETS = 8 * 1024 * 1024  # of messages, unless one alone is larger
-STEP = 6  # messages whose words are found before others are served
 CHANGES = 200  # entries of the change log that are read at once
 SLACK = 500  # changes without news that an account may be behind
 WAITING = 1024  # kilobytes of words that may wait to be sorted into the index
-WAITING_MORE = 4096  # while more is to come: together they are sorted in with a quarter less work
+WAITING_MORE = 8192  # while more is to come: together they are sorted in with a quarter less work
 JOIN = 8  # small frames that become one
 ACCOUNTS = 100  # that one look finds
 UNTIDY = 100  # frames that are looked at in one round
 WORDLESS = 20  # frames that get their words in one round
-
-_MARKS = {"from": "F", "to": "T", "cc": "C", "bcc": "B"}
-SUBJECT_MARK = "S"
-FIELD_MARK = "H"  # of the names of header fields
-BODY_MARK = ""
-
-
-class Made(NamedTuple):
-    """What is stored of one message."""
-
-    words: str
-    texts: Texts | None  # None: they could not be read
 
 
 class Indexer:
@@ -66,7 +54,10 @@ class Indexer:
 
     def __init__(self, mail: "Mail") -> None:
         self._mail = mail
+        self.makers: Makers = Threads()
         self._locks: WeakValueDictionary[AccountId, asyncio.Lock] = WeakValueDictionary()
+        self._awaited: Counter[AccountId] = Counter()  # by how many
+        self._apart = 0.0  # seconds for which others than this process were at work
         self._changed: set[AccountId] = set()
         self._wake = asyncio.Event()
         mail.events.forward(self._note)
@@ -137,15 +128,15 @@ class Indexer:
     async def _unhurried(self, account: AccountId, begun: float) -> bool:
         """Catch up a little, and rest then: sessions come first."""
         loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = loop.time() - self._apart
         complete = await self.catch_up(account, PIECE)
         ended = loop.time()
-        await self._rest(ended - started, patient=ended < begun + PATIENCE)
+        await self._rest(ended - self._apart - started, patient=ended < begun + PATIENCE)
         return complete
 
     async def _rest(self, worked: float, *, patient: bool) -> None:
         """Rest until nobody in this process works, or for so long that what they do goes first."""
-        step = min(worked, LONGEST_REST) / STEPS
+        step = min(max(worked, SHORTEST_REST), LONGEST_REST) / STEPS
         database = self._mail.database
         for _ in range(STEPS * (LONGER if patient else 1)):
             before = database.used_at
@@ -166,6 +157,16 @@ class Indexer:
 
     def _lock(self, account: AccountId) -> asyncio.Lock:
         return self._locks.setdefault(account, asyncio.Lock())
+
+    async def catch_up_at_once(self, account: AccountId, limit: int) -> bool:
+        """Do what `catch_up` does for somebody who waits."""
+        self._awaited[account] += 1
+        try:
+            return await self.catch_up(account, limit)
+        finally:
+            self._awaited[account] -= 1
+            if not self._awaited[account]:
+                del self._awaited[account]
 
     async def catch_up(self, account: AccountId, limit: int) -> bool:
         """Put what an account got into the index, about `limit` messages; True: now all is there.
@@ -252,54 +253,46 @@ class Indexer:
 
     async def _add(self, account: AccountId, ids: Sequence[EmailId], *, more: bool) -> None:
         """Put some emails into the index; `more` are expected right after them."""
-        made = await self._made(account, ids)
-        while made:
+        while ids:
+            made = await self._made(account, ids)
             known = await self._insert(account, made, WAITING_MORE if more else WAITING)
             # another process was first with these; the others are still ours to add
-            made = {each: found for each, found in made.items() if each not in known}
+            ids = [each for each in ids if each not in known] if known else ()
 
-    async def _insert(
-        self, account: AccountId, made: dict[EmailId, Made], waiting: int
-    ) -> Collection[int]:
-        """Write what still exists and return all ids; or nothing, when some are in the index.
-
-        Those in the index are returned then.
-        """
+    async def _insert(self, account: AccountId, made: Made, waiting: int) -> Collection[int]:
+        """Write what still exists; or nothing, when some are in the index: they are returned."""
         mail = self._mail
-        texts = [each.texts for each in made.values() if each.texts is not None]
-        new = await asyncio.to_thread(_new_frames, texts)
         async with mail.database.transaction() as tx:
             await stored.lock(tx, account)
-            if known := await stored.indexed(tx, account, list(made)):
+            if known := await stored.indexed(tx, account, [each for each, _ in made.words]):
                 return known
             await stored.let_wait(tx, waiting)
-            words = [(email_id, each.words) for email_id, each in made.items()]
-            there = await stored.insert_words(tx, account, words)
-            if len(there) < len(made):  # destroyed since: nothing would count them as dead
-                texts = [each for each in texts if each.email_id in there]
-                new = await asyncio.to_thread(_new_frames, texts)
-            for frame in new:
-                await search_frames.insert_frame(tx, account, frame._replace(id=mail.ids.next()))
+            there = await stored.insert_words(tx, account, made.words)
+            for frame in made.frames:
+                # of those destroyed since, nobody else will say that they are dead
+                dead = sum(each not in there for each in frame.email_ids)
+                if dead < len(frame.email_ids):
+                    new = NewFrame(mail.ids.next(), dead, *frame)
+                    await search_frames.insert_frame(tx, account, new)
         mail.metrics.messages_indexed.inc(len(there))
-        return made.keys()
+        return ()
 
-    async def _made(self, account: AccountId, ids: Sequence[EmailId]) -> dict[EmailId, Made]:
-        mail = self._mail
+    async def _made(self, account: AccountId, ids: Sequence[EmailId]) -> Made:
+        loop = asyncio.get_running_loop()
         try:
-            raw = list((await content.of_emails(mail, account, ids)).items())
-        except (NotFound, Corrupt) as error:
+            given = await content.given(self._mail, account, ids)
+            since = loop.time()
+            made = await self.makers.index(given, awaited=self._awaited[account] > 0)
+            if self.makers.apart:
+                self._apart += loop.time() - since
+        except (NotFound, Corrupt, MakerEnded) as error:
             if len(ids) > 1:
-                made: dict[EmailId, Made] = {}
-                for each in ids:
-                    made.update(await self._made(account, [each]))
-                return made
-            named = {"email": id_text(IdKind.EMAIL, ids[0]), "error": str(error)}
-            log.error("search text: message cannot be read", extra=named)
-            return {ids[0]: Made("", None)}
-        found: dict[EmailId, Made] = {}
-        for start in range(0, len(raw), STEP):
-            found.update(await asyncio.to_thread(_made_of, raw[start : start + STEP]))
-        return found
+                return making.together([await self._made(account, [each]) for each in ids])
+            _not_read(ids[0], str(error))
+            return Made([(ids[0], "")], [], [])
+        for email_id in made.unread:
+            _not_read(email_id, "it cannot be decompressed")
+        return made
 
     # Frames ---------------------------------------------------------------------------------------
 
@@ -335,14 +328,20 @@ class Indexer:
         data = await search_frames.texts(mail.database, account, ids)
         members = [email_id for place in untidy for email_id in place.email_ids]
         alive = await stored.existing(mail.database, account, members)
-        new = await asyncio.to_thread(_rewritten, untidy, data, alive)
+        read = [
+            (place.email_ids, frozenset(place.cut_ids), data[place.id])
+            for place in untidy
+            if place.id in data
+        ]
+        new = await asyncio.to_thread(making.rejoined, read, alive)
         async with mail.database.transaction() as tx:
             await stored.lock(tx, account)
-            read = [(place.id, place.dead) for place in untidy]
-            if await search_frames.remove_frames(tx, account, read) < len(read):
+            known = [(place.id, place.dead) for place in untidy]
+            if await search_frames.remove_frames(tx, account, known) < len(known):
                 raise _OvertakenError
             for frame in new:
-                await search_frames.insert_frame(tx, account, frame._replace(id=mail.ids.next()))
+                stored_frame = NewFrame(mail.ids.next(), 0, *frame)
+                await search_frames.insert_frame(tx, account, stored_frame)
 
 
 class _OvertakenError(MailError):
@@ -362,65 +361,6 @@ def _pieces(missing: Sequence[tuple[EmailId, int]]) -> list[list[EmailId]]:
     return pieces
 
 
-def _made_of(raw: Sequence[tuple[EmailId, bytes]]) -> dict[EmailId, Made]:
-    """Decode messages; runs in a thread."""
-    made = {}
-    for email_id, octets in raw:
-        message = parse(octets)
-        found = search_text(octets, message, frames.LIMIT)
-        texts = frames.texts(
-            email_id, found, limit=frames.TEXT_OCTETS, cut=not frames.fits(message)
-        )
-        names = {name.decode("ascii", "replace").lower() for name, _ in message.header.pairs()}
-        body_words = vocabulary.words(texts.body)
-        # the one mark that is compared as a letter may change places with others
-        whole = len(texts.body) < frames.TEXT_OCTETS and "\u0345" not in found.body
-        made[email_id] = Made(
-            words_of(found, names, body_words if whole else None),
-            texts._replace(body_words=body_words),
-        )
-    return made
-
-
-def words_of(found: SearchText, fields: set[str], body: Collection[bytes] | None = None) -> str:
-    """Return the words of a message with the marks of where they are, joined by blanks.
-
-    `body` are those of the body, if all are known: to find them is most of the work.
-    """
-    words = tokens.words(found.attachments)
-    words.update(tokens.words(found.body) if body is None else tokens.of_vocabulary(body))
-    words.update(SUBJECT_MARK + word for word in tokens.words(found.subject))
-    for field, mark in _MARKS.items():
-        text = found.addresses(field)
-        words.update(mark + word for word in tokens.words(text) | tokens.addresses(text))
-    words.update(FIELD_MARK + name for name in fields if name.isprintable() and " " not in name)
-    joined = " ".join(words)
-    if len(joined) * 4 > tokens.MAX_WORDS_SIZE and len(joined.encode()) > tokens.MAX_WORDS_SIZE:
-        cut = joined.encode()[: tokens.MAX_WORDS_SIZE].decode("utf-8", "ignore")
-        return cut.rpartition(" ")[0]
-    return joined
-
-
-def _new_frames(texts: Sequence[Texts]) -> list[NewFrame]:
-    """Compress texts; runs in a thread. The frames have no id yet."""
-    new = []
-    for rows in frames.grouped(sorted(texts)):
-        size, data = frames.packed(rows, frames.LEVEL)
-        words = vocabulary.pack(row.words() for row in rows)
-        ids = [row.email_id for row in rows]
-        cut = [row.email_id for row in rows if row.cut]
-        small = len(rows) <= frames.ROWS // 2 and size <= frames.OCTETS // 2
-        new.append(NewFrame(0, ids, cut, size, small, data, words))
-    return new
-
-
-def _rewritten(places: Sequence[Place], data: dict[int, bytes], alive: set[int]) -> list[NewFrame]:
-    """Join the texts of those that are alive; runs in a thread."""
-    texts = []
-    for place in places:
-        if place.id not in data:
-            continue
-        cut = set(place.cut_ids)
-        rows = Frame(place.email_ids, data[place.id]).texts()
-        texts += [row._replace(cut=row.email_id in cut) for row in rows if row.email_id in alive]
-    return _new_frames(texts)
+def _not_read(email_id: int, error: str) -> None:
+    named = {"email": id_text(IdKind.EMAIL, email_id), "error": error}
+    log.error("search text: message cannot be read", extra=named)

@@ -53,7 +53,7 @@ async def find(
 async def _unread(mail: "Mail", account: AccountId) -> frozenset[int]:
     """Wait for what was delivered just now; return what would take too long."""
     try:
-        if await mail.indexer.catch_up(account, AWAITED):
+        if await mail.indexer.catch_up_at_once(account, AWAITED):
             return frozenset()
     except Unavailable:
         pass  # S3 is away and something is only there; without PostgreSQL the next line fails

@@ -22,6 +22,7 @@ class NewFrame(NamedTuple):
     """A frame to store."""
 
     id: int
+    dead: int  # emails of it that do not exist any more
     email_ids: Sequence[int]
     cut_ids: Sequence[int]
     size: int  # octets of the texts
@@ -34,12 +35,13 @@ async def insert_frame(tx: Executor, account: AccountId, frame: NewFrame) -> Non
     """Store the texts of emails."""
     await tx.execute(
         """
-        INSERT INTO search_frame (account_id, id, first_id, last_id, email_ids, cut_ids, size,
-                                  small, data, vocabulary)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        INSERT INTO search_frame (account_id, id, dead, first_id, last_id, email_ids, cut_ids,
+                                  size, small, data, vocabulary)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
         """,
         account,
         frame.id,
+        frame.dead,
         min(frame.email_ids),
         max(frame.email_ids),
         packed(frame.email_ids),

@@ -180,7 +180,7 @@ async def indexed(database: Executor, account: AccountId, ids: Sequence[int]) ->
 
 
 async def insert_words(
-    tx: Executor, account: AccountId, words: Sequence[tuple[EmailId, str]]
+    tx: Executor, account: AccountId, words: Sequence[tuple[int, str]]
 ) -> set[int]:
     """Put emails that still exist into the index, and return them.
 
