@@ -20,7 +20,7 @@ from mailserver.storage import flags as flag_table
 from mailserver.storage.expunge import Leaving, expunge_known
 from mailserver.storage.flags import Restamped, Restamping
 from mailserver.storage.messages import Packed
-from mailserver.storage.moves import Total, move_known
+from mailserver.storage.moves import Total, copy_known, move_known
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
@@ -191,30 +191,45 @@ async def _expunge(mail: "Mail", listing: Listing, uids: Sequence[int] | None) -
     return gone
 
 
+async def copy(
+    mail: "Mail", listing: Listing, uids: Sequence[int], target: Place, *, heard: int
+) -> Copied:
+    """Put messages also into a mailbox as `transfers.copy` does; the listing stays up to date."""
+    source = transfers.Source(listing.account, listing.mailbox_id)
+    if target.account_id == listing.account and target.rights == ALL_RIGHTS:
+        if heard > listing.modseq:
+            await listings.refresh(mail, listing)
+        copied = await _transfer(mail, listing, uids, target, leave=False)
+        if copied is not None:
+            return copied
+    return await transfers.copy(mail, source, uids, target)
+
+
 async def move(
     mail: "Mail", listing: Listing, uids: Sequence[int], target: Place, *, heard: int
 ) -> Copied:
     """Take messages to a mailbox as `transfers.move` does, and bring the listing up to date."""
+    source = transfers.Source(listing.account, listing.mailbox_id)
     if target.account_id == listing.account and target.rights == ALL_RIGHTS:
         if heard > listing.modseq:
             await listings.refresh(mail, listing)
-        moved = await _move(mail, listing, uids, target)
+        moved = await _transfer(mail, listing, uids, target, leave=True)
         if moved is not None:
             return moved
-    source = transfers.Source(listing.account, listing.mailbox_id)
     return await transfers.move(mail, source, uids, target)
 
 
-async def _move(
-    mail: "Mail", listing: Listing, uids: Sequence[int], target: Place
+async def _transfer(
+    mail: "Mail", listing: Listing, uids: Sequence[int], target: Place, *, leave: bool
 ) -> Copied | None:
-    """Move messages if the account is as the listing says; None when it is not."""
+    """Copy messages, with `leave` remove them here; None when the account is not as expected."""
     async with listing.lock:
         places = listing.places(uids)
         if places is None or target.mailbox.id == listing.mailbox_id:
             return None
         modseq = Modseq(listing.modseq + 1)
-        place = await move_known(
+        statement = move_known if leave else copy_known
+        place = await statement(
             mail.database,
             listing.account,
             listing.mailbox_id,
@@ -231,8 +246,10 @@ async def _move(
         )
         if place is None:
             return None
-        listing.merge(Packed.empty(), [(modseq, uid) for uid in uids], modseq)
-    mail.looks.made(listing.account, modseq, listing.mailbox_id)
+        gone = uids if leave else ()
+        listing.merge(Packed.empty(), [(modseq, uid) for uid in gone], modseq)
+    if leave:
+        mail.looks.made(listing.account, modseq, listing.mailbox_id)
     mail.looks.made(listing.account, modseq, target.mailbox.id)
     mail.events.publish(listing.account, modseq)
     targets = range(place.first_uid, place.first_uid + len(uids))

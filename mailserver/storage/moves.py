@@ -1,4 +1,4 @@
-"""The statement that takes messages from a mailbox whose state is known to another one."""
+"""The statements that move or copy messages from a mailbox whose state is known to another one."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -116,5 +116,86 @@ async def move_known(
         ChangeKind.EMAIL_REMOVED,
         DELETED,
         [HIDDEN],
+    )
+    return Place(*row) if row is not None else None
+
+
+async def copy_known(
+    database: Executor,
+    account: AccountId,
+    source: MailboxId,
+    target: MailboxId,
+    modseq: Modseq,
+    spans: Spans,
+    total: Total,
+    now: datetime,
+) -> Place | None:
+    """Put messages also into another mailbox of an account; else as `move_known`."""
+    row = await database.fetchrow(
+        """
+        WITH given AS MATERIALIZED (
+            SELECT uid, email_id, thread_id, received_at, size, flags, keywords, original_id,
+                   row_number() OVER (ORDER BY uid) AS place
+            FROM unnest($5::bigint[], $6::bigint[]) AS span(first, last)
+            JOIN msg ON uid BETWEEN span.first AND span.last
+            WHERE account_id = $1 AND mailbox_id = $2
+        ), locked AS (
+            UPDATE account
+            SET modseq = $4
+            WHERE id = $1 AND modseq = $4 - 1
+                  AND EXISTS (SELECT FROM mailbox WHERE account_id = $1 AND mailbox.id = $3)
+                  AND NOT EXISTS (
+                      SELECT
+                      FROM msg
+                      WHERE account_id = $1 AND mailbox_id = $3
+                            AND email_id = ANY (ARRAY(SELECT email_id FROM given))
+                  )
+            RETURNING modseq
+        ), grown AS (
+            UPDATE mailbox
+            SET uidnext = uidnext + $7,
+                total = total + $7,
+                unseen = unseen + $8,
+                deleted = deleted + $9,
+                size = size + $10,
+                modseq = $4
+            FROM locked
+            WHERE mailbox.account_id = $1 AND mailbox.id = $3
+            RETURNING uidnext - $7 AS first_uid, uidvalidity
+        ), copied AS (
+            INSERT INTO msg (account_id, mailbox_id, uid, email_id, thread_id, received_at, size,
+                             modseq, flags, keywords, original_id, saved_at)
+            SELECT $1, $3, first_uid - 1 + place, email_id, thread_id, received_at, size, $4,
+                   flags, keywords, original_id, $11
+            FROM grown, given
+        ), logged AS (
+            INSERT INTO change (account_id, modseq, kind, mailbox_id, uids, email_ids, thread_ids,
+                                names, created_at)
+            SELECT $1, $4, $12::smallint, $3, array_agg(first_uid - 1 + place),
+                   array_agg(email_id), array_agg(thread_id), '{}'::text[], $11::timestamptz
+            FROM grown, given
+            HAVING count(*) > 0
+        ), taught AS (                                   -- as `lessons.note_moves`
+            INSERT INTO spam_lesson (account_id, blob_id, spam, created_at)
+            SELECT $1, email.blob_id, other.role IS NOT DISTINCT FROM 'junk', $11
+            FROM locked
+            JOIN mailbox here ON here.account_id = $1 AND here.id = $2
+            JOIN mailbox other ON other.account_id = $1 AND other.id = $3
+            CROSS JOIN given
+            JOIN email ON email.account_id = $1 AND email.id = given.email_id
+            WHERE (here.role IS NOT DISTINCT FROM 'junk')
+                      <> (other.role IS NOT DISTINCT FROM 'junk')
+                  AND other.role IS DISTINCT FROM 'trash'
+        )
+        SELECT first_uid, uidvalidity FROM grown
+        """,
+        account,
+        source,
+        target,
+        modseq,
+        *spans,
+        *total,
+        now,
+        ChangeKind.EMAIL_ADDED,
     )
     return Place(*row) if row is not None else None

@@ -7,9 +7,8 @@ from mailserver.imap.protocol.copy import Copy
 from mailserver.imap.protocol.sequences import compact, flatten
 from mailserver.imap.selected import EXPUNGE_ISSUED, SOME_DELETED, Refused
 from mailserver.imap.session import Session
-from mailserver.mail import access, optimistic, transfers
+from mailserver.mail import access, optimistic
 from mailserver.mail.messages import Copied
-from mailserver.mail.transfers import Source
 from mailserver.model import Place, Right
 
 
@@ -21,8 +20,9 @@ async def copy(session: Session, command: Copy) -> bytes | None:
         return None
     demand_few(session, uids)
     selected = session.open
-    source = Source(selected.account, selected.mailbox_id)
-    copied = await transfers.copy(session.mail, source, uids, target)
+    copied = await optimistic.copy(
+        session.mail, selected.listing, uids, target, heard=selected.subscription.modseq
+    )
     return _code(copied, command, target)
 
 

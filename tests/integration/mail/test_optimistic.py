@@ -51,6 +51,10 @@ async def filled(mail: Mail, account: Account) -> Listing:
     return await listings.open_listing(mail, account.id, inbox)
 
 
+def principal(account: Account) -> Principal:
+    return Principal(account.id, account.login)
+
+
 async def deliver(mail: Mail, account: Account, number: int, box: MailboxId | None = None) -> int:
     raw = f"Subject: {number}\r\nMessage-ID: <{number}@example.org>\r\n\r\n".encode()
     taken = await delivery.accept(
@@ -216,7 +220,7 @@ async def test_a_move_is_what_it_is_in_a_transaction(
         listing = await filled(mail, account)
         await add(mail, listing, [2, 3, 6], Flags(DELETED | FLAGGED, ("Blue",)))
         await add(mail, listing, [1, 6], Flags(SEEN))
-        place = await access.find(mail, Principal(account.id, account.login), "Archive")
+        place = await access.find(mail, principal(account), "Archive")
         target = place.mailbox.id
         await deliver(mail, account, 100, target)
         await listings.refresh(mail, listing)
@@ -248,7 +252,7 @@ async def test_a_move_is_what_it_is_in_a_transaction(
 
 async def test_a_move_by_a_listing_that_is_behind(mail: Mail, alice: Account) -> None:
     listing = await filled(mail, alice)
-    place = await access.find(mail, Principal(alice.id, alice.login), "Archive")
+    place = await access.find(mail, principal(alice), "Archive")
     await messages.store(mail, alice.id, listing.mailbox_id, [2], FlagChange.ADD, Flags(DELETED))
     await messages.expunge(mail, alice.id, listing.mailbox_id, None)
     moved = await optimistic.move(mail, listing, [1, 2, 3], place, heard=0)
@@ -264,7 +268,7 @@ async def test_a_move_by_a_listing_that_is_behind(mail: Mail, alice: Account) ->
     there = await listings.open_listing(mail, alice.id, place.mailbox.id)
     assert list(there.originals) == [4]
     # within one mailbox
-    here = await access.find(mail, Principal(alice.id, alice.login), "INBOX")
+    here = await access.find(mail, principal(alice), "INBOX")
     moved = await optimistic.move(mail, listing, [6], here, heard=0)
     assert (moved.sources, moved.targets) == ([6], [7])
     await mailboxes.delete(mail, alice.id, place.mailbox.id)
@@ -273,6 +277,80 @@ async def test_a_move_by_a_listing_that_is_behind(mail: Mail, alice: Account) ->
         await optimistic.move(mail, listing, [7], place, heard=0)
     await listings.refresh(mail, listing)
     assert list(listing.uids) == [7]
+
+
+@pytest.mark.parametrize("uids", [[1, 2, 3], [2, 5], [1, 3, 4], [6]])
+async def test_a_copy_is_what_it_is_in_a_transaction(
+    mail: Mail, alice: Account, bob: Account, uids: list[int]
+) -> None:
+    outcomes = []
+    for account, at_once in ((alice, True), (bob, False)):
+        listing = await filled(mail, account)
+        await add(mail, listing, [2, 3, 6], Flags(DELETED | FLAGGED, ("Blue",)))
+        await add(mail, listing, [1, 6], Flags(SEEN))
+        await optimistic.copy(
+            mail, listing, [3], await access.find(mail, principal(account), "INBOX"), heard=0
+        )  # a twin, which keeps its original's id when it is copied itself
+        await listings.refresh(mail, listing)
+        place = await access.find(mail, principal(account), "Archive")
+        target = place.mailbox.id
+        await deliver(mail, account, 100, target)
+        await listings.refresh(mail, listing)
+        known, since = await listings.open_listing(mail, account.id, target), listing.modseq
+        wanted = [*uids, 7]
+        if at_once:
+            copied = await optimistic.copy(mail, listing, wanted, place, heard=0)
+            assert listing.modseq == since + 1  # without being refreshed
+        else:
+            copied = await messages.copy(mail, account.id, listing.mailbox_id, wanted, target)
+            await listings.refresh(mail, listing)
+        assert listing.changed_since(since) == listing.removed_since(since) == []
+        await demand_same(mail, listing)
+        await listings.refresh(mail, known)
+        await demand_same(mail, known)
+        saved = await messages.saved(mail, account.id, target, copied.targets)
+        assert set(saved) == set(copied.targets)
+        for at, uid in enumerate(copied.sources, 1):
+            for name in ("email_ids", "thread_ids", "received", "sizes", "flags"):
+                assert getattr(known, name)[at] == getattr(listing, name)[listing.index(uid)]
+        originals = {
+            uid: listing.uids[listing.email_ids.index(of)] for uid, of in known.originals.items()
+        }
+        entries = await logged(mail, account, since)
+        boxes = [
+            (box.total, box.unseen, box.deleted, box.size, box.uidnext, box.modseq - since)
+            for box in await mailboxes.list_all(mail, account.id)
+        ]
+        outcomes.append(
+            (
+                copied.sources, copied.targets, boxes, originals, known.flags, known.keywords,
+                listing.uids, [(kind, uids, names) for kind, _, uids, _, _, names in entries],
+            )
+        )  # fmt: skip
+    assert outcomes[0] == outcomes[1]
+
+
+async def test_a_copy_by_a_listing_that_is_behind(mail: Mail, alice: Account) -> None:
+    listing = await filled(mail, alice)
+    place = await access.find(mail, principal(alice), "Archive")
+    await messages.store(mail, alice.id, listing.mailbox_id, [2], FlagChange.ADD, Flags(DELETED))
+    await messages.expunge(mail, alice.id, listing.mailbox_id, None)
+    copied = await optimistic.copy(mail, listing, [1, 2, 3], place, heard=0)
+    assert (copied.sources, copied.targets) == ([1, 3], [1, 2])
+    await listings.refresh(mail, listing)
+    # one that is there already gets a twin
+    copied = await optimistic.copy(mail, listing, [3, 4], place, heard=0)
+    assert (copied.sources, copied.targets) == ([3, 4], [3, 4])
+    there = await listings.open_listing(mail, alice.id, place.mailbox.id)
+    assert list(there.originals) == [3]
+    await listings.refresh(mail, listing)
+    await demand_same(mail, listing)
+    await mailboxes.delete(mail, alice.id, place.mailbox.id)
+    await listings.refresh(mail, listing)
+    with pytest.raises(NotFound):
+        await optimistic.copy(mail, listing, [5], place, heard=0)
+    await listings.refresh(mail, listing)
+    await demand_same(mail, listing)
 
 
 async def test_flags_of_many_messages(mail: Mail, alice: Account) -> None:

@@ -269,6 +269,28 @@ async def test_move_of_imap_teaches(mail: Mail, alice: Account) -> None:
     assert [each.spam for each in await _waiting(mail)] == [True, False]
 
 
+async def test_copy_of_imap_teaches(mail: Mail, alice: Account) -> None:
+    place = await boxes(mail, alice)
+    _, uid = await deliver(mail, alice, RAW % 1)
+
+    async def copy(source: Role, uid: int, target: Role) -> int:
+        listing = await listings.open_listing(mail, alice.id, place[source].id)
+        box, before = place[target], listing.modseq
+        where = Place(alice.id, box, box.path, ALL_RIGHTS, True, box.role)
+        copied = await optimistic.copy(mail, listing, [uid], where, heard=listing.modseq)
+        assert listing.modseq == before + 1  # in one statement
+        return copied.targets[0]
+
+    await copy(Role.INBOX, uid, Role.DRAFTS)
+    assert await _waiting(mail) == []
+    uid = await copy(Role.INBOX, uid, Role.JUNK)
+    assert [each.spam for each in await _waiting(mail)] == [True]
+    await copy(Role.JUNK, uid, Role.SENT)
+    assert [each.spam for each in await _waiting(mail)] == [True, False]
+    await copy(Role.JUNK, uid, Role.TRASH)
+    assert [each.spam for each in await _waiting(mail)] == [True, False]
+
+
 async def test_store_of_imap_teaches(mail: Mail, alice: Account) -> None:
     inbox = (await boxes(mail, alice))[Role.INBOX].id
     _, uid = await deliver(mail, alice, RAW % 1)
