@@ -330,7 +330,7 @@ class Session:
         listing, view = selected.listing, selected.view
         last = view.uids[view.count - 1] if view.count else 0
         if selected.subscription.modseq > listing.modseq:
-            await listings.refresh(self.mail, listing)
+            await listings.refresh(self.mail, listing, heard=selected.subscription.modseq)
         elif ask:
             await listings.look(self.mail, listing)
         if selected.is_told and self.watch is None:

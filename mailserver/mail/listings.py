@@ -354,16 +354,21 @@ async def look(mail: "Mail", listing: Listing) -> None:
     """Bring a listing up to date; many that have not changed cost one small query together."""
     now = await mail.looks.modseq(listing.account)
     if now is None or listing.modseq < now:
-        await refresh(mail, listing)
+        await refresh(mail, listing, heard=now)
 
 
-async def refresh(mail: "Mail", listing: Listing, known: int = 0) -> None:
+async def refresh(
+    mail: "Mail", listing: Listing, known: int = 0, *, heard: int | None = None
+) -> None:
     """Bring a listing up to date with its account; one small query when nothing changed.
 
     When the mailbox is `known` to have a later modseq than the listing, the changes and the
-    messages that they name come by one larger query.
+    messages that they name come by one larger query. Who only `heard` of a modseq of the account
+    needs no query when somebody else has brought the listing there meanwhile.
     """
     async with listing.lock:
+        if heard is not None and listing.modseq >= heard:
+            return
         if 0 <= listing.modseq < known and await _catch_up(mail, listing):
             return
         # before the rows: they may be newer than it, and are then looked at again next time
