@@ -5,25 +5,25 @@ searched.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Container, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Iterable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from mailserver.mail import content, frames, search_vocabularies
+from mailserver.mail import content, frames, making, search_vocabularies
+from mailserver.mail.ahead import in_order
 from mailserver.mail.frames import Frame, compared
 from mailserver.mail.fuzzy import Query
-from mailserver.mail.search_vocabularies import read_ahead
+from mailserver.mail.making import Given
+from mailserver.mail.search_vocabularies import pieces, read_ahead
 from mailserver.mail.shelves import Shelf, Shelves
-from mailserver.mime import parse, search_text
 from mailserver.model import AccountId, EmailId
 from mailserver.storage import search_frames as stored
-from mailserver.storage.compression import FAST, MAX_SIZE
+from mailserver.storage.compression import FAST
 
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
 
 ROOM = 32 * 1024 * 1024  # octets of frames in memory
-FRAME_OCTETS = 8 * 1024 * 1024  # of messages that are decoded at once, unless one is larger
 THREADS = 2  # that search at once: decompression leaves the interpreter free
 FRAMES = 20  # that are searched before others are served
 
@@ -51,7 +51,7 @@ async def matching(
     """
     wanted = compared(text)
     found, left = await search_vocabularies.decided(
-        mail, account, candidates, wanted, everywhere=everywhere
+        mail, account, candidates, wanted, everywhere=everywhere, advance=advance
     )
     async for some in _frames(mail, account, left, advance):
         shares = (some[share::THREADS] for share in range(THREADS))
@@ -124,14 +124,29 @@ async def _frames(
     if missing:
         async for read in _stored(mail, account, kept, missing):
             yield read
-    read_count, count = 0, len(missing)
-    for ids in _pieces(list(missing.items())):
-        advance(read_count, count)
-        read_count += len(ids)
-        found = await content.of_emails(mail, account, ids)
-        made = await asyncio.to_thread(_frame, list(found.items()))
-        _keep(cache, kept, made, made.ids)
-        yield [made]
+    async with aclosing(_made(mail, account, list(missing.items()), advance)) as new:
+        async for frame in new:
+            _keep(cache, kept, frame, frame.ids)
+            yield [frame]
+
+
+async def _made(
+    mail: "Mail",
+    account: AccountId,
+    unread: Sequence[tuple[int, int]],
+    advance: Callable[[int, int], None],
+) -> AsyncGenerator[Frame, None]:
+    """Decode messages, while the next ones are read."""
+
+    async def read(ids: Sequence[EmailId]) -> list[Given]:
+        return await content.given(mail, account, ids)
+
+    done = 0
+    async with aclosing(in_order(pieces(unread), read, 2)) as groups:
+        async for given in groups:
+            advance(done, len(unread))
+            done += len(given)
+            yield await asyncio.to_thread(_frame, given)
 
 
 async def _stored(
@@ -166,18 +181,6 @@ def _keep(cache: SearchBodies, kept: Shelf[Frame], frame: Frame, ids: Iterable[i
         cache.keep(kept, rows, frame.size)
 
 
-def _pieces(missing: Sequence[tuple[int, int]]) -> list[list[EmailId]]:
-    pieces: list[list[EmailId]] = []
-    octets = FRAME_OCTETS
-    for email_id, size in missing:
-        octets += size
-        if octets > FRAME_OCTETS or len(pieces[-1]) == frames.ROWS:
-            pieces.append([])
-            octets = size
-        pieces[-1].append(EmailId(email_id))
-    return pieces
-
-
 def _matching(some: Sequence[Frame], wanted: bytes, everywhere: bool) -> list[int]:
     return [each for frame in some for each in frame.matching(wanted, everywhere=everywhere)]
 
@@ -186,11 +189,7 @@ def _scores(some: Sequence[Frame], query: Query, everywhere: bool) -> list[tuple
     return [each for frame in some for each in frame.scores(query, everywhere=everywhere)]
 
 
-def _frame(raw: Sequence[tuple[int, bytes]]) -> Frame:
+def _frame(given: Sequence[Given]) -> Frame:
     """Decode messages; runs in a thread."""
-    rows = []
-    for email_id, octets in raw:
-        # every decoded text is shorter than this: nothing is left out of an exact search
-        found = search_text(octets, parse(octets), 4 * len(octets) + 1024)
-        rows.append(frames.texts(email_id, found, limit=MAX_SIZE, cut=False))
+    rows = [making.whole_texts(each) for each in given]
     return Frame([row.email_id for row in rows], frames.packed(rows, FAST)[1])

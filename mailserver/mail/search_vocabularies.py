@@ -1,6 +1,7 @@
 """Which messages may have a text, told by their words: stored behind delivery, kept in memory.
 
-It is a fraction of what the texts are, and of a text of letters and digits it is the answer.
+They are a fraction of what the texts are, and of a text of letters and digits they are the answer.
+Those that are not stored yet are made when they are searched first, and kept in the same way.
 """
 
 import asyncio
@@ -8,9 +9,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from mailserver.mail import content, frames
+from mailserver.mail.ahead import in_order
 from mailserver.mail.shelves import Shelf, Shelves
 from mailserver.mail.vocabulary import Sought, Vocabulary, sought
-from mailserver.model import AccountId
+from mailserver.model import AccountId, EmailId
 from mailserver.storage import search_frames as stored
 
 if TYPE_CHECKING:
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 ROOM = 48 * 1024 * 1024  # octets of words in memory
 AT_ONCE = 100  # vocabularies that are read, or searched before the search can be cancelled
 THREADS = 2  # that search at once: decompression leaves the interpreter free
+AHEAD = 3  # pieces of messages that are read, or decoded, at once
+PIECE_OCTETS = 8 * 1024 * 1024  # of messages that are decoded at once, unless one is larger
 
 Sizes = dict[int, int]  # of messages, by email id
 
@@ -37,17 +42,19 @@ async def decided(
     wanted: bytes,
     *,
     everywhere: bool,
+    advance: Callable[[int, int], None],
 ) -> tuple[set[int], Sequence[tuple[int, int]]]:
     """Return which emails have a text, and those candidates in which it has to be looked for.
 
-    Candidates are ids and sizes. Emails that are found may be more than the candidates.
+    Candidates are ids and sizes. Emails that are found may be more than the candidates. Of the
+    messages that have to be read `advance` is told how many were, and how many there are.
     """
     pieces = sought(wanted)
     if pieces is None:
         return set(), candidates
     found: set[int] = set()
     left = dict(candidates)
-    async with aclosing(_vocabularies(mail, account, left)) as groups:
+    async with aclosing(_vocabularies(mail, account, dict(left), advance)) as groups:
         async for some in groups:
             for matches in await _searched(some, pieces, everywhere):
                 found.update(matches)
@@ -78,9 +85,9 @@ def _matching(some: Sequence[Vocabulary], pieces: Sought, everywhere: bool) -> l
 
 
 async def _vocabularies(
-    mail: "Mail", account: AccountId, candidates: Sizes
+    mail: "Mail", account: AccountId, candidates: Sizes, advance: Callable[[int, int], None]
 ) -> AsyncGenerator[Sequence[Vocabulary], None]:
-    """Yield the words of candidates, as far as there are any: from memory, then from the store."""
+    """Yield the words of candidates: from memory, from the store, and then those made now."""
     kept = mail.search_vocabularies.get(account)
     missing = {each for each in candidates if each and each not in kept.rows}
     known = dict.fromkeys(map(kept.rows.get, candidates))
@@ -104,6 +111,48 @@ async def _vocabularies(
             for vocabulary in found:
                 _keep(mail.search_vocabularies, kept, vocabulary)
             yield found
+    for place in places:  # also of those without words, which have texts
+        missing.difference_update(place.email_ids)
+    unread = [(each, size) for each, size in candidates.items() if each in missing]
+    async with aclosing(_made(mail, account, unread, advance)) as made:
+        async for vocabulary in made:
+            _keep(mail.search_vocabularies, kept, vocabulary)
+            yield [vocabulary]
+
+
+async def _made(
+    mail: "Mail",
+    account: AccountId,
+    unread: Sequence[tuple[int, int]],
+    advance: Callable[[int, int], None],
+) -> AsyncGenerator[Vocabulary, None]:
+    """Make the words of messages that are not in the store."""
+    groups = pieces(unread)
+
+    async def make(ids: Sequence[EmailId]) -> Vocabulary:
+        given = await content.given(mail, account, ids)
+        made_of, packed = await mail.indexer.makers.vocabulary(given)
+        return Vocabulary(made_of, (), packed)
+
+    done = 0
+    async with aclosing(in_order(groups, make, AHEAD)) as made:
+        async for vocabulary in made:
+            advance(done, len(unread))
+            done += len(vocabulary.ids)
+            yield vocabulary
+
+
+def pieces(unread: Sequence[tuple[int, int]]) -> list[list[EmailId]]:
+    """Split emails, given with their sizes, into those that are read and decoded at once."""
+    found: list[list[EmailId]] = []
+    octets = 0
+    for email_id, size in unread:
+        octets += size
+        if not found or octets > PIECE_OCTETS or len(found[-1]) == frames.ROWS:
+            found.append([])
+            octets = size
+        found[-1].append(EmailId(email_id))
+    return found
 
 
 def _keep(cache: SearchVocabularies, kept: Shelf[Vocabulary], vocabulary: Vocabulary) -> None:
@@ -122,14 +171,12 @@ async def read_ahead(
     Those that are not there any more, joined with others, are left out.
     """
     groups = [places[start : start + at_once] for start in range(0, len(places), at_once)]
-    ahead: asyncio.Future[dict[int, bytes]] | None = None
-    try:
-        for at, group in enumerate(groups):
-            data = await (ahead or read([place.id for place in group]))
-            ahead = None
-            if at + 1 < len(groups):
-                ahead = asyncio.ensure_future(read([place.id for place in groups[at + 1]]))
-            yield [(place, data[place.id]) for place in group if place.id in data]
-    finally:
-        if ahead is not None:
-            ahead.cancel()
+
+    async def of_group(group: Sequence[stored.Place]) -> dict[int, bytes]:
+        return await read([place.id for place in group])
+
+    async with aclosing(in_order(groups, of_group, 2)) as answers:
+        at = 0
+        async for data in answers:
+            yield [(place, data[place.id]) for place in groups[at] if place.id in data]
+            at += 1
