@@ -130,16 +130,18 @@ def _of_message(email_id: int, octets: bytes) -> tuple[str, Texts]:
 def words_of(found: SearchText, fields: set[str], body: Collection[bytes] | None = None) -> str:
     """Return the words of a message with the marks of where they are, joined by blanks.
 
-    `body` are those of the body, if all are known: to find them is most of the work.
+    Some may be there twice. `body` are those of the body, if all are known: to find them is most
+    of the work.
     """
     words = tokens.words(found.attachments)
-    words.update(tokens.words(found.body) if body is None else tokens.of_vocabulary(body))
+    if body is None:
+        words.update(tokens.words(found.body))
     words.update(SUBJECT_MARK + word for word in tokens.words(found.subject))
     for field, mark in _MARKS.items():
         text = found.addresses(field)
         words.update(mark + word for word in tokens.words(text) | tokens.addresses(text))
     words.update(FIELD_MARK + name for name in fields if name.isprintable() and " " not in name)
-    joined = " ".join(words)
+    joined = " ".join(filter(None, (" ".join(words), tokens.of_vocabulary(body or ()))))
     if len(joined) * 4 > tokens.MAX_WORDS_SIZE and len(joined.encode()) > tokens.MAX_WORDS_SIZE:
         cut = joined.encode()[: tokens.MAX_WORDS_SIZE].decode("utf-8", "ignore")
         return cut.rpartition(" ")[0]

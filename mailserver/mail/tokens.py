@@ -72,19 +72,22 @@ def words(text: str) -> set[str]:
     return found
 
 
-def of_vocabulary(found: Collection[bytes]) -> list[str]:
-    """Return what the index has of a text, given as `vocabulary.words` has it.
+def of_vocabulary(found: Collection[bytes]) -> str:
+    """Return what the index has of a text, given as `vocabulary.words` has it, joined by blanks.
 
-    Those of ASCII are whole words in any language; the others are looked at by pattern.
+    Those of ASCII are whole words in any language; the others are looked at by pattern. A word
+    may be there twice.
     """
-    others = () if b"".join(found).isascii() else [each for each in found if not each.isascii()]
-    plain = [each for each in found if each.isascii()] if others else found
-    lowered = b" ".join(plain).lower().decode("ascii").split()
-    if max(map(len, lowered), default=0) > MAX_WORD:
-        lowered = [each[:MAX_WORD] for each in lowered]
-    if others:
-        lowered += words(b" ".join(others).decode("utf-8", "surrogatepass"))
-    return lowered
+    joined = b" ".join(found)
+    others: set[str] = set()
+    if not joined.isascii():
+        joined = b" ".join(each for each in found if each.isascii())
+        foreign = b" ".join(each for each in found if not each.isascii())
+        others = words(foreign.decode("utf-8", "surrogatepass"))
+    lowered = joined.lower().decode("ascii")
+    if max(map(len, found), default=0) > MAX_WORD:
+        lowered = " ".join(each[:MAX_WORD] for each in lowered.split())
+    return " ".join(filter(None, (lowered, *others)))
 
 
 def addresses(text: str) -> set[str]:

@@ -1,6 +1,6 @@
 """The text of a message that a search looks at, made behind delivery."""
 
-from mailserver.mime import bodies, forms, text
+from mailserver.mime import bodies, forms, text, words
 from mailserver.mime.headers import HeaderBlock, unfold
 from mailserver.mime.message import Message
 
@@ -51,8 +51,11 @@ def _headers(header: HeaderBlock, limit: int) -> str:
     """Every field as "name: text", up to `limit` characters."""
     fields = header.pairs()
     text = b"\n".join(b"%b: %b" % (name, unfold(value).strip(b" ")) for name, value in fields)
-    if len(text) <= limit and text.isascii() and b"=?" not in text and b"\0" not in text:
-        return text.decode("ascii")  # most headers have nothing to decode
+    if len(text) <= limit and text.isascii() and b"\0" not in text:
+        plain = text.decode("ascii")
+        if "=?" not in plain:
+            return plain  # most headers have nothing to decode, and else few fields
+        return "\n".join(_decoded(line) if "=?" in line else line for line in plain.split("\n"))
     lines: list[str] = []
     left = limit
     for name, value in fields:
@@ -62,6 +65,12 @@ def _headers(header: HeaderBlock, limit: int) -> str:
         if left <= 0:
             break
     return "\n".join(lines)
+
+
+def _decoded(line: str) -> str:
+    """Decode "name: value" of ASCII."""
+    name, _, value = line.partition(": ")
+    return f"{name}: {words.decode(value.encode('ascii'))}"
 
 
 def _body(raw: bytes, message: Message, limit: int) -> str:

@@ -1,5 +1,6 @@
 """zstd at the levels that pay (docs/architecture.md): 3 for bodies, -1 for header blocks."""
 
+import threading
 from collections.abc import Callable, Iterable
 
 import zstandard
@@ -48,9 +49,19 @@ def decompress_all(data: Iterable[bytes]) -> list[bytes]:
         raise Corrupt("stored data is not a zstd frame") from error
 
 
+class _OfThread(threading.local):
+    """A context for each thread: to make one takes longer than most of what it decompresses."""
+
+    def __init__(self) -> None:
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_of_thread = _OfThread()
+
+
 def decompress_in_thread(data: bytes) -> bytes:
-    """Decompress with a context of its own, for large data in a worker thread."""
+    """Decompress with the context of the thread that asks."""
     try:
-        return zstandard.ZstdDecompressor().decompress(data, max_output_size=MAX_SIZE)
+        return _of_thread.decompressor.decompress(data, max_output_size=MAX_SIZE)
     except zstandard.ZstdError as error:
         raise Corrupt("stored data is not a zstd frame") from error

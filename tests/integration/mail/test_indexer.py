@@ -1,7 +1,9 @@
 """Search text is made behind delivery: nothing is left out, whatever ends the work."""
 
 import asyncio
+import base64
 import contextlib
+import quopri
 import random
 from array import array
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ from mailserver.mail import (
     frames,
     fsck,
     mailboxes,
+    making,
     messages,
     search,
     search_bodies,
@@ -34,6 +37,7 @@ from mailserver.mail.criteria import (
 )
 from mailserver.mail.delivery import Target
 from mailserver.mail.listings import open_listing
+from mailserver.mail.search_vocabularies import SearchVocabularies
 from mailserver.mail.shelves import SHELF_SIZE
 from mailserver.mail.text_index import Hits
 from mailserver.model import DELETED, Account, AccountId, EmailId, FlagChange, Flags, MailboxId
@@ -293,6 +297,69 @@ async def test_stored_texts_are_searched_without_bodies(
         assert mail.search_bodies.size > 0
     finally:
         await mail.database.execute("INSERT INTO blob_hot SELECT * FROM kept")
+
+
+PARTS = (
+    "Zürich", "ZÜRICH office", "new york", "New\nYork", "a-b.c", "x", "straße", "STRASSE", "東京都",
+    "ﬁne", "<b>bo</b>ld", "&amp;", "--", "ann@example.test", "50 %", "news york", "\u0345i",
+)  # fmt: skip
+NEEDLES = (
+    "zürich", "rich", "new york", "new\nyork", "w y", "-", "a-b.c", "b.c", "x", "strasse", "straße",
+    "京", "fine", "bold", "bo ld", "&", "--", "ann@example", "50 %", "%", "absent", "subject: n",
+)  # fmt: skip
+
+
+def _any_message(dice: random.Random, number: int) -> bytes:
+    text = " ".join(dice.choices(PARTS, k=dice.randrange(8)))
+    charset = dice.choice(("utf-8", "utf-16", "iso-2022-jp", "utf-7"))
+    octets = text.encode(charset, "ignore")
+    encoding = dice.choice(("base64", "quoted-printable"))
+    body = base64.encodebytes(octets) if encoding == "base64" else quopri.encodestring(octets)
+    more = f"Content-Type: text/{dice.choice(('plain', 'html'))}; charset={charset}\n"
+    more += f"Content-Transfer-Encoding: {encoding}\n"
+    subject = dice.choice(("n", "=?utf-8?q?Z=C3=BCrich?=", f"x {number}"))
+    return raw(subject, body.decode("ascii"), more)
+
+
+async def test_what_is_found_is_the_same_before_and_after_the_index_is_made(
+    mail: Mail, alice: Account
+) -> None:
+    dice = random.Random(11)
+    texts = [_any_message(dice, number) for number in range(150)]
+    ids = await deliver(mail, alice, *texts)
+    plain = [
+        making.whole_texts(making.Given(email_id, octets, False))
+        for email_id, octets in zip(ids, texts, strict=True)
+    ]
+    candidates = [(each, 10**6) for each in ids]  # several pieces
+
+    async def check_all() -> None:
+        for needle in NEEDLES:
+            wanted = frames.compared(needle)
+            for everywhere in (False, True):
+                expected = {
+                    each.email_id
+                    for each in plain
+                    if wanted in each.body
+                    or (everywhere and (wanted in each.names or wanted in each.header))
+                }
+                found = await search_bodies.matching(
+                    mail, alice.id, candidates, needle, everywhere=everywhere, advance=_nothing
+                )
+                assert found & set(ids) == expected, (needle, everywhere)
+
+    await check_all()  # first made, then from memory
+    for _ in range(2):
+        await mail.indexer.catch_up(alice.id, 40)
+        await check_all()
+        mail.search_vocabularies = SearchVocabularies()
+        mail.search_bodies = search_bodies.SearchBodies()
+        await check_all()
+    while not await mail.indexer.catch_up(alice.id, 40):
+        pass
+    mail.search_vocabularies = SearchVocabularies()
+    mail.search_bodies = search_bodies.SearchBodies()
+    await check_all()
 
 
 async def test_words_answer_without_texts(mail: Mail, alice: Account) -> None:
