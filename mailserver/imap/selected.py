@@ -109,6 +109,11 @@ class Selected:
         return self.examined or not self.rights & CHANGING
 
     @property
+    def is_current(self) -> bool:
+        """Whether no change is known that the listing does not have."""
+        return self.subscription.modseq <= self.listing.modseq
+
+    @property
     def is_told(self) -> bool:
         """Whether the client was told all that is known to this process."""
         listing, view, modseq = self.listing, self.view, self.listing.modseq

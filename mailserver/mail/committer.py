@@ -285,6 +285,8 @@ class Committer:
         for arrival in batch.admitted:
             if not arrival.done.done():
                 arrival.done.set_result(batch.accepted(arrival))
+        for copy in batch.copies:
+            self._mail.fresh.keep(copy, batch.bodies[copy.account_id, copy.blob_id].data)
         self._mail.metrics.commit_size.observe(len(batch.admitted))
         if batch.tasks:
             self._mail.delivery_tasks.set()

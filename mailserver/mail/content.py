@@ -77,8 +77,16 @@ async def given(mail: "Mail", account: AccountId, ids: Sequence[int]) -> list[Gi
     return found
 
 
-async def of_email(mail: "Mail", account: AccountId, email: int, size: int) -> dict[EmailId, bytes]:
-    """Return an email's message of so many octets, if it exists, among others perhaps."""
+async def of_email(
+    mail: "Mail", account: AccountId, email: int, size: int, *, current: bool = False
+) -> dict[EmailId, bytes]:
+    """Return an email's message of so many octets, if it exists, among others perhaps.
+
+    With `current` nothing is known to have left the account since the caller found it there.
+    """
+    known = mail.fresh.message(account, email) if current else None
+    if known is not None:
+        return {EmailId(email): known}
     if size > readings.SMALL:
         return await of_emails(mail, account, [email])
     return await mail.readings.message(account, email)

@@ -89,6 +89,8 @@ class Mail:
         from mailserver.mail import content, search_bodies, search_headers, search_vocabularies
         from mailserver.mail.committer import Committer
         from mailserver.mail.forwarding import Forwarding
+        from mailserver.mail.fresh import ROOM as FRESH_ROOM
+        from mailserver.mail.fresh import Fresh
         from mailserver.mail.indexer import Indexer
         from mailserver.mail.listings import Listings
         from mailserver.mail.looks import Looks
@@ -115,6 +117,7 @@ class Mail:
             share(NUMBERED_ROOM)
         )
         self.listings = Listings(self)
+        self.fresh = Fresh(share(FRESH_ROOM))
         self.readings = Readings(partial(content.of_emails, self))
         self.fetched: Shelves[bytes] = Shelves(share(FETCH_ROOM))  # by account, mailbox and items
         # by properties and email

@@ -54,9 +54,21 @@ async def saved(
 
 
 async def descriptions(
-    mail: "Mail", account: AccountId, ids: Sequence[int], *, env: int, header: bool
+    mail: "Mail",
+    account: AccountId,
+    ids: Sequence[int],
+    *,
+    env: int,
+    header: bool,
+    current: bool = False,
 ) -> Descriptions:
-    """Return only what lists need of emails that exist: of envs at most so many octets."""
+    """Return only what lists need of emails that exist: of envs at most so many octets.
+
+    With `current` nothing is known to have left the account since the caller found them there.
+    """
+    known = mail.fresh.descriptions(account, ids, env=env, header=header) if current else None
+    if known is not None:
+        return known
     return await messages.descriptions(mail.database, account, ids, env=env, header=header)
 
 

@@ -73,6 +73,9 @@ class Kept(Generic[K, V]):
         self._left = room
         self._values: OrderedDict[K, tuple[V, int]] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._values)
+
     def get(self, key: K) -> V | None:
         """Return a value, which is now the one used last."""
         found = self._values.get(key)

@@ -293,7 +293,11 @@ async def _load(session: Session, chunk: Chunk, plan: Plan) -> Chunk:
     if plan.only_whole:
         if len(chunk.email_ids) == 1:
             octets = await content.of_email(
-                session.mail, selected.account, chunk.email_ids[0], chunk.sizes[0]
+                session.mail,
+                selected.account,
+                chunk.email_ids[0],
+                chunk.sizes[0],
+                current=selected.is_current,
             )
         else:
             octets = await content.of_emails(session.mail, selected.account, chunk.email_ids)

@@ -93,7 +93,12 @@ async def texts(
     made: dict[int, bytes] = {}
     while missing:
         described = await messages.descriptions(
-            mail, selected.account, missing, env=limit, header=wants_header
+            mail,
+            selected.account,
+            missing,
+            env=limit,
+            header=wants_header,
+            current=selected.is_current,
         )
         if any(len(header) >= HEADER_LIMIT for header in described.headers):
             return None
