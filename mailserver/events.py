@@ -70,6 +70,7 @@ class Hub:
     def __init__(self) -> None:
         self._subscriptions: dict[AccountId, set[Subscription]] = {}
         self._forwarders: list[Callable[[AccountId, Modseq], None]] = []
+        self._tellers: list[Callable[[AccountId, Modseq, str], None]] = []
 
     def subscribe(self, account: AccountId, modseq: Modseq = _NEVER) -> Subscription:
         """Start to listen to an account; `unsubscribe` ends it."""
@@ -89,9 +90,22 @@ class Hub:
         """Return the accounts that somebody listens to."""
         return list(self._subscriptions)
 
+    def listens(self, account: AccountId) -> bool:
+        """Whether somebody listens to an account."""
+        return account in self._subscriptions
+
     def forward(self, forwarder: Callable[[AccountId, Modseq], None]) -> None:
         """Also hand every change that this process makes to a function that must not block."""
         self._forwarders.append(forwarder)
+
+    def forward_details(self, teller: Callable[[AccountId, Modseq, str], None]) -> None:
+        """Also hand what is said of changes that this process makes to a function."""
+        self._tellers.append(teller)
+
+    def explain(self, account: AccountId, modseq: Modseq, text: str) -> None:
+        """Say what a change of this process did, before it is published."""
+        for teller in self._tellers:
+            teller(account, modseq, text)
 
     def publish(self, account: AccountId, modseq: Modseq) -> None:
         """Report a change made by this process, after its commit."""

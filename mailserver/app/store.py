@@ -14,6 +14,7 @@ from mailserver.auth.passwords import Passwords
 from mailserver.config import Config
 from mailserver.errors import Unavailable
 from mailserver.events import Hub
+from mailserver.mail import deltas
 from mailserver.mail.context import Mail
 from mailserver.metrics import Metrics
 from mailserver.storage import ids
@@ -81,6 +82,6 @@ def tell_others(mail: Mail, backends: Backends, background: Background, name: st
     direct = Database(backends.direct_dsn, 1)
     way = mail.config.database.notices
     notifier = Notifier(mail.database, mail.events, mail.metrics, name, way, direct)
-    mail.events.forward(notifier.tell)
+    deltas.share(mail, notifier)
     background.run("notifier", notifier.run)
     return notifier

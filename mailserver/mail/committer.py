@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mailserver.errors import MailError, NotFound, OverQuota, Unavailable
 from mailserver.events import QUEUE
+from mailserver.mail import deltas
 from mailserver.mail.batch import Batch
 from mailserver.mail.context import Change
 from mailserver.mail.delivery import (
@@ -210,7 +211,14 @@ class Committer:
             if batch.admitted:
                 await self._place(tx, batch)
                 await batch.write(tx)
+        if all(map(_is_plain, batch.admitted)):
+            self._tell(batch)
         self._answer(batch)
+
+    def _tell(self, batch: Batch) -> None:
+        """Say what a batch of plain messages has done."""
+        for account, done in deltas.of_copies(batch.copies).items():
+            deltas.made(self._mail, account, batch.modseqs[account], done)
 
     async def _commit_at_once(self, batch: Batch, arrivals: Sequence[Arrival]) -> "_Try":
         """Look and write: two round trips instead of five, and no lock while nothing is done.
@@ -246,9 +254,7 @@ class Committer:
             return _Try.NOT_SO
         if not await batch.write_at_once(self._mail.database, self._growth(batch)):
             return _Try.CHANGED
-        for copy in batch.copies:
-            self._mail.looks.made(copy.account_id, copy.modseq, copy.mailbox_id)
-        self._mail.listings.arrived(batch.copies)
+        self._tell(batch)
         return _Try.WRITTEN
 
     async def _commit_together(

@@ -11,9 +11,9 @@ from mailserver.auth.passwords import Passwords
 from mailserver.config import Config
 from mailserver.errors import NotFound
 from mailserver.events import Hub
+from mailserver.mail import deltas
 from mailserver.metrics import Metrics
 from mailserver.model import (
-    EMAIL_KINDS,
     AccountId,
     ChangeEntry,
     ChangeKind,
@@ -155,7 +155,6 @@ class Mail:
                 await change.write()
         except _NothingChanged:
             return
-        if all(entry.kind in EMAIL_KINDS for entry in change.entries):
-            for entry in change.entries:
-                self.looks.made(account, modseq, entry.mailbox_id)
+        if done := deltas.of_log(change.entries):
+            deltas.made(self, account, modseq, done)
         self.events.publish(account, modseq)

@@ -1,7 +1,7 @@
 """A mailbox in memory: packed arrays, shared by all sessions of the process.
 
 56 bytes a message, no objects. A listing is loaded once, and brought up to date from the change log
-of its account.
+of its account, or by what is told of a change (`deltas.py`) where all before it is known.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ from collections import OrderedDict
 from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from mailserver.mail.deltas import Arrived, Delta, Flagged, Left, Touched
 from mailserver.mail.flags import Restamp, Stored
-from mailserver.model import EMAIL_KINDS, GONE_KINDS, SEEN, AccountId, Flags, MailboxId
+from mailserver.model import EMAIL_KINDS, GONE_KINDS, SEEN, AccountId, Flags, MailboxId, Modseq
 from mailserver.storage import accounts, changes, messages
 from mailserver.storage.changes import News
-from mailserver.storage.delivery import NewCopy
 from mailserver.storage.flags import Group
 from mailserver.storage.listings import catch_up
 from mailserver.storage.messages import Packed, Spans
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mailserver.mail.context import Mail
 
 KEPT = 256  # listings kept although no session has them open
+EARLY = 8  # changes that a listing keeps while it is in use, or one before them is missing
 LOG_LENGTH = 4096  # changes a listing remembers; a session further behind looks at all messages
 
 
@@ -38,6 +39,7 @@ class Listing:
 
     __slots__ = (
         "__weakref__",
+        "_early",
         "_log",
         "_log_start",
         "_overview",
@@ -66,6 +68,7 @@ class Listing:
         self.generation = 0
         self.renewed = -1  # the modseq at which the mailbox itself, or its rights, last changed
         self.lock = asyncio.Lock()
+        self._early: dict[int, tuple[int, Delta]] = {}  # by modseq: since when all else is the same
         self._log: list[tuple[int, bool, int]] = []  # (modseq, left, uid), oldest first
         self._log_start = 0  # the log has every change after this modseq
         self._overview: tuple[int | None, frozenset[str]] = (None, frozenset())
@@ -206,17 +209,60 @@ class Listing:
         self._remember(fresh + known)
         self.modseq = modseq
 
+    def learn(self, delta: Delta, since: int, modseq: int) -> None:
+        """Take over what a change did, if nothing else can have happened since the listing.
+
+        `since` is the modseq from which the mailbox is known to be the same until the change.
+        """
+        if 0 <= self.modseq < modseq:
+            if len(self._early) >= EARLY:
+                self._early.clear()  # they were waited for too long
+            self._early[modseq] = since, delta
+            if not self.lock.locked():
+                self.learn_early()
+
+    def learn_early(self) -> None:
+        """Take over what was told while the listing was in use, or out of order; hold the lock."""
+        for modseq in sorted(self._early):
+            since, delta = self._early[modseq]
+            if self.modseq < modseq and since <= self.modseq:
+                self._take(delta, modseq)
+            if self.modseq < modseq:
+                return  # one before it is missing: it may come, or all are read
+            del self._early[modseq]
+
+    def _take(self, delta: Delta, modseq: int) -> None:
+        match delta:
+            case Arrived(_, messages) if self._are_newer(messages.uids):
+                self.merge(messages, [], modseq)
+            case Flagged(_, stamps):
+                known = [(new, [uid for uid in uids if self._has(uid)]) for new, uids in stamps]
+                self._restamp(known, modseq)
+            case Left(_, uids):
+                self.merge(Packed.empty(), [(modseq, uid) for uid in uids], modseq)
+
+    def _has(self, uid: int) -> bool:
+        return self.index(uid) is not None
+
+    def _are_newer(self, uids: Sequence[int]) -> bool:
+        """Whether messages can be put in: not those that left before the mailbox was read."""
+        last = self.uids[-1] if self.uids else 0
+        return all(uid > last or self._has(uid) for uid in uids)
+
     def restamp(self, restamps: Iterable[Restamp], modseq: int) -> None:
         """Take over new flags of known messages."""
+        self._restamp([(new, group.uids) for group, new in restamps], modseq)
+
+    def _restamp(self, stamps: Iterable[tuple[Flags, Sequence[int]]], modseq: int) -> None:
         fresh: list[int] = []
-        for group, new in restamps:
-            self._stamp(group.uids, new.bits, modseq)
-            fresh += group.uids
+        for new, uids in stamps:
+            self._stamp(uids, new.bits, modseq)
+            fresh += uids
             if new.keywords:
-                self.keywords.update(dict.fromkeys(group.uids, new.keywords))
-            elif group.flags.keywords:
-                for uid in group.uids:
-                    self.keywords.pop(uid, None)
+                self.keywords.update(dict.fromkeys(uids, new.keywords))
+            elif self.keywords:
+                for uid in self.keywords.keys() & set(uids):
+                    del self.keywords[uid]
         if len(fresh) > LOG_LENGTH:
             self._log.clear()
             self._log_start = modseq
@@ -224,7 +270,7 @@ class Listing:
             self._remember([(modseq, False, uid) for uid in fresh])
         self.modseq = modseq
 
-    def _stamp(self, uids: "array[int]", bits: int, modseq: int) -> None:
+    def _stamp(self, uids: Sequence[int], bits: int, modseq: int) -> None:
         places = self.places(uids)
         if isinstance(places, range):
             self.flags[places.start : places.stop] = array("q", [bits]) * len(places)
@@ -307,33 +353,14 @@ class Listings:
             self._kept.popitem(last=False)
         return listing
 
-    def arrived(self, copies: Iterable[NewCopy]) -> None:
-        """Put in what one commit of this process has stored, where all before it is known."""
-        grouped: dict[tuple[AccountId, MailboxId], list[NewCopy]] = {}
-        for copy in copies:
-            key = (copy.account_id, copy.mailbox_id)
-            if key in self._used:
-                grouped.setdefault(key, []).append(copy)
-        for key, rows in grouped.items():
-            listing, modseq = self._used.get(key), rows[0].modseq
-            if listing is None or listing.modseq != modseq - 1 or listing.lock.locked():
-                continue  # it is read when somebody looks
-            listing.merge(_packed(rows), [], modseq)
-
-
-def _packed(copies: Iterable[NewCopy]) -> Packed:
-    rows = sorted(copies, key=lambda copy: copy.uid)
-    return Packed(
-        array("q", [row.uid for row in rows]),
-        array("q", [row.email_id for row in rows]),
-        array("q", [row.thread_id for row in rows]),
-        array("q", [round(row.received_at.timestamp() * 1000) for row in rows]),
-        array("q", [row.size for row in rows]),
-        array("q", [row.modseq for row in rows]),
-        array("q", [row.flags for row in rows]),
-        {row.uid: tuple(row.keywords.split(" ")) for row in rows if row.keywords},
-        {},
-    )
+    def learn(self, account: AccountId, modseq: Modseq, deltas: Iterable[Delta]) -> None:
+        """Put in what one change did, where all before it is known."""
+        for delta in deltas:
+            listing = self._used.get((account, delta.mailbox))
+            if listing is not None and not isinstance(delta, Touched):
+                before = Modseq(modseq - 1)
+                since = self._mail.looks.same_since(account, delta.mailbox, before)
+                listing.learn(delta, since, modseq)
 
 
 async def open_listing(
@@ -367,7 +394,8 @@ async def refresh(
     needs no query when somebody else has brought the listing there meanwhile.
     """
     async with listing.lock:
-        if heard is not None and listing.modseq >= heard:
+        listing.learn_early()
+        if heard is not None and _is_there(mail, listing, Modseq(heard)):
             return
         if 0 <= listing.modseq < known and await _catch_up(mail, listing):
             return
@@ -386,6 +414,14 @@ async def refresh(
                 return
         packed = await messages.pack(mail.database, listing.account, listing.mailbox_id)
         listing.load(packed, now)
+
+
+def _is_there(mail: "Mail", listing: Listing, modseq: Modseq) -> bool:
+    """Whether a listing is as of a modseq; also when all that happened since was elsewhere."""
+    since = mail.looks.same_since(listing.account, listing.mailbox_id, modseq)
+    if since <= listing.modseq < modseq:
+        listing.modseq = modseq
+    return listing.modseq >= modseq
 
 
 async def _catch_up(mail: "Mail", listing: Listing) -> bool:
@@ -427,6 +463,7 @@ def _sorted_out(listing: Listing, news: News) -> tuple[list[tuple[int, int]], se
 async def follow(mail: "Mail", listing: Listing, stored: Stored) -> None:
     """Bring a listing up to date after a STORE, whose outcome is known without a query."""
     async with listing.lock:
+        listing.learn_early()
         if stored.modseq and listing.modseq == stored.modseq - 1:  # nothing else happened
             listing.restamp(stored.restamps, stored.modseq)
             return

@@ -4,13 +4,13 @@ Who changed something may be another process, so the store is asked each time; b
 while an answer is awaited shares the next statement, which begins after all of them have asked. A
 busy process looks at a dozen accounts for the price of one.
 
-What lies between two modseqs is known too when this process made every change of it. Then what did
-not change is the same, though the account is not.
+What lies between two modseqs is known too when this process made every change of it, or was told
+what another one did. Then what did not change is the same, though the account is not.
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -104,7 +104,7 @@ def _again(error: Exception) -> Exception:
 
 @dataclass(slots=True)
 class _Run:
-    """Changes of one account without a gap, all made here, and of messages alone."""
+    """Changes of one account without a gap, and of messages alone."""
 
     start: int  # the modseq before the first
     end: int
@@ -142,10 +142,25 @@ class Looks:
         run.end = modseq
         run.touched[mailbox] = modseq
 
-    def changed_here(self, account: AccountId, mailbox: MailboxId, since: Modseq) -> bool:
-        """Whether this process itself changed a mailbox after a modseq."""
+    def told(self, account: AccountId, modseq: Modseq, mailboxes: Iterable[MailboxId]) -> None:
+        """Note the same of a change of another process; one that is told late is nothing new."""
+        run = self._runs.get(account)
+        if run is None or modseq > run.end:
+            for mailbox in mailboxes:
+                self.made(account, modseq, mailbox)
+
+    def has_changed(self, account: AccountId, mailbox: MailboxId, since: Modseq) -> bool:
+        """Whether a mailbox is known to have changed after a modseq."""
         run = self._runs.get(account)
         return run is not None and run.touched.get(mailbox, 0) > since
+
+    def same_since(self, account: AccountId, mailbox: MailboxId, now: Modseq) -> Modseq:
+        """Return the first modseq from which a mailbox is known to be as it is at a later one."""
+        run = self._runs.get(account)
+        if run is None or not run.start <= now <= run.end:
+            return now
+        touched = run.touched.get(mailbox, 0)
+        return Modseq(max(run.start, touched)) if touched <= now else now
 
     def is_same(
         self, account: AccountId, mailbox: MailboxId | None, then: Modseq, now: Modseq

@@ -68,7 +68,7 @@ async def _unchanged(
     if known is None:
         return None
     mailbox, then = known
-    if mail.looks.changed_here(account, mailbox.id, then):
+    if mail.looks.has_changed(account, mailbox.id, then):
         return None
     now = await mail.looks.modseq(account)
     if now is None or not mail.looks.is_same(account, mailbox.id, then, now):

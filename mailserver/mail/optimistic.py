@@ -10,8 +10,8 @@ then the change is made the ordinary way.
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from mailserver.mail import deltas, listings, messages, transfers
 from mailserver.mail import flags as ordinary
-from mailserver.mail import listings, messages, transfers
 from mailserver.mail.flags import Restamp, Stored
 from mailserver.mail.lessons import opinion
 from mailserver.mail.listings import Listing
@@ -98,7 +98,8 @@ async def _store(
         if not await _write(mail, listing, modseq, restamps, uids):
             return None
         listing.restamp(restamps, modseq)
-    mail.looks.made(listing.account, modseq, listing.mailbox_id)
+    stamps = [(each.new, each.group.uids) for each in restamps]
+    deltas.made(mail, listing.account, modseq, [deltas.Flagged(listing.mailbox_id, stamps)])
     mail.events.publish(listing.account, modseq)
     return Stored(modseq, restamps, refused)
 
@@ -193,7 +194,7 @@ async def _expunge(mail: "Mail", listing: Listing, uids: Sequence[int] | None) -
             return None
         gone = [listing.uids[at] for at in marked]
         listing.merge(Packed.empty(), [(modseq, uid) for uid in gone], modseq)
-    mail.looks.made(listing.account, modseq, listing.mailbox_id)
+    deltas.made(mail, listing.account, modseq, [deltas.Left(listing.mailbox_id, gone)])
     mail.events.publish(listing.account, modseq)
     return gone
 
@@ -205,7 +206,7 @@ async def copy(
     source = transfers.Source(listing.account, listing.mailbox_id)
     if target.account_id == listing.account and target.rights == ALL_RIGHTS:
         if heard > listing.modseq:
-            await listings.refresh(mail, listing)
+            await listings.refresh(mail, listing, heard=heard)
         copied = await _transfer(mail, listing, uids, target, leave=False)
         if copied is not None:
             return copied
@@ -255,9 +256,10 @@ async def _transfer(
             return None
         gone = uids if leave else ()
         listing.merge(Packed.empty(), [(modseq, uid) for uid in gone], modseq)
+    done: list[deltas.Delta] = [deltas.Touched(target.mailbox.id)]
     if leave:
-        mail.looks.made(listing.account, modseq, listing.mailbox_id)
-    mail.looks.made(listing.account, modseq, target.mailbox.id)
+        done.append(deltas.Left(listing.mailbox_id, uids))
+    deltas.made(mail, listing.account, modseq, done)
     mail.events.publish(listing.account, modseq)
     targets = range(place.first_uid, place.first_uid + len(uids))
     return Copied(place.uidvalidity, list(uids), list(targets))

@@ -30,6 +30,7 @@ class Line(Protocol):
     """A way to reach the other processes."""
 
     pause: float  # seconds between two calls of `look`
+    immediate: bool  # whether what is sent is heard at once
 
     async def open(self, lost: Callable[[], None]) -> None:
         """Begin to hear; `lost` is called when that ends by itself."""
@@ -56,6 +57,7 @@ class Notifications:
     """LISTEN and NOTIFY on one connection."""
 
     pause = math.inf
+    immediate = True
 
     def __init__(self, connection: Raw, channels: Iterable[str], hear: Hear) -> None:
         self._connection = connection
@@ -103,6 +105,7 @@ class Rows:
     """The table `hint`, into which everybody looks."""
 
     pause = POLL_TIME
+    immediate = False
 
     def __init__(self, database: Database, hear: Hear, origin: str) -> None:
         """Hear all rows but those of `origin`, in which this process tells the others."""

@@ -24,8 +24,10 @@ from mailserver.storage.lines import Line, Notifications, Rows
 log = logging.getLogger(__name__)
 
 CHANNELS = 16
+CHANGES = "mail_changes"  # the channel of what changes did, for those who know what was before
 NOTICES = "mail_notices"  # the channel of what is no change of an account
 MOST_NOTICES = 1000  # that wait; more are not told
+MOST_DETAILS = 200  # likewise of what changes did
 BATCH_TIME = 0.008  # seconds changes are gathered after others were sent: a batch costs 0.3 ms
 RECHECK_TIME = 30.0  # seconds between two looks for lost notifications
 PAYLOAD = 7000  # bytes; PostgreSQL takes less than 8000
@@ -59,10 +61,12 @@ class Notifier:
         self._waiting: dict[AccountId, Modseq] = {}
         self._wake = asyncio.Event()
         self._next = 0.0  # loop time before which nothing is sent: a lone change does not wait
+        self._details: list[str] = []
         self._notices: list[str] = []
         self.sent = asyncio.Event()  # set while nothing waits to be told
         self.sent.set()
         self.hear: Callable[[list[Any]], None] | None = None  # a notice of another process
+        self.learn: Callable[[AccountId, Modseq, str], None] | None = None  # what a change did
         self.listening = asyncio.Event()  # set while notifications are received
 
     def tell(self, account: AccountId, modseq: Modseq) -> None:
@@ -70,6 +74,11 @@ class Notifier:
         self._waiting[account] = modseq
         self.sent.clear()
         self._wake.set()
+
+    def tell_details(self, account: AccountId, modseq: Modseq, text: str) -> None:
+        """Queue what a change did, in ASCII on one line; `tell` has to follow, which sends it."""
+        if len(self._details) < MOST_DETAILS:
+            self._details.append(f"{account} {modseq} {text}")
 
     def notice(self, *words: str | bool) -> None:
         """Queue a notice for the other processes; one that is lost must do no harm."""
@@ -116,7 +125,7 @@ class Notifier:
         if self._way != "poll":
             connection = await self._direct.connect()
             if self._way == "listen" or not self._direct.pooled:
-                names = [*map("mail_{}".format, range(CHANNELS)), NOTICES]
+                names = [*map("mail_{}".format, range(CHANNELS)), NOTICES, CHANGES]
                 return Notifications(connection, names, self._told)
             log.info("no LISTEN through a pooler: other processes are heard every second")
             connection.terminate()
@@ -139,6 +148,11 @@ class Notifier:
         for account, modseq in waiting.items():
             payloads.setdefault(channel(account), []).append(f"{account}:{modseq}")
         names, texts = [], []
+        details, self._details = self._details, []
+        if line.immediate:  # later everybody has read it
+            for text in _chunks(details, "\n"):  # before the hints: who is woken by one knows it
+                names.append(CHANGES)
+                texts.append(f"{self._origin} {text}")
         for number, items in payloads.items():
             for text in _chunks(items):
                 names.append(f"mail_{number}")
@@ -161,6 +175,9 @@ class Notifier:
         origin, _, text = payload.partition(" ")
         if origin == self._origin:
             return
+        if channel == CHANGES:
+            self._learn(text)
+            return
         if channel == NOTICES:
             if self.hear is not None:
                 for words in json.loads(text):
@@ -170,6 +187,13 @@ class Notifier:
             account, _, modseq = item.partition(":")
             self._hub.deliver(AccountId(int(account)), Modseq(int(modseq)))
 
+    def _learn(self, text: str) -> None:
+        """Hand on what changes of accounts did that somebody here listens to."""
+        for item in text.split("\n"):
+            account, modseq, what = item.split(" ", 2)
+            if self.learn is not None and self._hub.listens(AccountId(int(account))):
+                self.learn(AccountId(int(account)), Modseq(int(modseq)), what)
+
     async def recheck(self) -> None:
         """Tell the hub the modseq of every account that somebody here listens to."""
         listened = self._hub.accounts()
@@ -178,12 +202,12 @@ class Notifier:
                 self._hub.deliver(account, modseq)
 
 
-def _chunks(items: list[str]) -> list[str]:
-    """Join items by commas into texts that fit a payload."""
+def _chunks(items: list[str], between: str = ",") -> list[str]:
+    """Join items into texts that fit a payload."""
     texts: list[str] = []
     for item in items:
         if texts and len(texts[-1]) + len(item) < PAYLOAD:
-            texts[-1] += "," + item
+            texts[-1] += between + item
         else:
             texts.append(item)
     return texts

@@ -15,7 +15,7 @@ import pytest
 from mailserver.auth.credentials import Authenticator
 from mailserver.config import Config, Listener
 from mailserver.imap.server import ImapServer
-from mailserver.mail import delivery, listings, mailboxes
+from mailserver.mail import delivery, deltas, listings, mailboxes
 from mailserver.mail.context import Mail
 from mailserver.metrics import Metrics
 from mailserver.model import Account
@@ -36,7 +36,7 @@ DELAYED = "(selected-delayed (MessageNew (UID FLAGS) MessageExpunge FlagChange))
 async def _process(mail: Mail, database: Database, tls: Tls, name: str) -> AsyncIterator[Connect]:
     """Run what one server process has; yield how to connect to it."""
     notifier = Notifier(database, mail.events, Metrics(name), name)
-    mail.events.forward(notifier.tell)
+    deltas.share(mail, notifier)
     notifying = asyncio.create_task(notifier.run())
     await notifier.listening.wait()
     server = ImapServer(

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 
 from mailserver.config import Config
+from mailserver.mail import deltas
 from mailserver.mail.context import Mail
 from mailserver.metrics import Metrics
 from mailserver.model import Account
@@ -28,8 +29,8 @@ async def elsewhere(
         Notifier(database, each.events, Metrics(name), name)
         for name, each in (("here", mail), ("there", other))
     ]
-    mail.events.forward(notifiers[0].tell)
-    other.events.forward(notifiers[1].tell)
+    deltas.share(mail, notifiers[0])
+    deltas.share(other, notifiers[1])
     tasks = [asyncio.create_task(notifier.run()) for notifier in notifiers]
     for notifier in notifiers:
         await notifier.listening.wait()

@@ -6,11 +6,20 @@ from dataclasses import replace
 
 import pytest
 
-from mailserver.mail import access, delivery, listings, mailboxes, messages, optimistic
+from mailserver.mail import access, delivery, deltas, listings, mailboxes, messages, optimistic
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
 from mailserver.mail.listings import Listing
-from mailserver.model import Account, FlagChange, Flags, MailboxId, Place, Principal
+from mailserver.model import (
+    Account,
+    AccountId,
+    FlagChange,
+    Flags,
+    MailboxId,
+    Modseq,
+    Place,
+    Principal,
+)
 from mailserver.storage.messages import pack
 from tests.conftest import Bucketed, make_mail
 
@@ -191,14 +200,76 @@ async def enter_one(mail: Mail, account: Account, chance: random.Random) -> None
     assert after == replace(before, recent_uid=before.uidnext)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+class Gossip:
+    """What one process is told of the changes of another: in whatever order, often, or never."""
+
+    def __init__(self, speaker: Mail, hearer: World, chance: random.Random) -> None:
+        self.hearer = hearer
+        self.chance = chance
+        self.told: list[tuple[AccountId, Modseq, str]] = []
+        speaker.events.forward_details(lambda *detail: self.told.append(detail))
+
+    async def spread(self) -> None:
+        kept = [detail for detail in self.told if self.chance.random() < 0.2]
+        lost = [detail for detail in self.told if self.chance.random() < 0.1]
+        heard = [detail for detail in self.told if detail not in lost]
+        if self.chance.random() < 0.2:
+            self.chance.shuffle(heard)
+        self.told = kept  # to be heard once more, much later
+        listing = self.chance.choice(list(self.hearer.followed.values()))
+        if self.chance.random() < 0.3:
+            async with listing.lock:  # it is in use
+                self.hear(heard)
+        else:
+            self.hear(heard)
+
+    def hear(self, details: Sequence[tuple[AccountId, Modseq, str]]) -> None:
+        for detail in details:
+            deltas.hear(self.hearer.mail, *detail)
+
+
+async def test_what_is_told_needs_not_be_read(mail: Mail, alice: Account, bucket: Bucketed) -> None:
+    other = make_mail(mail.database, bucket.blobs, mail.config, node=2)
+    here, there = [await make_world(each, alice, 1) for each in (mail, other)]
+    told: list[tuple[AccountId, Modseq, str]] = []
+    mail.events.forward_details(lambda *detail: told.append(detail))
+    await here.deliver()  # anywhere
+    box = here.boxes[0]
+    raw = b"Subject: x\r\n\r\n"
+    flags = Flags.of(("\\Seen", "Blue"))
+    for given in (flags, Flags(), flags):
+        await delivery.accept(mail, raw, [Target(alice.id, box, given)], received_at=mail.now())
+    listing = here.followed[box]
+    await optimistic.store(
+        mail, listing, list(listing.uids[-2:]), FlagChange.REPLACE, Flags.of(["\\Deleted"]), heard=0
+    )
+    await messages.expunge(mail, alice.id, box, list(listing.uids[-1:]))
+    for detail in told:
+        deltas.hear(other, *detail)
+    same, fresh = there.followed[box], await pack(mail.database, alice.id, box)
+    assert same.modseq == await mail.looks.modseq(alice.id)
+    assert (same.uids, same.email_ids, same.thread_ids, same.flags, same.modseqs) == (
+        fresh.uids, fresh.email_ids, fresh.thread_ids, fresh.flags, fresh.modseqs,
+    )  # fmt: skip
+    assert (same.sizes, same.received, same.keywords) == (
+        fresh.sizes, fresh.received, fresh.keywords,
+    )  # fmt: skip
+    now = Modseq(same.modseq)
+    assert other.looks.is_same(alice.id, here.boxes[1], Modseq(now - 3), now)
+    await other.committer.drain()
+    other.passwords.close()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
 async def test_what_is_remembered_equals_what_is_read(
     mail: Mail, alice: Account, bucket: Bucketed, seed: int
 ) -> None:
-    """Two processes change an account; each knows at once what both did."""
+    """Two processes change an account; each knows at once what both did, told of it or not."""
     other = make_mail(mail.database, bucket.blobs, mail.config, node=2)
     await mailboxes.create(mail, alice.id, "Above/Below")
     worlds = [await make_world(each, alice, seed) for each in (mail, other)]
+    talk = random.Random(-seed)
+    gossips = [Gossip(mail, worlds[1], talk), Gossip(other, worlds[0], talk)]
     who, chance = Principal(alice.id, alice.login), random.Random(seed)
     trees = {id(world): await access.tree(world.mail, who, None) for world in worlds}
     for _ in range(STEPS):
@@ -207,6 +278,8 @@ async def test_what_is_remembered_equals_what_is_read(
             await world.step()
         if chance.random() < 0.1:
             await alter_mailboxes(world.mail, alice, chance)
+        for gossip in gossips:
+            await gossip.spread()
         await enter_one(world.mail, alice, chance)
         for world in worlds:
             for box in await mailboxes.list_all(mail, alice.id):

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from mailserver.errors import Unavailable
 from mailserver.events import Hub
-from mailserver.mail import delivery, listings, mailboxes
+from mailserver.mail import delivery, deltas, listings, mailboxes
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
 from mailserver.metrics import Metrics
@@ -20,6 +20,7 @@ from mailserver.storage import lines, notify
 from mailserver.storage.database import Database
 from mailserver.storage.lines import LATE, Notifications, Rows
 from mailserver.storage.notify import Notifier
+from tests.conftest import Bucketed, make_mail
 
 Way = Literal["listen", "poll"]
 
@@ -37,7 +38,7 @@ def way(request: pytest.FixtureRequest) -> Way:
 async def here(mail: Mail, database: Database, way: Way) -> AsyncIterator[Notifier]:
     """The notifier of the process that delivers."""
     notifier = Notifier(database, mail.events, Metrics("here"), "here", way)
-    mail.events.forward(notifier.tell)
+    deltas.share(mail, notifier)
     task = asyncio.create_task(notifier.run())
     await notifier.listening.wait()
     yield notifier
@@ -79,6 +80,32 @@ async def test_a_listing_of_the_other_process_follows(
         await subscription.wait()
     await listings.refresh(mail, listing)
     assert list(listing.uids) == [1]
+
+
+async def test_a_change_is_told_with_what_it_did(
+    mail: Mail, database: Database, bucket: Bucketed, alice: Account, here: Notifier, way: Way
+) -> None:
+    other = make_mail(database, bucket.blobs, mail.config, node=2)
+    notifier = Notifier(database, other.events, Metrics("there"), "there", way)
+    deltas.share(other, notifier)
+    task = asyncio.create_task(notifier.run())
+    await notifier.listening.wait()
+    box = await mailboxes.by_path(other, alice.id, "INBOX")
+    listing = await listings.open_listing(other, alice.id, box.id)
+    subscription = other.events.subscribe(alice.id, Modseq(listing.modseq))
+    await delivery.accept(mail, RAW, [Target(alice.id)], received_at=mail.now())
+    async with asyncio.timeout(10):
+        modseq = await subscription.wait()
+    # who looks for rows has looked at the account long before
+    assert (list(listing.uids), listing.modseq == modseq) == (
+        ([1], True) if way == "listen" else ([], False)
+    )
+    await listings.refresh(other, listing, heard=modseq)
+    assert (list(listing.uids), listing.modseq) == ([1], modseq)
+    task.cancel()
+    await asyncio.wait([task])
+    await other.committer.drain()
+    other.passwords.close()
 
 
 @pytest.fixture

@@ -79,6 +79,6 @@ def test_who_changed_last_is_remembered() -> None:
 
 def test_what_this_process_changed_need_not_be_asked_for() -> None:
     looks = looks_after((6, INBOX))
-    assert looks.changed_here(ACCOUNT, INBOX, Modseq(5))
-    assert not looks.changed_here(ACCOUNT, INBOX, Modseq(6))
-    assert not looks.changed_here(ACCOUNT, SENT, Modseq(5))
+    assert looks.has_changed(ACCOUNT, INBOX, Modseq(5))
+    assert not looks.has_changed(ACCOUNT, INBOX, Modseq(6))
+    assert not looks.has_changed(ACCOUNT, SENT, Modseq(5))
