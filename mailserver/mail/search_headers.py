@@ -1,19 +1,24 @@
 """What searching, sorting and threading need of headers, kept in memory per mailbox.
 
 Headers never change, so nothing here is ever out of date. What is missing is read in chunks and
-decoded in a thread; the mailboxes that were not searched for longest make room for others.
+decoded in a thread, each field when it is searched first; what was not needed for longest makes
+room for others.
 """
 
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from mailserver.mail.ahead import in_order
 from mailserver.mail.casemap import casemap
-from mailserver.mail.shelves import Shelves
-from mailserver.mime import HeaderBlock, as_date, as_message_ids, as_text, base
+from mailserver.mail.shelves import Shelf, Shelves
+from mailserver.mime import HeaderBlock, as_date, as_message_ids, as_text, base, field_reader
 from mailserver.mime.addresses import Mailbox, parse
 from mailserver.mime.subject import is_reply
 from mailserver.mime.words import decode
@@ -25,28 +30,32 @@ from mailserver.storage.search_headers import StoredHeader
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
 
-CHUNK = 200  # headers that are read and decoded at once
+V = TypeVar("V")
+
+CHUNK = 200  # headers that are read at once
+STEP = 50  # that are decoded as a whole before others are served
 ROOM = 128 * 1024 * 1024  # octets of headers in memory, about
-_ROW_SIZE = 900  # octets of a row besides its texts
+_ROW_SIZE = 600  # octets of a header that is decoded, besides its texts
+_TEXT_SIZE = 150  # octets of a field besides its text, and of a header that is not decoded
 ANSWER_SIZE = 300  # octets that an answer costs besides what it says
 ANSWER_ROOM = 32 * 1024 * 1024  # octets of answers in memory
-FIELDS = ("from", "to", "cc", "bcc", "subject", "message-id")  # that `SearchHeader` has
+# fields for which clients search: their texts are kept
+KEPT_FIELDS = frozenset({"from", "to", "cc", "bcc", "subject", "message-id"})
 _OF_ADDRESSES = frozenset({"from", "to", "cc", "bcc"})
 # comments, quoting and white space by which a field differs from what its ENVELOPE shows
 _DIFFERS = re.compile(rb"[(\\]|\s@|@\s|\"@|\"\s++[^\s<]")
 
 
 class SearchHeader:
-    """The header of one message, decoded, with its texts as they are compared."""
+    """What messages are sorted and threaded by, decoded, with texts as they are compared."""
 
     __slots__ = (
-        "base_subject", "display_from", "display_to", "fields", "first_cc", "first_from",
+        "base_subject", "display_from", "display_to", "first_cc", "first_from",
         "first_to", "is_reply", "message_id", "references", "sent", "sent_day",
     )  # fmt: skip
 
     def __init__(self, stored: StoredHeader) -> None:
         header = HeaderBlock(decompress_in_thread(stored.header))
-        self.fields: tuple[str | None, ...] = tuple(_text(header, name) for name in FIELDS)
         self.sent = None if stored.sent_at is None else stored.sent_at.timestamp()
         self.sent_day = _day(header)  # "YYYY-MM-DD" in the zone of the sender
         sender, to = _first(header, b"from"), _first(header, b"to")
@@ -64,13 +73,17 @@ class SearchHeader:
     @property
     def size(self) -> int:
         """About how many octets of memory this takes."""
-        texts = sum(len(text) for text in self.fields if text is not None)
-        return _ROW_SIZE + 2 * texts + sum(len(each) + 60 for each in self.references)
+        texts = (
+            self.base_subject, self.display_from, self.display_to, self.first_cc,
+            self.first_from, self.first_to, self.message_id or "",
+        )  # fmt: skip
+        return (
+            _ROW_SIZE + 2 * sum(map(len, texts)) + sum(len(each) + 60 for each in self.references)
+        )
 
 
-def _text(header: HeaderBlock, name: str) -> str | None:
+def text_of(values: Sequence[bytes], name: str) -> str | None:
     """Return all fields of a name; NUL, which no argument has, keeps them apart."""
-    values = header.all(name)
     if not values:
         return None
     texts = [as_text(value) for value in values]
@@ -137,8 +150,8 @@ def _normalized(message_id: str) -> str:
     return "".join(result)
 
 
-class SearchHeaders(Shelves[SearchHeader]):
-    """The headers and answers that a process keeps, in the order in which they were needed."""
+class SearchHeaders(Shelves[Any]):
+    """What a process keeps: headers as stored and as decoded, texts of fields, and answers."""
 
     def __init__(self, room: int = ROOM, answer_room: int = ANSWER_ROOM) -> None:
         super().__init__(room)
@@ -172,34 +185,120 @@ class SearchHeaders(Shelves[SearchHeader]):
         return answer
 
 
+@dataclass(frozen=True, slots=True)
+class _Column(Generic[V]):
+    """What is made of each header."""
+
+    name: str | None  # by which it is kept
+    kept: bool
+    made: Callable[[Sequence[StoredHeader]], dict[int, V]]  # by email; runs in a thread
+    size: Callable[[V], int]  # octets
+    step: int  # headers before others are served
+
+
 async def read(
     mail: "Mail", account: AccountId, mailbox: MailboxId, ids: Sequence[int]
-) -> AsyncIterator[tuple[list[int], list[SearchHeader]]]:
-    """Yield the headers of emails, each stretch with their places in `ids`.
+) -> AsyncGenerator[tuple[Sequence[int], list[SearchHeader]], None]:
+    """Yield the headers of emails, decoded, each stretch with their places in `ids`.
 
     What is in memory comes first. Emails that do not exist any more are left out.
     """
-    cache = mail.search_headers
-    kept = cache.get((account, mailbox))
-    rows = kept.rows
-    found = list(map(rows.get, ids))
-    missing = [place for place, row in enumerate(found) if row is None and ids[place]]
-    if not missing:
-        places = [place for place, row in enumerate(found) if row is not None]
-    else:
-        without = set(missing)
-        places = [place for place in range(len(ids)) if ids[place] and place not in without]
-    if places:
-        yield places, [row for row in found if row is not None]
-    for start in range(0, len(missing), CHUNK):
-        chunk = missing[start : start + CHUNK]
-        stored = await search_headers.headers(
-            mail.database, account, [ids[place] for place in chunk]
-        )
-        made = await asyncio.to_thread(_decoded, stored)
-        cache.keep(kept, made, sum(row.size for row in made.values()))
-        there = [place for place in chunk if ids[place] in made]
-        yield there, [made[ids[place]] for place in there]
+    column = _Column(None, True, _decoded, attrgetter("size"), STEP)
+    async with aclosing(_stretches(mail, account, mailbox, ids, column)) as stretches:
+        async for stretch in stretches:
+            yield stretch
+
+
+async def texts(
+    mail: "Mail", account: AccountId, mailbox: MailboxId, field: str, ids: Sequence[int]
+) -> AsyncGenerator[tuple[Sequence[int], list[str | None]], None]:
+    """Yield the texts of a field, as they are compared, None where there is none; else as `read`.
+
+    `field` is in lower case. Several fields of the name have NUL between them.
+    """
+    values = field_reader(field)
+
+    def made(stored: Sequence[StoredHeader]) -> dict[int, str | None]:
+        return {
+            each.email_id: text_of(values(decompress_in_thread(each.header)), field)
+            for each in stored
+        }
+
+    column = _Column(field, field in KEPT_FIELDS, made, _text_size, CHUNK)
+    async with aclosing(_stretches(mail, account, mailbox, ids, column)) as stretches:
+        async for stretch in stretches:
+            yield stretch
+
+
+def _text_size(text: str | None) -> int:
+    return _TEXT_SIZE if text is None else _TEXT_SIZE + 2 * len(text)
+
+
+async def _stretches(
+    mail: "Mail",
+    account: AccountId,
+    mailbox: MailboxId,
+    ids: Sequence[int],
+    column: _Column[V],
+) -> AsyncGenerator[tuple[Sequence[int], list[V]], None]:
+    """Yield what is made of headers: from memory, and then of those that are read."""
+    cache, key = mail.search_headers, (account, mailbox, column.name)
+    rows: dict[int, V] = cache.get(key).rows if column.kept else {}
+    known = _all_of(rows, ids)
+    if known is not None:
+        yield range(len(ids)), known
+        return
+    missing = [at for at, each in enumerate(ids) if each and each not in rows]
+    there = [at for at, each in enumerate(ids) if each in rows]
+    if there:
+        yield there, [rows[ids[at]] for at in there]
+    stored: Shelf[StoredHeader] = cache.get((account, mailbox))
+    kept: Shelf[V] | None = cache.get(key) if column.kept else None  # needed more: used later
+    async with aclosing(_stored(mail, account, stored, ids, missing)) as groups:
+        async for places, headers in groups:
+            made: dict[int, V] = {}
+            for start in range(0, len(headers), column.step):
+                some = headers[start : start + column.step]
+                made.update(await asyncio.to_thread(column.made, some))
+            if kept is not None:
+                cache.keep(kept, made, sum(map(column.size, made.values())))
+            there = [at for at in places if ids[at] in made]
+            yield there, [made[ids[at]] for at in there]
+
+
+def _all_of(rows: dict[int, V], ids: Sequence[int]) -> list[V] | None:
+    try:
+        return list(map(rows.__getitem__, ids))
+    except KeyError:
+        return None
+
+
+async def _stored(
+    mail: "Mail",
+    account: AccountId,
+    kept: Shelf[StoredHeader],
+    ids: Sequence[int],
+    missing: Sequence[int],
+) -> AsyncGenerator[tuple[Sequence[int], list[StoredHeader]], None]:
+    """Yield headers as they are stored, from memory or while the next ones are read."""
+    chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
+
+    async def read(places: Sequence[int]) -> list[StoredHeader]:
+        wanted = [ids[at] for at in places]
+        known = [row for each in wanted if (row := kept.rows.get(each)) is not None]
+        new = [each for each in wanted if each not in kept.rows]
+        if new:
+            rows = await search_headers.headers(mail.database, account, new)
+            octets = sum(_TEXT_SIZE + len(row.header) for row in rows)
+            mail.search_headers.keep(kept, {row.email_id: row for row in rows}, octets)
+            known += rows
+        return known
+
+    async with aclosing(in_order(chunks, read, 2)) as found:
+        at = 0
+        async for headers in found:
+            yield chunks[at], headers
+            at += 1
 
 
 def _decoded(stored: Sequence[StoredHeader]) -> dict[int, SearchHeader]:

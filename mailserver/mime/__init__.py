@@ -22,6 +22,7 @@ from mailserver.mime.headers import (
     Field,
     HeaderBlock,
     field_chooser,
+    field_reader,
     header_fields,
 )
 from mailserver.mime.jmap import body_lists, body_structure_jmap
@@ -40,7 +41,7 @@ __all__ = [
     "as_message_ids", "as_raw",
     "as_text", "as_urls", "base", "body", "body_lists", "body_structure_jmap", "bodystructure",
     "codec_of", "decode_body", "decode_text", "digest", "envelope", "field_chooser",
-    "find", "header_fields",
+    "field_reader", "find", "header_fields",
     "is_known", "parse", "part_headers", "part_rows", "search_text", "section", "section_range",
     "structures", "textual",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ A line ends with LF; the CR before it belongs to the line end; a CR elsewhere is
 
 import functools
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 # Octets of one header block that are interpreted. What is above it keeps its place in the message
@@ -159,6 +159,32 @@ class HeaderBlock:
             end = line_end.end() if line_end else found.end()
             value = found[2].removesuffix(b"\r")
             yield Field(found[1].decode("ascii"), value, found.start(), end)
+
+
+# A line that neither is a field, nor belongs to one, nor ends the header.
+_ODD_LINE = re.compile(rb"\n(?![!-9;-~]++[ \t]*+:|[ \t]|\r?\n?\Z)")
+_FIELD_NAME = re.compile(rb"[!-9;-~]+")
+
+
+@functools.lru_cache(maxsize=128)
+def _values(name: bytes) -> Callable[[bytes], list[bytes]]:
+    pattern = rb"\n(?i:" + re.escape(name) + rb")[ \t]*+:(" + _VALUE + rb")"
+    return re.compile(pattern).findall
+
+
+def field_reader(name: str) -> Callable[[bytes], Sequence[bytes]]:
+    """Return what `HeaderBlock.all` of a name returns, for many header blocks: in a tenth of it."""
+    wanted = _key(name)
+    find = _values(wanted) if _FIELD_NAME.fullmatch(wanted) else None
+
+    def values(block: bytes) -> Sequence[bytes]:
+        lines = b"\n" + block
+        odd = len(block) > HEADER_LIMIT or block.startswith((b" ", b"\t"))
+        if find is None or odd or _ODD_LINE.search(lines):
+            return HeaderBlock(block).all(name)
+        return [value.removesuffix(b"\r") for value in find(lines)]
+
+    return values
 
 
 def below_fields(raw: bytes) -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 import operator
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -43,11 +44,8 @@ from mailserver.mail.casemap import casemap
 from mailserver.mail.frames import compared
 from mailserver.mail.fuzzy import Query, percent
 from mailserver.mail.listings import Listing
-from mailserver.mail.search_headers import FIELDS, SearchHeader
-from mailserver.mime import HeaderBlock, as_text
-from mailserver.model import Email
+from mailserver.mail.search_headers import SearchHeader
 
-HEADER_ROWS = 500  # messages whose headers are read at once
 MANY = 5000  # messages of a mailbox in which others are served between two keys
 _DAY = timedelta(days=1)
 
@@ -239,35 +237,27 @@ class Seeker:
         """Keep by the decoded text of a header field."""
         wanted = casemap(key.text)
         found: list[int] = []
-        if key.field in FIELDS:
-            which = FIELDS.index(key.field)
-            async for positions, rows in self.headers(candidates):
-                texts = [row.fields[which] for row in rows]
-                found += [
-                    position
-                    for position, text in zip(positions, texts, strict=True)
-                    if text is not None and wanted in text
-                ]
-            return sorted(found)
-        async for position, header in self._blocks(candidates):
-            if any(wanted in casemap(as_text(value)) for value in header.all(key.field)):
-                found.append(position)
-        return found
+        async for positions, texts in self._texts(key.field, candidates):
+            found += [
+                position
+                for position, text in zip(positions, texts, strict=True)
+                if text is not None and wanted in text
+            ]
+        return sorted(found)
 
     async def _texts(
         self, field: str, candidates: list[int]
-    ) -> AsyncIterator[tuple[list[int], list[str]]]:
-        """Yield the positions of messages that have a header field, and its text."""
-        if field in FIELDS:
-            which = FIELDS.index(field)
-            async for positions, rows in self.headers(candidates):
-                known = zip(positions, (row.fields[which] for row in rows), strict=True)
-                there = [(position, text) for position, text in known if text is not None]
-                yield [position for position, _ in there], [text for _, text in there]
-            return
-        async for position, header in self._blocks(candidates):
-            if values := header.all(field):
-                yield [position], ["\n".join(map(as_text, values))]
+    ) -> AsyncIterator[tuple[Sequence[int], list[str | None]]]:
+        """Yield the positions of messages, in any order, and the text of a header field."""
+        emails = self.emails
+        ids = [emails[position] for position in candidates]
+        mail, done = self._session.mail, 0
+        found = search_headers.texts(mail, self._account, self._mailbox, field, ids)
+        async with aclosing(found) as stretches:
+            async for places, texts in stretches:
+                done += len(places)
+                self._session.advance(done, len(ids))
+                yield _at(candidates, places), texts
 
     async def fuzzily(self, key: Fuzzy, candidates: list[int]) -> list[int]:
         """Keep what is like a text, and note how like (RFC 6203)."""
@@ -288,8 +278,9 @@ class Seeker:
     ) -> dict[int, float]:
         scores: dict[int, float] = {}
         async for positions, texts in self._texts(field, candidates):
-            some = await asyncio.to_thread(_scored, query, texts)
-            scores.update(zip(positions, some, strict=True))
+            known = [each for each in zip(positions, texts, strict=True) if each[1] is not None]
+            some = await asyncio.to_thread(_scored, query, [text or "" for _, text in known])
+            scores.update(zip((position for position, _ in known), some, strict=True))
         return {position: score for position, score in scores.items() if score}
 
     async def _content_scores(
@@ -318,20 +309,9 @@ class Seeker:
         """Keep by the text of header or body."""
         return await self._in_content(candidates, key.text, everywhere=True)
 
-    async def _read(self, positions: list[int], *, header: bool) -> list[tuple[int, Email]]:
-        ids = [self.emails[position] for position in positions]
-        mail = self._session.mail
-        found = await messages.emails(mail, self._account, ids, header=header)
-        by_id: dict[int, Email] = dict(found.items())
-        return [
-            (position, by_id[email_id])
-            for position, email_id in zip(positions, ids, strict=True)
-            if email_id in by_id
-        ]
-
     async def headers(
         self, candidates: Sequence[int]
-    ) -> AsyncIterator[tuple[list[int], list[SearchHeader]]]:
+    ) -> AsyncIterator[tuple[Sequence[int], list[SearchHeader]]]:
         """Yield positions and what is kept of their headers, in any order."""
         emails = self.emails
         ids = [emails[position] for position in candidates]
@@ -340,15 +320,7 @@ class Seeker:
         async for places, rows in search_headers.read(mail, self._account, self._mailbox, ids):
             done += len(places)
             self._session.advance(done, len(ids))
-            yield [candidates[place] for place in places], rows
-
-    async def _blocks(self, candidates: list[int]) -> AsyncIterator[tuple[int, HeaderBlock]]:
-        for start in range(0, len(candidates), HEADER_ROWS):
-            for position, email in await self._read(
-                candidates[start : start + HEADER_ROWS], header=True
-            ):
-                yield position, HeaderBlock(email.header)
-            await asyncio.sleep(0)  # others are served between two chunks
+            yield _at(candidates, places), rows
 
     async def _in_content(self, candidates: list[int], text: str, *, everywhere: bool) -> list[int]:
         found = await search_bodies.matching(
@@ -360,6 +332,12 @@ class Seeker:
             advance=self._session.advance,
         )
         return [position for position in candidates if self.emails[position] in found]
+
+
+def _at(candidates: Sequence[int], places: Sequence[int]) -> Sequence[int]:
+    if len(places) == len(candidates):  # all of them, in their order
+        return candidates
+    return [candidates[place] for place in places]
 
 
 def _scored(query: Query, texts: Iterable[str]) -> list[float]:
