@@ -2,6 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from mailserver.errors import TooMany
 from mailserver.imap.protocol.framing import (
@@ -50,6 +51,10 @@ class Channel(ABC):
     @abstractmethod
     def write(self, data: bytes | memoryview) -> None:
         """Send octets; they are buffered without limit until `drain`."""
+
+    def write_all(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """Send octets that are in pieces."""
+        self.write(b"".join(pieces) if len(pieces) > 1 else pieces[0])
 
     @abstractmethod
     async def drain(self) -> None:

@@ -9,7 +9,7 @@ import logging
 import secrets
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from mailserver import proxy
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 READ_BUFFER = 256 * 1024  # octets taken from a socket at once
 UNREAD_LIMIT = 128 * 1024  # octets kept of a client that sends ahead of the answers
+LARGE_PIECE = 2048  # octets; to copy smaller pieces costs less than to send each by itself
 HIGH_WATER = 512 * 1024  # octets that wait for a slow reader
 HANDSHAKE_TIMEOUT = 30.0  # seconds
 WRITE_TIMEOUT = 60.0  # seconds in which a client must read most of what waits for it
@@ -181,6 +182,15 @@ class Connection(asyncio.BufferedProtocol, Channel):
             if self._inflater is not None:
                 data = self._server.deflaters.deflate(self, data)
             self._send(data)
+
+    def write_all(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """Send octets that are in pieces: large ones go to the socket as they are."""
+        plain = self._tls is None and self._inflater is None
+        if plain and sum(map(len, pieces)) > LARGE_PIECE * len(pieces):
+            if self._transport is not None and not self._closed:
+                self._transport.writelines(pieces)
+        else:
+            super().write_all(pieces)
 
     def _send(self, data: bytes | memoryview) -> None:
         assert self._transport is not None

@@ -1,6 +1,6 @@
 """One connection's state: who, which mailbox, what the client was told, what goes out next."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Flag, auto
 from typing import NamedTuple
@@ -232,6 +232,11 @@ class Session:
             self._output.append(data)
             self._pending += len(data)
 
+    def send_all(self, pieces: Sequence[bytes]) -> None:
+        """Queue octets that are in pieces."""
+        self._output += pieces
+        self._pending += sum(map(len, pieces))
+
     def mailbox_name(self, path: str) -> bytes:
         """Write the name of a mailbox as the client reads it."""
         return mailbox_name(path, utf8=self.utf8)
@@ -256,10 +261,8 @@ class Session:
         self.relieving = True
         try:
             for batch in _batches(output):
-                view = memoryview(batch)
-                for start in range(0, len(batch), CHUNK):
-                    self.channel.write(view[start : start + CHUNK])
-                    await self.channel.drain()
+                self.channel.write_all(batch)
+                await self.channel.drain()
         finally:
             self.relieving = False
 
@@ -483,16 +486,21 @@ class Session:
         return (self.recent_flags_table if recent else self.flags_table)[bits]
 
 
-def _batches(output: list[bytes]) -> Iterator[bytes]:
-    """Join small pieces and leave large ones as they are."""
-    batch: list[bytes] = []
-    size = 0
+def _batches(output: Iterable[bytes]) -> Iterator[list[bytes | memoryview]]:
+    """Put pieces together until they are as much as is written at once, and cut larger ones."""
+    batch: list[bytes | memoryview] = []
+    room = CHUNK
     for data in output:
-        batch.append(data)
-        size += len(data)
-        if size >= CHUNK:
-            yield b"".join(batch) if len(batch) > 1 else data
+        if len(data) <= room:
+            batch.append(data)
+            room -= len(data)
+            continue
+        rest = memoryview(data)
+        while len(rest) > room:
+            yield [*batch, rest[:room]]
             batch.clear()
-            size = 0
+            rest, room = rest[room:], CHUNK
+        batch.append(rest)
+        room -= len(rest)
     if batch:
-        yield b"".join(batch)
+        yield batch

@@ -9,7 +9,7 @@ import asyncio
 from array import array
 from collections.abc import AsyncGenerator, Callable, Container, Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
-from itertools import chain
+from itertools import chain, repeat
 
 from mailserver.imap.commands import fetch_texts
 from mailserver.imap.commands.condstore import make_aware, send_vanished
@@ -364,19 +364,38 @@ async def _send(session: Session, selected: Selected, plan: Plan, chunk: Chunk) 
     columns = [_COLUMNS[attribute](session, selected, chunk) for attribute in plan.attributes]
     word, numbers = _numbered(session, chunk)
     template = plan.template(word)
-    rows = [template % row for row in zip(numbers, *columns, strict=True)]
-    for row, text in enumerate(rows):
-        if plan.has_binary:  # whether it can be decoded is known before the line begins
+    if chunk.whole and plan.only_text is not None:
+        _send_whole(session, template + plan.only_text, chunk.whole, numbers, columns)
+        await session.relieve()
+        return
+    has_binary = plan.has_binary
+    for row, text in enumerate([template % row for row in zip(numbers, *columns, strict=True)]):
+        if has_binary:  # whether it can be decoded is known before the line begins
             _demand_known_encodings(plan, chunk, row)
-        session.send(text)
-        for order, wanted in enumerate(plan.sections):
-            session.send(b" " + wanted.label if order else wanted.label)
+        line = text
+        for wanted in plan.sections:
+            line += wanted.label
             if isinstance(wanted, Binary):
-                session.send(b" " + _binary(wanted, chunk, row))
+                session.send(b"%b %b" % (line, _binary(wanted, chunk, row)))
             else:
-                session.send(b" " + _value(wanted, chunk, row))
+                _send_section(session, line, _octets(wanted, chunk, row))
             await session.relieve()
+            line = b" "
         session.send(b")\r\n")
+
+
+def _send_whole(
+    session: Session,
+    template: bytes,
+    whole: Iterable[bytes],
+    numbers: Iterable[int],
+    columns: Iterable[Iterable[object]],
+) -> None:
+    """Send messages as they are, each after the line that tells of it; nothing is copied."""
+    octets = [_without_nul(each) for each in whole]
+    rows = zip(numbers, *columns, map(len, octets), strict=True)
+    heads = [template % row for row in rows]
+    session.send_all(list(chain.from_iterable(zip(heads, octets, repeat(b")\r\n"), strict=False))))
 
 
 def _numbered(session: Session, chunk: Chunk) -> tuple[bytes, Sequence[int]]:
@@ -458,17 +477,29 @@ _COLUMNS: dict[Attribute, _Column] = {
 }
 
 
-def _value(wanted: Section, chunk: Chunk, row: int) -> bytes:
-    octets = _octets(wanted, chunk, row)
+def _send_section(session: Session, text: bytes, octets: bytes | None) -> None:
+    """Send what stands before a section, and the section, which is not copied."""
     if octets is None:
-        return b"NIL"
-    if wanted.offset is not None:
-        octets = octets[wanted.offset : wanted.offset + wanted.length]
-    # as long as it was, and without NUL (RFC 3501 §4.3.1); BINARY shows what it was
-    return responses.literal(octets.replace(b"\0", b"\x80"))
+        session.send(text + b" NIL")
+        return
+    session.send(b"%b {%d}\r\n" % (text, len(octets)))
+    session.send(_without_nul(octets))
+
+
+def _without_nul(octets: bytes) -> bytes:
+    """Return as many octets without NUL (RFC 3501 §4.3.1); BINARY shows what it was."""
+    return octets.replace(b"\0", b"\x80")
 
 
 def _octets(wanted: Section, chunk: Chunk, row: int) -> bytes | None:
+    """Return what a section names, or the stretch of it; None when the message has no such part."""
+    octets = _named(wanted, chunk, row)
+    if octets is None or wanted.offset is None:
+        return octets
+    return octets[wanted.offset : wanted.offset + wanted.length]
+
+
+def _named(wanted: Section, chunk: Chunk, row: int) -> bytes | None:
     """Return what a section names, None when the message has no such part."""
     if chunk.whole:
         return chunk.whole[row]

@@ -97,6 +97,14 @@ class Plan:
         )
 
     @property
+    def only_text(self) -> bytes | None:
+        """How whole messages are told, if each is asked for once: what stands before the octets."""
+        section = self.sections[0]
+        if len(self.sections) > 1 or not isinstance(section, Section) or section.offset is not None:
+            return None
+        return section.label.replace(b"%", b"%%") + b" {%d}\r\n"
+
+    @property
     def listed(self) -> tuple[Attribute, ...]:
         """The attributes that come from the listing."""
         return tuple(attribute for attribute in self.attributes if attribute not in STORED)

@@ -259,7 +259,7 @@ async def test_a_slow_reader_is_cut(
     await asyncio.wait_for(asyncio.gather(*tasks), 30)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 40 * MEGABYTE  # of 48; two chunks of 8, and one message in its literal
+    assert peak < 40 * MEGABYTE  # of 48; two chunks of 8, and what was read to make them
     await serves(connect, port)
 
 
