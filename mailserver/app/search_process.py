@@ -35,6 +35,7 @@ class Child:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self.waiting = 0  # requests that are under way, or wait
+        self.failed = False  # the last one ended before it had answered
 
     @property
     def pid(self) -> int | None:
@@ -56,11 +57,17 @@ class Child:
                 put((kind, [tuple(each) for each in given]), asked)
                 error, made = get(answered)
             except (EOFError, OSError, ValueError, TypeError):
+                self.failed = True
                 self._end()
                 raise MakerEnded("the process that makes search text has ended") from None
+            self.failed = False
             if error is not None:
                 raise Corrupt(error)
             return made
+
+    def is_for(self, given: Sequence[Given]) -> bool:
+        """Tell whether a process should make this; what ended one is not tried in ours."""
+        return len(given) > FEW or self.pid is not None or self.failed
 
     def end(self) -> None:
         """Let the process end; it may be started again."""
@@ -104,7 +111,7 @@ class SearchProcesses:
     async def index(self, given: Sequence[Given], *, awaited: bool) -> Made:
         """Make what the index has of messages, at a low priority unless somebody waits."""
         child = self._searcher() if awaited else self._behind
-        if self._closed or (len(given) <= FEW and child.pid is None):
+        if self._closed or not child.is_for(given):
             return await self._threads.index(given, awaited=awaited)
         try:
             words, frames, unread = await self._ask(child, "index", given)
@@ -115,7 +122,7 @@ class SearchProcesses:
     async def vocabulary(self, given: Sequence[Given]) -> tuple[list[int], bytes]:
         """Make the words of messages for a search."""
         child = self._searcher()
-        if self._closed or (len(given) <= FEW and child.pid is None):
+        if self._closed or not child.is_for(given):
             return await self._threads.vocabulary(given)
         try:
             ids, packed = await self._ask(child, "vocabulary", given)

@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from mailserver.errors import Unavailable
+from mailserver.errors import MailError
 from mailserver.mail import making
 from mailserver.mail.making import Given, Made
 
 STEP = 6  # messages of which something is made before others are served
 
 
-class MakerEnded(Unavailable):
+class MakerEnded(MailError):
     """What was at work ended before it had made anything: perhaps of these messages."""
 
 

@@ -8,9 +8,10 @@ room for others.
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from enum import Enum, auto
 from hashlib import blake2b
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -56,7 +57,7 @@ class SearchHeader:
 
     def __init__(self, stored: StoredHeader) -> None:
         header = HeaderBlock(decompress_in_thread(stored.header))
-        self.sent = None if stored.sent_at is None else stored.sent_at.timestamp()
+        self.sent = stored.sent
         self.sent_day = _day(header)  # "YYYY-MM-DD" in the zone of the sender
         sender, to = _first(header, b"from"), _first(header, b"to")
         self.first_from, self.first_to = _local_part(sender), _local_part(to)
@@ -185,11 +186,18 @@ class SearchHeaders(Shelves[Any]):
         return answer
 
 
+class _Made(Enum):
+    """What is made of headers besides the texts of fields."""
+
+    ALL = auto()
+    SENT = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class _Column(Generic[V]):
     """What is made of each header."""
 
-    name: str | None  # by which it is kept
+    name: Hashable  # by which it is kept: a field, or something that is none
     kept: bool
     made: Callable[[Sequence[StoredHeader]], dict[int, V]]  # by email; runs in a thread
     size: Callable[[V], int]  # octets
@@ -203,14 +211,28 @@ async def read(
 
     What is in memory comes first. Emails that do not exist any more are left out.
     """
-    column = _Column(None, True, _decoded, attrgetter("size"), STEP)
+    column = _Column(_Made.ALL, True, _decoded, attrgetter("size"), STEP)
+    async with aclosing(_stretches(mail, account, mailbox, ids, column)) as stretches:
+        async for stretch in stretches:
+            yield stretch
+
+
+async def sent(
+    mail: "Mail", account: AccountId, mailbox: MailboxId, ids: Sequence[int]
+) -> AsyncGenerator[tuple[Sequence[int], list[float | None]], None]:
+    """Yield when messages were sent, as seconds since 1970, by a valid Date; else as `read`."""
+
+    def made(stored: Sequence[StoredHeader]) -> dict[int, float | None]:
+        return {each.email_id: each.sent for each in stored}
+
+    column = _Column(_Made.SENT, True, made, lambda _: _TEXT_SIZE, CHUNK)
     async with aclosing(_stretches(mail, account, mailbox, ids, column)) as stretches:
         async for stretch in stretches:
             yield stretch
 
 
 async def texts(
-    mail: "Mail", account: AccountId, mailbox: MailboxId, field: str, ids: Sequence[int]
+    field: str, mail: "Mail", account: AccountId, mailbox: MailboxId, ids: Sequence[int]
 ) -> AsyncGenerator[tuple[Sequence[int], list[str | None]], None]:
     """Yield the texts of a field, as they are compared, None where there is none; else as `read`.
 

@@ -9,8 +9,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from mailserver.errors import Unavailable
 from mailserver.mail import content, frames
 from mailserver.mail.ahead import in_order
+from mailserver.mail.makers import MakerEnded
 from mailserver.mail.shelves import Shelf, Shelves
 from mailserver.mail.vocabulary import Sought, Vocabulary, sought
 from mailserver.model import AccountId, EmailId
@@ -131,7 +133,10 @@ async def _made(
 
     async def make(ids: Sequence[EmailId]) -> Vocabulary:
         given = await content.given(mail, account, ids)
-        made_of, packed = await mail.indexer.makers.vocabulary(given)
+        try:
+            made_of, packed = await mail.indexer.makers.vocabulary(given)
+        except MakerEnded as error:
+            raise Unavailable("messages cannot be searched now") from error
         return Vocabulary(made_of, (), packed)
 
     done = 0

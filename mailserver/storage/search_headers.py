@@ -1,7 +1,6 @@
 """Header blocks in bulk, for searching, sorting and threading."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import NamedTuple
 
 from mailserver.model import AccountId
@@ -12,7 +11,7 @@ class StoredHeader(NamedTuple):
     """One header block."""
 
     email_id: int
-    sent_at: datetime | None
+    sent: float | None  # seconds since 1970, by a valid Date
     header: bytes  # zstd
 
 
@@ -20,7 +19,7 @@ async def headers(database: Executor, account: AccountId, ids: Sequence[int]) ->
     """Return the header blocks of emails, as they are stored."""
     rows = await database.fetch(
         """
-        SELECT id, sent_at, header
+        SELECT id, date_part('epoch', sent_at), header
         FROM email
         WHERE account_id = $1 AND id = ANY($2::bigint[])
         """,

@@ -3,11 +3,20 @@
 import asyncio
 import operator
 from array import array
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from mailserver.imap.commands.condstore import make_aware
 from mailserver.imap.protocol.search_keys import (
@@ -41,10 +50,14 @@ from mailserver.imap.selected import EXPUNGE_ISSUED
 from mailserver.imap.session import Session
 from mailserver.mail import messages, search_bodies, search_headers
 from mailserver.mail.casemap import casemap
+from mailserver.mail.context import Mail
 from mailserver.mail.frames import compared
 from mailserver.mail.fuzzy import Query, percent
 from mailserver.mail.listings import Listing
 from mailserver.mail.search_headers import SearchHeader
+from mailserver.model import AccountId, MailboxId
+
+V = TypeVar("V")
 
 MANY = 5000  # messages of a mailbox in which others are served between two keys
 _DAY = timedelta(days=1)
@@ -245,20 +258,6 @@ class Seeker:
             ]
         return sorted(found)
 
-    async def _texts(
-        self, field: str, candidates: list[int]
-    ) -> AsyncIterator[tuple[Sequence[int], list[str | None]]]:
-        """Yield the positions of messages, in any order, and the text of a header field."""
-        emails = self.emails
-        ids = [emails[position] for position in candidates]
-        mail, done = self._session.mail, 0
-        found = search_headers.texts(mail, self._account, self._mailbox, field, ids)
-        async with aclosing(found) as stretches:
-            async for places, texts in stretches:
-                done += len(places)
-                self._session.advance(done, len(ids))
-                yield _at(candidates, places), texts
-
     async def fuzzily(self, key: Fuzzy, candidates: list[int]) -> list[int]:
         """Keep what is like a text, and note how like (RFC 6203)."""
         query = Query(compared(key.key.text))
@@ -313,14 +312,40 @@ class Seeker:
         self, candidates: Sequence[int]
     ) -> AsyncIterator[tuple[Sequence[int], list[SearchHeader]]]:
         """Yield positions and what is kept of their headers, in any order."""
-        emails = self.emails
-        ids = [emails[position] for position in candidates]
-        mail = self._session.mail
+        async for stretch in self._stretches(search_headers.read, candidates):
+            yield stretch
+
+    async def dates(
+        self, candidates: Sequence[int]
+    ) -> AsyncIterator[tuple[Sequence[int], list[float | None]]]:
+        """Yield positions and when the messages were sent, if they say so, in any order."""
+        async for stretch in self._stretches(search_headers.sent, candidates):
+            yield stretch
+
+    async def _texts(
+        self, field: str, candidates: Sequence[int]
+    ) -> AsyncIterator[tuple[Sequence[int], list[str | None]]]:
+        """Yield positions and the texts of a header field, in any order."""
+        async for stretch in self._stretches(partial(search_headers.texts, field), candidates):
+            yield stretch
+
+    async def _stretches(
+        self,
+        read: Callable[
+            [Mail, AccountId, MailboxId, Sequence[int]],
+            AsyncGenerator[tuple[Sequence[int], list[V]], None],
+        ],
+        candidates: Sequence[int],
+    ) -> AsyncGenerator[tuple[Sequence[int], list[V]], None]:
+        """Yield positions and what is read of their headers, and tell how far that is."""
+        ids = [self.emails[position] for position in candidates]
+        found = read(self._session.mail, self._account, self._mailbox, ids)
         done = 0
-        async for places, rows in search_headers.read(mail, self._account, self._mailbox, ids):
-            done += len(places)
-            self._session.advance(done, len(ids))
-            yield _at(candidates, places), rows
+        async with aclosing(found) as stretches:
+            async for places, some in stretches:
+                done += len(places)
+                self._session.advance(done, len(ids))
+                yield _at(candidates, places), some
 
     async def _in_content(self, candidates: list[int], text: str, *, everywhere: bool) -> list[int]:
         found = await search_bodies.matching(

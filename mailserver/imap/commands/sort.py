@@ -81,16 +81,20 @@ async def _columns(
         everything = range(len(seeker.uids))
         columns[SortKey.RELEVANCY] = [-score for score in seeker.relevancies(everything)]
     if SortKey.DATE in keys:
-        # RFC 5256 §2.2: without a valid Date, INTERNALDATE
-        columns[SortKey.DATE] = sent = [received / 1000 for received in seeker.received_at]
-    if SortKey.DATE not in keys and not texts:
-        return columns
-    async for positions, rows in seeker.headers(found):
-        for key, column in texts.items():
-            for position, text in zip(positions, map(_OF_HEADER[key], rows), strict=True):
-                column[position] = text
-        if SortKey.DATE in keys:
-            for position, row in zip(positions, rows, strict=True):
-                if row.sent is not None:
-                    sent[position] = row.sent
+        columns[SortKey.DATE] = await _dates(seeker, found)
+    if texts:
+        async for positions, rows in seeker.headers(found):
+            for key, column in texts.items():
+                for position, text in zip(positions, map(_OF_HEADER[key], rows), strict=True):
+                    column[position] = text
     return columns
+
+
+async def _dates(seeker: Seeker, found: list[int]) -> list[float]:
+    """Return when messages were sent; without a valid Date, INTERNALDATE (RFC 5256 §2.2)."""
+    dates = [received / 1000 for received in seeker.received_at]
+    async for positions, stamps in seeker.dates(found):
+        for position, stamp in zip(positions, stamps, strict=True):
+            if stamp is not None:
+                dates[position] = stamp
+    return dates

@@ -5,12 +5,15 @@ import base64
 import contextlib
 import quopri
 import random
+import sys
 from array import array
 from collections.abc import Sequence
 
 import pytest
 
+from mailserver.app.search_process import FEW, SearchProcesses
 from mailserver.config import Config
+from mailserver.errors import Unavailable
 from mailserver.mail import (
     common_words,
     delivery,
@@ -360,6 +363,40 @@ async def test_what_is_found_is_the_same_before_and_after_the_index_is_made(
     mail.search_vocabularies = SearchVocabularies()
     mail.search_bodies = search_bodies.SearchBodies()
     await check_all()
+
+
+# a process that ends at a certain message, as one with a fault in a library would
+FRAIL = """
+import os, sys
+from mailserver.app import search_maker
+sound = search_maker.answer
+def frail(kind, messages):
+    if any(b"poison" in data for _, data, _ in messages):
+        os._exit(1)
+    return sound(kind, messages)
+search_maker.answer = frail
+sys.exit(search_maker.main(int(sys.argv[1])))
+"""
+
+
+async def test_a_message_that_ends_the_process_keeps_nothing_else_out(
+    mail: Mail, alice: Account
+) -> None:
+    processes = mail.indexer.makers = SearchProcesses([sys.executable, "-c", FRAIL])
+    bodies = [f"word{n}" for n in range(FEW + 5)]
+    bodies[3] = "poison"
+    ids = await deliver(mail, alice, *(raw("s", body) for body in bodies))
+    try:
+        with pytest.raises(Unavailable) as failure:
+            await _matching(mail, alice, ids, "word7")
+        assert type(failure.value) is Unavailable  # by the type protocols know what to say
+        assert await mail.indexer.catch_up(alice.id, 1000)
+    finally:
+        await processes.close()
+    assert await found(mail, alice, Place.BODY, "word7") == {ids[7]}
+    assert await found(mail, alice, Place.BODY, "poison") == set()
+    assert await found(mail, alice, Place.TEXT, "ann@example.test") == {*ids} - {ids[3]}
+    assert await _matching(mail, alice, ids, "poison") == {ids[3]}
 
 
 async def test_words_answer_without_texts(mail: Mail, alice: Account) -> None:

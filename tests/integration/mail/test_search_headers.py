@@ -18,6 +18,11 @@ VALUES = (
     b"=?iso-2022-jp?b?GyRCRWw1fhsoQg==?=", b"folded\r\n =?utf-8?q?f=C3=BCr?=\r\n\tyou", b"a\0b",
     b"J\xc3\xbcrgen", b"=?utf-8?q?a?= =?utf-8?q?b?=", b'"A \\"B\\"" (c) <a . b@example.test>',
 )  # fmt: skip
+DATES = (
+    b"Date: Thu, 1 Jan 1970 00:00:00 +0000\r\n",
+    b"Date: Thu, 1 Jan 1970 01:01:00 +0100\r\n",
+    b"Date: soon\r\n",
+)
 LINES = (b"stray line\r\n", b"From me\r\n", b": no name\r\n", b" folded first\r\n")
 
 
@@ -36,7 +41,7 @@ async def _texts(
     mail: Mail, account: Account, field: str, ids: Sequence[int]
 ) -> dict[int, str | None]:
     found: dict[int, str | None] = {}
-    async for places, texts in search_headers.texts(mail, account.id, INBOX, field, ids):
+    async for places, texts in search_headers.texts(field, mail, account.id, INBOX, ids):
         for place, text in zip(places, texts, strict=True):
             assert place not in found
             found[place] = text
@@ -66,11 +71,11 @@ async def test_headers_are_decoded_once_and_within_the_room(mail: Mail, alice: A
     accepted = [
         await delivery.accept(
             mail,
-            b"Subject: Re: n%d\r\n\r\n" % number,
+            b"Subject: Re: n%d\r\n%b\r\n" % (number, date),
             [Target(alice.id)],
             received_at=mail.now(),
         )
-        for number in range(3)
+        for number, date in enumerate(DATES)
     ]
     ids = [each.delivered[0].email_id for each in accepted]
 
@@ -82,6 +87,9 @@ async def test_headers_are_decoded_once_and_within_the_room(mail: Mail, alice: A
     assert [(row.base_subject, row.is_reply) for row in first] == [
         (f"N{number}", True) for number in range(3)
     ]
+    dates = search_headers.sent(mail, alice.id, INBOX, ids)
+    assert [stamp async for _, stamps in dates for stamp in stamps] == [0.0, 60.0, None]
+    assert [row.sent for row in first] == [0.0, 60.0, None]
     assert all(one is other for one, other in zip(first, await read(), strict=True))
     mail.search_headers = SearchHeaders(room=2000)
     assert [row.base_subject for row in await read()] == ["N0", "N1", "N2"]
