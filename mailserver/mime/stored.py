@@ -18,6 +18,8 @@ from mailserver.mime.message import Message, Part, PartRow
 from mailserver.mime.scan import parse
 
 ENV_VERSION = 1
+_BIN_8, _BIN_16 = 0xC4, 0xC5  # octets of msgpack, with 8 and 16 bits of length
+_SHORT = (_BIN_16, _BIN_8)  # longer than 64 KiB are others
 REFERENCE_LIMIT = 100
 _MESSAGE_ID_LENGTH = 998  # a msg-id is no longer than a line, RFC 5322 §2.1.1
 # Octets of a body that are decoded for the preview: at first, and at most.
@@ -53,30 +55,29 @@ def structures(envs: Iterable[bytes]) -> list[tuple[bytes, bytes] | None]:
 
     ValueError for a version that this program does not know.
     """
-    # a third of what it costs to unpack all: this runs for each message of a mailbox
+    # a quarter of what it costs to unpack all: this runs for each message of a mailbox, and so does
+    # not call anything
     found: list[tuple[bytes, bytes] | None] = []
     for env in envs:
         if not env or env[0] != ENV_VERSION:
             raise ValueError("unknown version of a stored env")
         try:
-            start, end = _octets(env, 2)
-            start_next, end_next = _octets(env, end)
+            start, size = 4, env[3]
+            if env[2] == _BIN_16:
+                start, size = 5, size << 8 | env[4]
+            end = start + size
+            next_start, size = end + 2, env[end + 1]
+            if env[end] == _BIN_16:
+                next_start, size = end + 3, size << 8 | env[end + 2]
         except IndexError:
             found.append(None)
             continue
-        whole = end_next <= len(env)
-        found.append((env[start:end], env[start_next:end_next]) if whole else None)
+        next_end = next_start + size
+        if next_end > len(env) or env[2] not in _SHORT or env[end] not in _SHORT:
+            found.append(None)
+        else:
+            found.append((env[start:end], env[next_start:next_end]))
     return found
-
-
-def _octets(packed: bytes, at: int) -> tuple[int, int]:
-    """Return where the octets of a value begin and end; IndexError when they are not all there."""
-    kind = packed[at]
-    if kind == 0xC5:
-        return at + 3, at + 3 + (packed[at + 1] << 8 | packed[at + 2])
-    if kind == 0xC4:
-        return at + 2, at + 2 + packed[at + 1]
-    raise IndexError  # 64 KiB or more
 
 
 class Env:

@@ -259,21 +259,42 @@ async def descriptions(
     database: Executor, account: AccountId, ids: Sequence[int], *, env: int, header: bool
 ) -> Descriptions:
     """Return the envs, at most so many octets of each, or header blocks of emails that exist."""
-    rows = await database.fetch(
-        """
-        SELECT id, CASE WHEN $3 > 0 THEN substr(env, 1, $3) END, CASE WHEN $4 THEN header END
-        FROM email
-        WHERE account_id = $1 AND id = ANY($2::bigint[])
-        """,
-        account,
-        ids,
-        env,
-        header,
-    )
+    if not env:
+        rows = await database.fetch(
+            """
+            SELECT id, header
+            FROM email
+            WHERE account_id = $1 AND id = ANY($2::bigint[])
+            """,
+            account,
+            ids,
+        )
+    elif header:
+        rows = await database.fetch(
+            """
+            SELECT id, header, substr(env, 1, $3)
+            FROM email
+            WHERE account_id = $1 AND id = ANY($2::bigint[])
+            """,
+            account,
+            ids,
+            env,
+        )
+    else:  # each value of a row costs, even one that is null
+        rows = await database.fetch(
+            """
+            SELECT id, substr(env, 1, $3)
+            FROM email
+            WHERE account_id = $1 AND id = ANY($2::bigint[])
+            """,
+            account,
+            ids,
+            env,
+        )
     return Descriptions(
         [row[0] for row in rows],
-        [row[1] for row in rows] if env else [],
-        decompress_all([row[2] for row in rows]) if header else [],
+        [row[-1] for row in rows] if env else [],
+        decompress_all([row[1] for row in rows]) if header else [],
     )
 
 

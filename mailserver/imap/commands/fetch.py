@@ -328,9 +328,9 @@ async def _load_emails(session: Session, chunk: Chunk, plan: Plan) -> Chunk:
 
 def _existing(chunk: Chunk, plan: Plan, found: Container[int]) -> Chunk:
     """Leave out the messages of which nothing was found: they have left meanwhile."""
-    rows = [row for row, email_id in enumerate(chunk.email_ids) if email_id in found]
-    if len(rows) == len(chunk.email_ids):
+    if all(map(found.__contains__, chunk.email_ids)):
         return chunk
+    rows = [row for row, email_id in enumerate(chunk.email_ids) if email_id in found]
     plan.gone = True
     return _kept(chunk, rows)
 

@@ -5,13 +5,12 @@ a client sends again and again, is a look-up for each message and no query.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import repeat
 from operator import itemgetter
 from typing import Any
 
 from mailserver.imap.protocol import responses
 from mailserver.imap.protocol.fetch import Attribute, Binary, Item, Section
-from mailserver.imap.protocol.structure import without_global
+from mailserver.imap.protocol.structure import any_global, without_global
 from mailserver.imap.selected import Selected
 from mailserver.imap.session import Session
 from mailserver.mail import messages
@@ -37,6 +36,7 @@ _FIRST: dict[Attribute, Callable[[tuple[bytes, bytes]], bytes]] = {
     Attribute.ENVELOPE: itemgetter(0),
     Attribute.BODYSTRUCTURE: itemgetter(1),
 }
+_PAIR = (Attribute.ENVELOPE, Attribute.BODYSTRUCTURE)  # in the order of `mime.structures`
 _STRUCTURES = frozenset({Attribute.BODY, Attribute.BODYSTRUCTURE})
 
 
@@ -140,6 +140,7 @@ def _make(
 ) -> list[int]:
     """Make texts by email, column by column; return the emails of which more has to be read."""
     ids, packed, headers = described
+    shortens = not utf8 and any_global(packed)
     envs: Sequence[Any] = [Env.unpack(each) for each in packed] if whole else structures(packed)
     cut = [] if whole else [row for row, env in enumerate(envs) if env is None]
     if cut:
@@ -149,17 +150,33 @@ def _make(
         headers = [headers[row] for row in left] if headers else headers
     else:
         missing = []
-    columns: list[Iterable[bytes]] = []
-    for order, item in enumerate(items):
-        label = item.label if isinstance(item, Section) else item.value
-        columns.append(repeat(b" " + label + b" " if order else label + b" "))
-        if isinstance(item, Section):
-            columns.append(_fields_column(item, headers))
-            continue
-        column = map(STORED[item] if whole else _FIRST[item], envs)
-        columns.append(column if utf8 or item not in _STRUCTURES else map(without_global, column))
-    made.update(zip(ids, map(b"".join, zip(*columns, strict=False)), strict=True))
+    rows: Iterable[tuple[bytes, ...]] = envs
+    if whole or shortens or items != _PAIR:
+        rows = zip(
+            *(_column(item, envs, headers, whole=whole, shortens=shortens) for item in items),
+            strict=True,
+        )
+    template = b" ".join([_label(item).replace(b"%", b"%%") + b" %b" for item in items])
+    made.update(zip(ids, [template % row for row in rows], strict=True))
     return missing
+
+
+def _label(item: Attribute | Section) -> bytes:
+    return item.label if isinstance(item, Section) else item.value
+
+
+def _column(
+    item: Attribute | Section,
+    envs: Sequence[Any],
+    headers: Iterable[bytes],
+    *,
+    whole: bool,
+    shortens: bool,
+) -> Iterable[bytes]:
+    if isinstance(item, Section):
+        return _fields_column(item, headers)
+    column = map(STORED[item] if whole else _FIRST[item], envs)
+    return map(without_global, column) if shortens and item in _STRUCTURES else column
 
 
 def _fields_column(item: Section, headers: Iterable[bytes]) -> Iterable[bytes]:

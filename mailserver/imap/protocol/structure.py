@@ -1,10 +1,18 @@
 """Body structures for clients of RFC 3501, whose grammar has no envelope in message/global."""
 
 import re
+from collections.abc import Iterable
+from itertools import repeat
+from operator import contains
 
 _TOKEN = re.compile(rb'\(|\)| |"(?:[^"\\]|\\.)*"|\{(\d+)\}\r\n|[^\s()"{]+')
 _GLOBAL = b'"message" "global" '
 _BASIC = 7  # values of body-type-basic: media type, subtype, and the five of body-fields
+
+
+def any_global(texts: Iterable[bytes]) -> bool:
+    """Whether there is a message/global in one of many texts."""
+    return any(map(contains, texts, repeat(_GLOBAL)))
 
 
 def without_global(structure: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailserver.imap.protocol.structure import without_global
+from mailserver.imap.protocol.structure import any_global, without_global
 from mailserver.mime import parse
 from mailserver.mime.structure import body, bodystructure
 
@@ -17,6 +17,13 @@ def test_a_message() -> None:
     assert b"ann" in bodystructure(message)
     assert without_global(bodystructure(message)) == BASIC % size + b" NIL NIL NIL NIL)"
     assert without_global(body(message)) == BASIC % size + b")"
+
+
+def test_one_among_many() -> None:
+    plain = bodystructure(parse(INNER))
+    assert not any_global([])
+    assert not any_global([plain, plain])
+    assert any_global([plain, bodystructure(parse(GLOBAL.replace(b"\n", b"\r\n"))), plain])
 
 
 def test_parts_and_messages_around_it() -> None:
