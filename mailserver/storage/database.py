@@ -174,7 +174,11 @@ class Database:
         self._idle: list[Connection] = []  # the one used last at the end
         self.used_at = 0.0  # loop time at which a connection was last given back
         self._held = 0  # connections out of the pool: lent, idle and being opened
-        self._turns: deque[asyncio.Future[Connection | None]] = deque()  # None: a place is free
+        # until which loop time each waits, longest first; None is given where a place is free
+        self._turns: deque[tuple[float, asyncio.Future[Connection | None]]] = deque()
+        self._expiry: asyncio.TimerHandle | None = (
+            None  # one for all: a timer costs as a query does
+        )
 
     async def connect(self) -> "asyncpg.Connection[Record]":
         """Open a connection outside the pool, for LISTEN; the caller closes it."""
@@ -191,6 +195,8 @@ class Database:
     async def close(self) -> None:
         """Close every connection; running statements have five seconds to end."""
         pool, self._pool = self._pool, None
+        if self._expiry is not None:
+            self._expire()
         if pool is None:
             return
         idle, self._idle = self._idle, []
@@ -233,7 +239,7 @@ class Database:
     @property
     def waiting(self) -> int:
         """How many wait for a connection."""
-        return sum(not turn.done() for turn in self._turns)
+        return sum(not turn.done() for _, turn in self._turns)
 
     async def take(self) -> Connection:
         """Take a connection: one that waits, else a new one of the pool, else wait for one."""
@@ -256,13 +262,17 @@ class Database:
 
     async def _turn(self) -> Connection | None:
         """Wait for a connection that is given back, or for a place (None)."""
-        turn: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
-        self._turns.append(turn)
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[Connection | None] = loop.create_future()
+        until = loop.time() + ACQUIRE_TIMEOUT
+        self._turns.append((until, turn))
+        if self._expiry is None:
+            self._expiry = loop.call_at(until, self._expire)
         try:
-            async with asyncio.timeout(ACQUIRE_TIMEOUT):
-                return await turn
+            return await turn
         except BaseException:
-            if turn.done() and not turn.cancelled():  # served and cut in the same moment
+            # served and cut in the same moment
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 given = turn.result()
                 if given is None:
                     self._leave()
@@ -270,10 +280,19 @@ class Database:
                     await self.give(given)
             raise
 
+    def _expire(self) -> None:
+        """Let go of those who have waited too long."""
+        loop = asyncio.get_running_loop()
+        while self._turns and (self._turns[0][1].done() or self._turns[0][0] <= loop.time()):
+            _, turn = self._turns.popleft()
+            if not turn.done():
+                turn.set_exception(TimeoutError())
+        self._expiry = loop.call_at(self._turns[0][0], self._expire) if self._turns else None
+
     def _serve(self, given: Connection | None) -> bool:
         """Hand something to the one who waits longest; False when nobody waits."""
         while self._turns:
-            turn = self._turns.popleft()
+            _, turn = self._turns.popleft()
             if not turn.done():
                 turn.set_result(given)
                 return True

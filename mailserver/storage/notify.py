@@ -1,4 +1,4 @@
-"""Changes told across processes: after the commit, in batches, on 16 fixed channels.
+"""Changes told across processes: after the commit, in batches.
 
 NOTIFY inside a writing transaction takes a database-wide lock through the commit, measured to be 4
 to 28 times slower. So one connection of each process sends what has been committed, a few
@@ -23,7 +23,8 @@ from mailserver.storage.lines import Line, Notifications, Rows
 
 log = logging.getLogger(__name__)
 
-CHANNELS = 16
+HINTS = "mail_0"  # the channel of which accounts changed
+OLD_HINTS = [f"mail_{number}" for number in range(1, 16)]  # where the version before tells the same
 CHANGES = "mail_changes"  # the channel of what changes did, for those who know what was before
 NOTICES = "mail_notices"  # the channel of what is no change of an account
 MOST_NOTICES = 1000  # that wait; more are not told
@@ -32,11 +33,6 @@ BATCH_TIME = 0.008  # seconds changes are gathered after others were sent: a bat
 RECHECK_TIME = 30.0  # seconds between two looks for lost notifications
 PAYLOAD = 7000  # bytes; PostgreSQL takes less than 8000
 RECONNECT_TIME = 1.0  # seconds
-
-
-def channel(account: AccountId) -> int:
-    """Return the channel on which an account's changes are told."""
-    return account % CHANNELS
 
 
 class Notifier:
@@ -125,7 +121,7 @@ class Notifier:
         if self._way != "poll":
             connection = await self._direct.connect()
             if self._way == "listen" or not self._direct.pooled:
-                names = [*map("mail_{}".format, range(CHANNELS)), NOTICES, CHANGES]
+                names = [HINTS, CHANGES, NOTICES, *OLD_HINTS]
                 return Notifications(connection, names, self._told)
             log.info("no LISTEN through a pooler: other processes are heard every second")
             connection.terminate()
@@ -144,19 +140,15 @@ class Notifier:
         self._next = asyncio.get_running_loop().time() + BATCH_TIME
         self._wake.clear()
         waiting, self._waiting = self._waiting, {}
-        payloads: dict[int, list[str]] = {}
-        for account, modseq in waiting.items():
-            payloads.setdefault(channel(account), []).append(f"{account}:{modseq}")
         names, texts = [], []
         details, self._details = self._details, []
         if line.immediate:  # later everybody has read it
             for text in _chunks(details, "\n"):  # before the hints: who is woken by one knows it
                 names.append(CHANGES)
                 texts.append(f"{self._origin} {text}")
-        for number, items in payloads.items():
-            for text in _chunks(items):
-                names.append(f"mail_{number}")
-                texts.append(f"{self._origin} {text}")
+        for text in _chunks([f"{account}:{modseq}" for account, modseq in waiting.items()]):
+            names.append(HINTS)
+            texts.append(f"{self._origin} {text}")
         notices, self._notices = self._notices, []
         for text in _chunks(notices):
             names.append(NOTICES)

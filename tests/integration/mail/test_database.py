@@ -9,6 +9,7 @@ import pytest
 from mailserver.errors import NotFound, Unavailable
 from mailserver.model import AccountId
 from mailserver.storage import accounts
+from mailserver.storage import database as pool
 from mailserver.storage.database import Database
 from mailserver.storage.ids import NODE_LEASE, keep_node, take_node
 
@@ -68,6 +69,27 @@ async def test_who_waits_and_is_cut_takes_no_place(dsn: str) -> None:
     assert await asyncio.wait_for(backend(database), 10)
     assert waiting[0].cancelled()
     assert waiting[1].cancelled()
+    await database.close()
+
+
+async def test_who_waits_too_long_hears_so(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = Database(lambda: dsn, size=1)
+    async with database.connection():
+        monkeypatch.setattr(pool, "ACQUIRE_TIMEOUT", 0.1)
+        early = [asyncio.create_task(backend(database)) for _ in range(3)]
+        await asyncio.sleep(0)
+        early[1].cancel()
+        monkeypatch.setattr(pool, "ACQUIRE_TIMEOUT", 0.2)
+        late = asyncio.create_task(backend(database))
+        for each in (early[0], early[2], late):
+            with pytest.raises(Unavailable):
+                await asyncio.wait_for(each, 10)
+        assert database.waiting == 0
+        monkeypatch.setattr(pool, "ACQUIRE_TIMEOUT", 60.0)
+        patient = asyncio.create_task(backend(database))
+        await asyncio.sleep(0)
+        assert database.waiting == 1
+    assert await asyncio.wait_for(patient, 10)
     await database.close()
 
 
