@@ -44,8 +44,13 @@ async def contents(mail: "Mail", account: AccountId, blobs: Sequence[bytes]) -> 
     return found
 
 
-async def of_emails(mail: "Mail", account: AccountId, ids: Sequence[int]) -> dict[EmailId, bytes]:
-    """Return the whole messages of those emails that exist. Ask for 50 to 100 at a time."""
+async def of_emails(
+    mail: "Mail", account: AccountId, ids: Sequence[int], *, keep: bool = False
+) -> dict[EmailId, bytes]:
+    """Return the whole messages of those emails that exist. Ask for 50 to 100 at a time.
+
+    With `keep` they are kept for a while, for others are likely to read them too.
+    """
     found: dict[EmailId, bytes] = {}
     cold: dict[EmailId, BlobId] = {}
     for email, blob, data in await bodies.of_emails(mail.database, account, ids):
@@ -53,6 +58,8 @@ async def of_emails(mail: "Mail", account: AccountId, ids: Sequence[int]) -> dic
             cold[email] = blob
         else:
             found[email] = await _decompressed(data)
+            if keep:
+                mail.fresh.keep_read(account, email, data)
     if cold:
         read = await contents(mail, account, list(cold.values()))
         found.update((email, read[blob]) for email, blob in cold.items())

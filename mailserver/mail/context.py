@@ -118,7 +118,7 @@ class Mail:
         )
         self.listings = Listings(self)
         self.fresh = Fresh(share(FRESH_ROOM))
-        self.readings = Readings(partial(content.of_emails, self))
+        self.readings = Readings(partial(content.of_emails, self, keep=True))
         self.fetched: Shelves[bytes] = Shelves(share(FETCH_ROOM))  # by account, mailbox and items
         # by properties and email
         self.listed: Kept[Hashable, dict[str, Any]] = Kept(share(LIST_ROOM))

@@ -1,7 +1,8 @@
-"""Messages that this process has just stored, kept for whoever reads them at once.
+"""Messages that this process has just stored or read, kept for whoever reads them at once.
 
-A client in IDLE is told of new mail and fetches its envelope and its text a moment later, and one
-that has stored a draft reads it again: both find it here and ask no query. A message never changes,
+A client in IDLE is told of new mail and fetches its envelope and its text a moment later, the
+user's other devices too, and one that has stored a draft reads it again: all find it here and ask
+no query. A message never changes,
 so what is here cannot be out of date. It may have left: whoever has heard of a change and has not
 looked at it yet asks the store.
 """
@@ -22,7 +23,7 @@ ROW_SIZE = 400  # octets of memory that a message costs besides its own
 class _Stored(NamedTuple):
     """A message as it is stored."""
 
-    env: bytes
+    env: bytes | None  # None: only the message was read
     header: bytes  # compressed
     data: bytes  # compressed
 
@@ -38,10 +39,18 @@ class Fresh:
 
     def keep(self, copy: NewCopy, data: bytes) -> None:
         """Take a message that is durable, and its body as it is stored."""
-        size = len(copy.env) + len(copy.header) + len(data)
+        stored = _Stored(copy.env, copy.header, data)
+        self._keep(copy.account_id, copy.email_id, stored, len(copy.env) + len(copy.header))
+
+    def keep_read(self, account: AccountId, email: int, data: bytes) -> None:
+        """Take a message that was read from the store, as it is stored."""
+        if self._kept.get((account, email)) is None:
+            self._keep(account, email, _Stored(None, b"", data), 0)
+
+    def _keep(self, account: AccountId, email: int, stored: _Stored, size: int) -> None:
+        size += len(stored.data)
         if size <= LARGE:
-            stored = _Stored(copy.env, copy.header, data)
-            self._kept.keep((copy.account_id, copy.email_id), stored, size + ROW_SIZE)
+            self._kept.keep((account, email), stored, size + ROW_SIZE)
 
     def message(self, account: AccountId, email: int) -> bytes | None:
         """Return a whole message, if it is here."""
@@ -52,14 +61,15 @@ class Fresh:
         self, account: AccountId, ids: Sequence[int], *, env: int, header: bool
     ) -> Descriptions | None:
         """Return what `messages.descriptions` does, if all of them are here."""
-        found = []
+        envs, headers = [], []
         for email in ids:
             each = self._kept.get((account, email))
-            if each is None:
+            if each is None or each.env is None:
                 return None
-            found.append(each)
+            envs.append(each.env)
+            headers.append(each.header)
         return Descriptions(
             list(ids),
-            [each.env[:env] for each in found] if env else [],
-            decompress_all(each.header for each in found) if header else [],
+            [each[:env] for each in envs] if env else [],
+            decompress_all(headers) if header else [],
         )

@@ -64,3 +64,19 @@ async def test_nothing_is_shown_of_what_was_not_stored(mail: Mail, alice: Accoun
     with pytest.raises(OverQuota):
         await store(mail, alice, together=False)
     assert not len(mail.fresh)
+
+
+async def test_what_was_read_once_is_not_read_again(mail: Mail, alice: Account) -> None:
+    (stored,) = await store(mail, alice, together=False)
+    mail.fresh = Fresh(ROOM)  # as in another process
+    email, database = stored.email_id, mail.database
+    first = await content.of_email(mail, alice.id, email, len(RAW), current=True)
+    mail.database = NoQueries()
+    assert await content.of_email(mail, alice.id, email, len(RAW), current=True) == first
+    assert first == {email: RAW}
+    mail.database = database
+    described = await messages.descriptions(
+        mail, alice.id, [email], env=100, header=True, current=True
+    )
+    assert described.envs[0]
+    assert RAW.startswith(described.headers[0])
