@@ -37,10 +37,10 @@ async def expunge_known(
         """
         WITH leaving AS MATERIALIZED (
             SELECT d.uid, d.email_id, d.thread_id, email.blob_id, email.size,
-                   NOT EXISTS (
-                       SELECT
+                   d.email_id NOT IN (
+                       SELECT msg.email_id
                        FROM msg
-                       WHERE msg.account_id = $1 AND msg.email_id = d.email_id
+                       WHERE msg.account_id = $1 AND msg.email_id = ANY($5::bigint[])
                              AND msg.mailbox_id <> $2
                    ) AS homeless
             FROM unnest($4::bigint[], $5::bigint[], $6::bigint[]) AS d(uid, email_id, thread_id)
@@ -67,8 +67,9 @@ async def expunge_known(
             WHERE msg.account_id = $1 AND msg.mailbox_id = $2 AND msg.uid = ANY($4::bigint[])
         ), destroyed AS (
             DELETE FROM email
-            USING locked, leaving
-            WHERE email.account_id = $1 AND email.id = leaving.email_id AND leaving.homeless
+            USING locked
+            WHERE email.account_id = $1
+                  AND email.id = ANY (ARRAY(SELECT email_id FROM leaving WHERE homeless))
         ), released AS (
             UPDATE blob
             SET refs = blob.refs - d.refs,

@@ -33,6 +33,9 @@ async def move_known(
     They get UIDs in the order of those that they had. It is the change after `modseq` - 1:
     None, and nothing is written, when the account has another modseq, one of the emails is in the
     target already, or there is no target. Why no lock comes before it: `flags.write_known`.
+
+    PostgreSQL takes spans for many messages, and would read whole tables to join what is in them.
+    So rows are looked for by arrays, and `width_bucket` says which place a UID has in one.
     """
     row = await database.fetchrow(
         """
@@ -76,9 +79,14 @@ async def move_known(
             WHERE mailbox.account_id = $1 AND mailbox.id = $2
         ), moved AS (
             UPDATE msg
-            SET mailbox_id = $3, uid = first_uid - 1 + leaving.place, modseq = $4, saved_at = $11
-            FROM grown, leaving
-            WHERE msg.account_id = $1 AND msg.mailbox_id = $2 AND msg.uid = leaving.uid
+            SET mailbox_id = $3,
+                uid = first_uid - 1
+                      + width_bucket(msg.uid, (SELECT array_agg(uid ORDER BY uid) FROM leaving)),
+                modseq = $4,
+                saved_at = $11
+            FROM grown
+            WHERE msg.account_id = $1 AND msg.mailbox_id = $2
+                  AND msg.uid = ANY (ARRAY(SELECT uid FROM leaving))
         ), logged AS (
             INSERT INTO change (account_id, modseq, kind, mailbox_id, uids, email_ids, thread_ids,
                                 names, created_at)
@@ -97,8 +105,8 @@ async def move_known(
             FROM locked
             JOIN mailbox here ON here.account_id = $1 AND here.id = $2
             JOIN mailbox other ON other.account_id = $1 AND other.id = $3
-            CROSS JOIN leaving
-            JOIN email ON email.account_id = $1 AND email.id = leaving.email_id
+            JOIN email ON email.account_id = $1
+                 AND email.id = ANY (ARRAY(SELECT email_id FROM leaving))
             WHERE (here.role IS NOT DISTINCT FROM 'junk')
                       <> (other.role IS NOT DISTINCT FROM 'junk')
                   AND other.role IS DISTINCT FROM 'trash'
@@ -181,8 +189,8 @@ async def copy_known(
             FROM locked
             JOIN mailbox here ON here.account_id = $1 AND here.id = $2
             JOIN mailbox other ON other.account_id = $1 AND other.id = $3
-            CROSS JOIN given
-            JOIN email ON email.account_id = $1 AND email.id = given.email_id
+            JOIN email ON email.account_id = $1
+                 AND email.id = ANY (ARRAY(SELECT email_id FROM given))
             WHERE (here.role IS NOT DISTINCT FROM 'junk')
                       <> (other.role IS NOT DISTINCT FROM 'junk')
                   AND other.role IS DISTINCT FROM 'trash'
