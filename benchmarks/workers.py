@@ -17,17 +17,19 @@ import os
 import ssl
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks import cpu_share
 from tests.running import RunningServer, descendants
 
-SECONDS, QUICK_SECONDS = 8.0, 3.0
+SECONDS, QUICK_SECONDS = 12.0, 4.0  # of each phase
+TURNS = 4
 WARM_SECONDS = 2.0
-SHARE = 0.3  # of a core for each worker
+SHARE = 0.25  # of a core for each worker
 USERS = 48
 DEVICES = 2  # of each user
 MESSAGES = 6  # that each user has at first
@@ -49,17 +51,55 @@ COMMANDS = (
 LIMIT = 16 * 1024 * 1024  # octets of the answers to all of them
 
 
+@dataclass
+class Loaded:
+    """A server under load, with its users."""
+
+    server: RunningServer
+    users: "Sequence[User]"
+
+
+@dataclass
+class Sums:
+    """What was done in several turns, and what it cost."""
+
+    done: int = 0
+    took: float = 0.0  # seconds
+    used: Counter[str] = field(default_factory=Counter)  # seconds of CPU, by program
+
+    def shown(self) -> dict[str, Any]:
+        """Return the rate and the CPU."""
+        costs = {name: self.used[name] / self.done * 1000 for name in ("workers", "postgres")}
+        return {
+            "per_second": round(self.done / self.took, 1),
+            "cpu_ms": {name: round(cost, 3) for name, cost in costs.items()},
+            "cores": {name: round(used / self.took, 2) for name, used in self.used.items()},
+        }
+
+
 def run(quick: bool) -> dict[str, object]:
-    """Load servers with one worker and with two; return the rates, their ratios, and the CPU."""
-    seconds = QUICK_SECONDS if quick else SECONDS
-    shared = _compared(seconds, None)
-    reason = cpu_share.why_not()
-    limited: dict[str, Any] = {"not_measured": reason}
-    if reason is None:
-        limited = _compared(seconds, SHARE)
-    counts: dict[str, Any] = shared if reason is not None else limited
+    """Load a server with one worker and one with two; return the rates, their ratios, the CPU."""
+    return asyncio.run(_run(QUICK_SECONDS if quick else SECONDS))
+
+
+async def _run(seconds: float) -> dict[str, object]:
+    cores = os.cpu_count() or 1
+    async with contextlib.AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(_loaded(count)) for count in (1, 2)]
+        shared = await _compared(servers, seconds)
+        shared["bounds"] = {
+            phase: round(cores / sum(one["cores"].values()), 2)
+            for phase, one in shared["one_worker"].items()
+        }
+        reason = cpu_share.why_not()
+        limited: dict[str, Any] = {"not_measured": reason}
+        if reason is None:
+            for each in servers:
+                stack.enter_context(cpu_share.limited(each.server.workers(), SHARE))
+            limited = {"share_of_a_core": SHARE, **await _compared(servers, seconds)}
+    counts = shared if reason is not None else limited
     return {
-        "cores": os.cpu_count() or 1,
+        "cores": cores,
         "limited": limited,
         "shared": shared,
         "target_ratio_mixed": TARGET,
@@ -67,58 +107,41 @@ def run(quick: bool) -> dict[str, object]:
     }
 
 
-def _compared(seconds: float, share: float | None) -> dict[str, Any]:
-    one, two = (asyncio.run(_measured(count, seconds, share)) for count in (1, 2))
-    compared = {
-        "limit": "none" if share is None else f"{share} of a core for each worker",
+async def _compared(servers: Sequence[Loaded], seconds: float) -> dict[str, Any]:
+    """Load one server after the other in turns, so that they meet the same machine."""
+    sums = [{phase: Sums() for phase in PHASES} for _ in servers]
+    for _ in range(TURNS):
+        for phase, work in PHASES.items():
+            for loaded, found in zip(servers, sums, strict=True):
+                await _turn(loaded, work, seconds / TURNS, found[phase])
+    one, two = ({phase: each.shown() for phase, each in found.items()} for found in sums)
+    rates = {phase: two[phase]["per_second"] / one[phase]["per_second"] for phase in PHASES}
+    return {
         "one_worker": one,
         "two_workers": two,
-        "ratios": {
-            phase: round(two[phase]["per_second"] / one[phase]["per_second"], 2) for phase in PHASES
-        },
+        "ratios": {phase: round(rate, 2) for phase, rate in rates.items()},
     }
-    if share is None:
-        cores = os.cpu_count() or 1
-        compared["bounds"] = {
-            phase: round(cores / sum(one[phase]["cores"].values()), 2) for phase in PHASES
-        }
-    return compared
 
 
-async def _measured(workers: int, seconds: float, share: float | None) -> dict[str, Any]:
-    """Return what a server with so many workers does in each phase."""
+@contextlib.asynccontextmanager
+async def _loaded(workers: int) -> AsyncIterator[Loaded]:
+    """Run a server with so many workers, whose users have mail and are connected."""
     environment = {"MAILSERVER_SERVER__WORKERS": str(workers)}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        _running(Path(folder), environment) as server,
-    ):
-        accounts = Path(folder) / "accounts.csv"
-        rows = [f"u{number}@example.test,,{PASSWORD},,\n" for number in range(USERS)]
-        accounts.write_text("login,name,password,quota,aliases\n" + "".join(rows))
-        server.command("account", "import", str(accounts))
-        async with _connected(server) as users:
-            for _ in range(MESSAGES):
-                await asyncio.gather(*map(User.deliver, users))
-            await _load(User.do_both, users, WARM_SECONDS)
-            with _limit(server, share):
-                return {
-                    phase: await _phase(server, users, work, seconds)
-                    for phase, work in PHASES.items()
-                }
-
-
-@contextlib.contextmanager
-def _running(folder: Path, environment: dict[str, str]) -> Iterator[RunningServer]:
-    server = RunningServer(folder / "data", environment)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.close()
-
-
-def _limit(server: RunningServer, share: float | None) -> contextlib.AbstractContextManager[None]:
-    return contextlib.nullcontext() if share is None else cpu_share.limited(server.workers(), share)
+    with tempfile.TemporaryDirectory() as folder:
+        server = RunningServer(Path(folder) / "data", environment)
+        server.start()
+        try:
+            accounts = Path(folder) / "accounts.csv"
+            rows = [f"u{number}@example.test,,{PASSWORD},,\n" for number in range(USERS)]
+            accounts.write_text("login,name,password,quota,aliases\n" + "".join(rows))
+            server.command("account", "import", str(accounts))
+            async with _connected(server) as users:
+                for _ in range(MESSAGES):
+                    await asyncio.gather(*map(User.deliver, users))
+                await _load(User.do_both, users, WARM_SECONDS)
+                yield Loaded(server, users)
+        finally:
+            server.close()
 
 
 class Wire:
@@ -218,22 +241,20 @@ async def _load(work: Work, users: Sequence[User], seconds: float) -> int:
     return sum(await asyncio.gather(*map(repeat, users)))
 
 
-async def _phase(
-    server: RunningServer, users: Sequence[User], work: Work, seconds: float
-) -> dict[str, Any]:
-    before, began = _cpu(server), time.monotonic()
-    done = await _load(work, users, seconds)
-    took, after = time.monotonic() - began, _cpu(server)
-    used = {name: after[name] - before[name] for name in after}
-    return {
-        "per_second": round(done / took, 1),
-        "cpu_ms": {name: round(used[name] / done * 1000, 3) for name in ("workers", "postgres")},
-        "cores": {name: round(seconds / took, 2) for name, seconds in used.items()},
-    }
+async def _turn(loaded: Loaded, work: Work, seconds: float, sums: Sums) -> None:
+    """Load a server for a time, and add what was done."""
+    before, began = _cpu(loaded.server), time.monotonic()
+    sums.done += await _load(work, loaded.users, seconds)
+    sums.took += time.monotonic() - began
+    after = _cpu(loaded.server)
+    sums.used.update({name: used - before[name] for name, used in after.items()})
 
 
 def _cpu(server: RunningServer) -> dict[str, float]:
-    """Return the CPU seconds of each part of the server, of its services, and of the load."""
+    """Return the CPU seconds of each part of the server, of its services, and of the load.
+
+    Children that have ended count as their parents.
+    """
     workers = set(server.workers())
     used = {"workers": 0.0, "supervisor": 0.0, "postgres": 0.0, "weed": 0.0}
     for pid in (server.pid, *descendants(server.pid)):
@@ -241,7 +262,7 @@ def _cpu(server: RunningServer) -> dict[str, float]:
             name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
             fields = rest.split()
             of = name if name in used else "workers" if pid in workers else "supervisor"
-            used[of] += (int(fields[11]) + int(fields[12])) / TICK
+            used[of] += sum(map(int, fields[11:15])) / TICK
     return used | {"load": time.process_time()}
 
 
