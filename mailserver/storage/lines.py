@@ -86,7 +86,8 @@ class Notifications:
                     """
                     SELECT pg_notify(name, text)
                     FROM unnest($1::text[], $2::text[]) AS n(name, text)
-                    """
+                    """,
+                    name="tell",  # without a name it would be prepared again at every use
                 )
             await self._notify.fetch(channels, texts)
 

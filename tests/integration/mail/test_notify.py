@@ -153,6 +153,19 @@ async def test_what_could_not_be_sent_is_sent_over_the_next_connection(
     await asyncio.wait([task])
 
 
+async def test_what_tells_the_others_is_prepared_once(database: Database) -> None:
+    connection = await database.connect()
+    line = Notifications(connection, ("mail_1",), lambda channel, text: None)
+    await line.open(lambda: None)
+    times = []
+    for number in range(2):
+        await line.send(["mail_1"], [f"here 1:{number}"])
+        times += await connection.fetch("SELECT prepare_time FROM pg_prepared_statements")
+    line.close()
+    assert len(times) == 2  # the one statement, prepared at the same time
+    assert times[0] == times[1]
+
+
 async def test_notices_reach_the_other_process_and_not_their_maker(
     here: Notifier, there: tuple[Notifier, Hub]
 ) -> None:
