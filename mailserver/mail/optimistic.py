@@ -115,7 +115,13 @@ async def _write(
     account, mailbox, now = listing.account, listing.mailbox_id, mail.now()
     unseen = sum(each.unseen for each in restamps)
     deleted = sum(each.deleted for each in restamps)
-    if sum(len(each.group.uids) for each in restamps) <= FEW:
+    count = sum(len(each.group.uids) for each in restamps)
+    if count == 1:
+        (row,) = _rows(restamps[0])
+        return await flag_table.write_one(
+            mail.database, account, mailbox, modseq, row, unseen=unseen, deleted=deleted, now=now
+        )
+    if count <= FEW:
         return await flag_table.write_known(
             mail.database,
             account,

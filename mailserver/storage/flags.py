@@ -198,6 +198,62 @@ async def write_known(
     return written is True
 
 
+async def write_one(
+    database: Executor,
+    account: AccountId,
+    mailbox: MailboxId,
+    modseq: Modseq,
+    row: Restamped,
+    *,
+    unseen: int,
+    deleted: int,
+    now: datetime,
+) -> bool:
+    """Do what `write_known` does with one message, as clients mostly do, for a quarter less."""
+    written = await database.fetchval(
+        """
+        WITH locked AS (
+            UPDATE account
+            SET modseq = $3
+            WHERE id = $1 AND modseq = $3 - 1
+                  AND NOT EXISTS (
+                      SELECT
+                      FROM msg
+                      WHERE account_id = $1 AND email_id = $5 AND mailbox_id <> $2
+                  )
+            RETURNING modseq
+        ), counted AS (
+            UPDATE mailbox
+            SET unseen = unseen + $10, deleted = deleted + $11, modseq = $3
+            FROM locked
+            WHERE mailbox.account_id = $1 AND mailbox.id = $2
+        ), restamped AS (
+            UPDATE msg
+            SET flags = $7,
+                keywords = CASE WHEN $8 <> '' THEN string_to_array($8, ' ') END,
+                modseq = $3
+            FROM locked
+            WHERE msg.account_id = $1 AND msg.mailbox_id = $2 AND msg.uid = $4
+        )
+        INSERT INTO change (account_id, modseq, kind, mailbox_id, uids, email_ids, thread_ids,
+                            names, created_at)
+        SELECT $1, $3, $12, $2, ARRAY[$4::bigint], ARRAY[$5::bigint], ARRAY[$6::bigint],
+               string_to_array($9, ' '), $13
+        FROM locked
+        RETURNING true
+        """,
+        account,
+        mailbox,
+        modseq,
+        *row,
+        unseen,
+        deleted,
+        ChangeKind.EMAIL_UPDATED,
+        now,
+    )
+    return written is True
+
+
 class Restamping(NamedTuple):
     """What becomes of the messages that have certain flags, and what the change log says of it."""
 

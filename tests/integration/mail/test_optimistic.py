@@ -96,6 +96,20 @@ async def test_a_store_is_one_statement(mail: Mail, alice: Account) -> None:
     assert other.changed_since(before) == [1, 3]
 
 
+async def test_a_store_of_one_message(mail: Mail, alice: Account) -> None:
+    listing = await filled(mail, alice)
+    before = listing.modseq
+    stored = await add(mail, listing, [3], Flags(SEEN | DELETED, ("Blue", "Red")))
+    assert (stored.modseq, stored.changed) == (before + 1, [3])
+    await demand_same(mail, listing)
+    box = await mailboxes.by_path(mail, alice.id, "INBOX")
+    assert (box.unseen, box.deleted, box.modseq) == (COUNT - 1, 1, before + 1)
+    await optimistic.store(mail, listing, [3], FlagChange.REPLACE, Flags(), heard=0)
+    await demand_same(mail, listing)
+    box = await mailboxes.by_path(mail, alice.id, "INBOX")
+    assert (box.unseen, box.deleted) == (COUNT, 0)
+
+
 async def test_what_is_so_already_changes_nothing(mail: Mail, alice: Account) -> None:
     listing = await filled(mail, alice)
     await add(mail, listing, [2], Flags(FLAGGED))
@@ -122,12 +136,15 @@ async def test_a_listing_that_is_behind(mail: Mail, alice: Account) -> None:
     await demand_same(mail, listing)
 
 
-async def test_flags_follow_an_email_into_its_other_mailboxes(mail: Mail, alice: Account) -> None:
+@pytest.mark.parametrize("uids", [[1, 2], [2]])
+async def test_flags_follow_an_email_into_its_other_mailboxes(
+    mail: Mail, alice: Account, uids: list[int]
+) -> None:
     listing = await filled(mail, alice)
     archive = (await mailboxes.by_path(mail, alice.id, "Archive")).id
     await messages.copy(mail, alice.id, listing.mailbox_id, [2], archive)
     await listings.refresh(mail, listing)
-    await add(mail, listing, [1, 2], Flags(SEEN | DELETED))
+    await add(mail, listing, uids, Flags(SEEN | DELETED))
     there = await pack(mail.database, alice.id, archive)
     assert there.flags == array("q", [SEEN])  # but for \\Deleted
     await demand_same(mail, listing)
@@ -142,6 +159,7 @@ async def logged(mail: Mail, account: Account, since: int) -> list[tuple[object,
     )
 
 
+@pytest.mark.parametrize("uids", [[1, 2, 4], [2]])
 @pytest.mark.parametrize(
     ("before", "mode", "given"),
     [
@@ -152,10 +170,10 @@ async def logged(mail: Mail, account: Account, since: int) -> list[tuple[object,
     ],
 )
 async def test_the_log_says_the_same(
-    mail: Mail, alice: Account, before: Flags, mode: FlagChange, given: Flags
+    mail: Mail, alice: Account, before: Flags, mode: FlagChange, given: Flags, uids: list[int]
 ) -> None:
     listing = await filled(mail, alice)
-    box, uids = listing.mailbox_id, [1, 2, 4]
+    box = listing.mailbox_id
     logs = []
     for at_once in (True, False):
         await messages.store(mail, alice.id, box, [1, 2], FlagChange.REPLACE, before)
@@ -164,6 +182,7 @@ async def test_the_log_says_the_same(
         since = listing.modseq
         if at_once:
             await optimistic.store(mail, listing, uids, mode, given, heard=0)
+            await demand_same(mail, listing)
         else:
             await messages.store(mail, alice.id, box, uids, mode, given)
         logs.append(await logged(mail, alice, since))
