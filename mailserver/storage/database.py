@@ -26,6 +26,8 @@ T = TypeVar("T")
 COMMAND_TIMEOUT = 60.0  # seconds
 ACQUIRE_TIMEOUT = 15.0  # seconds; a client rather hears "later" than waits longer
 IDLE_TIME = 300.0  # seconds after which a connection that nobody needs is let go
+FEW = 5  # connections that are lent at once as long as nobody waits long for one
+PATIENCE = 0.025  # seconds; when somebody has waited so long one more is lent
 STATEMENTS = 300  # prepared on a connection; every text is written out in this package
 
 _TRANSIENT = (
@@ -162,13 +164,19 @@ class Database:
 
     Connections that are given back in good order wait here with their prepared statements: a query
     costs a fifth of what it costs through the pool, which still opens, checks and closes them.
+
+    A process keeps few backends busy, and few that are always at work cost less CPU than many in
+    turn, each with plans and caches of its own. More are lent where they take long.
     """
 
-    def __init__(self, dsn: Callable[[], str], size: int) -> None:
+    def __init__(self, dsn: Callable[[], str], size: int, *, patience: float = PATIENCE) -> None:
         """Take the DSN as a function, asked for every new connection: passwords rotate."""
         self._connector = Connector(dsn)
         self._names = map("statement_{}".format, itertools.count())
         self._size = size
+        self._patience = patience
+        self._enough = min(FEW, size)  # that are lent at once
+        self._growth: asyncio.TimerHandle | None = None  # looks whether somebody waits long
         self._pool: Pool | None = None
         self._opening = asyncio.Lock()
         self._idle: list[Connection] = []  # the one used last at the end
@@ -243,12 +251,12 @@ class Database:
 
     async def take(self) -> Connection:
         """Take a connection: one that waits, else a new one of the pool, else wait for one."""
-        while self._idle:
+        while self._idle and self.lent < self._enough:
             connection = self._idle.pop()
             if not connection.closed:
                 return connection
             await self._release(connection)
-        if self._held < self._size:
+        if self._held < self._size and self.lent < self._enough:
             self._held += 1
         elif (given := await self._turn()) is not None:
             return given
@@ -268,6 +276,8 @@ class Database:
         self._turns.append((until, turn))
         if self._expiry is None:
             self._expiry = loop.call_at(until, self._expire)
+        if self._growth is None and self._enough < self._size:
+            self._growth = loop.call_later(self._patience, self._lend_more)
         try:
             return await turn
         except BaseException:
@@ -288,6 +298,24 @@ class Database:
             if not turn.done():
                 turn.set_exception(TimeoutError())
         self._expiry = loop.call_at(self._turns[0][0], self._expire) if self._turns else None
+
+    def _lend_more(self) -> None:
+        """Let one more be lent, if somebody has waited long; look again as long as anybody does."""
+        self._growth = None
+        loop = asyncio.get_running_loop()
+        since = next((until for until, turn in self._turns if not turn.done()), None)
+        if since is None or self._enough == self._size:
+            return
+        due = since - ACQUIRE_TIMEOUT + self._patience
+        if due <= loop.time():
+            self._enough += 1
+            if self._idle and not self._idle[-1].closed:
+                self._serve(self._idle.pop())
+            elif self._held < self._size:
+                self._held += 1
+                self._serve(None)
+            due = loop.time() + self._patience
+        self._growth = loop.call_at(due, self._lend_more)
 
     def _serve(self, given: Connection | None) -> bool:
         """Hand something to the one who waits longest; False when nobody waits."""
@@ -319,6 +347,8 @@ class Database:
             return False
         now = connection.since = self.used_at = asyncio.get_running_loop().time()
         self._idle.append(connection)
+        if len(self._idle) == self._held:
+            self._enough = min(FEW, self._size)  # nobody is served: it begins anew
         if self._idle[0].since >= now - IDLE_TIME:
             return True
         self._idle.pop()
@@ -367,7 +397,7 @@ class Database:
     async def _run(self, method: Callable[..., Awaitable[T]], query: str, args: Sequence[Any]) -> T:
         """Run one statement on a connection that waits, without the detours of `_Lent`."""
         idle = self._idle
-        if idle and not idle[-1].closed:
+        if idle and self._held - len(idle) < self._enough and not idle[-1].closed:
             connection = idle.pop()
             try:
                 result = await method(connection, query, *args)

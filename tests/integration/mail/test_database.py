@@ -1,6 +1,7 @@
 """The connections to PostgreSQL: shared in turn, kept with what they have prepared, replaced."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -10,7 +11,7 @@ from mailserver.errors import NotFound, Unavailable
 from mailserver.model import AccountId
 from mailserver.storage import accounts
 from mailserver.storage import database as pool
-from mailserver.storage.database import Database
+from mailserver.storage.database import FEW, Database
 from mailserver.storage.ids import NODE_LEASE, keep_node, take_node
 
 PREPARED = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE $1"
@@ -45,6 +46,43 @@ async def test_more_askers_than_connections(dsn: str) -> None:
     database = Database(lambda: dsn, size=2)
     pids = await asyncio.gather(*(backend(database) for _ in range(50)))
     assert len(set(pids)) <= 2
+    await database.close()
+
+
+async def test_few_connections_serve_many_short_statements(dsn: str) -> None:
+    database = Database(lambda: dsn, size=2 * FEW, patience=60)
+    pids = await asyncio.gather(*(backend(database) for _ in range(50)))
+    assert len(set(pids)) <= FEW
+    assert (database.lent, database.waiting) == (0, 0)
+    await database.close()
+
+
+async def test_whoever_waits_long_gets_another_connection(dsn: str) -> None:
+    database = Database(lambda: dsn, size=FEW + 2, patience=0.001)
+    async with AsyncExitStack() as stack:
+        for _ in range(FEW):
+            await stack.enter_async_context(database.connection())
+        pids = await asyncio.wait_for(asyncio.gather(*(backend(database) for _ in range(9))), 10)
+        assert 1 <= len(set(pids)) <= 2
+        assert database.lent == FEW
+        # those that were opened for it are lent again
+        assert await asyncio.wait_for(backend(database), 10) in pids
+    assert database.lent == 0
+    await database.close()
+
+
+async def test_who_waits_for_one_of_few_and_is_cut_takes_no_place(dsn: str) -> None:
+    database = Database(lambda: dsn, size=FEW + 1, patience=60)
+    async with AsyncExitStack() as stack:
+        for _ in range(FEW):
+            await stack.enter_async_context(database.connection())
+        waiting = [asyncio.create_task(backend(database)) for _ in range(3)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+    waiting[1].cancel()
+    assert await asyncio.wait_for(waiting[2], 10)
+    await asyncio.gather(*waiting[:2], return_exceptions=True)
+    assert (database.lent, database.waiting) == (0, 0)
     await database.close()
 
 
