@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mailserver.errors import Corrupt, NotFound
 from mailserver.mail import readings
@@ -16,6 +16,7 @@ from mailserver.storage.compression import decompress, decompress_in_thread
 if TYPE_CHECKING:
     from mailserver.mail.context import Mail
 
+K = TypeVar("K")
 LARGE = 256 * 1024  # bytes compressed; larger ones are decompressed in a thread
 PARALLEL = 8  # S3 reads at once for one request
 
@@ -28,9 +29,7 @@ async def content(mail: "Mail", account: AccountId, blob: bytes) -> bytes:
 async def contents(mail: "Mail", account: AccountId, blobs: Sequence[bytes]) -> dict[BlobId, bytes]:
     """Return whole messages; NotFound when any is missing. Ask for 50 to 100 at a time."""
     wanted = [BlobId(blob) for blob in dict.fromkeys(blobs)]
-    found = {}
-    for blob, data in (await bodies.hot(mail.database, account, wanted)).items():
-        found[blob] = await _decompressed(data)
+    found = await _all_decompressed(await bodies.hot(mail.database, account, wanted))
     missing = [blob for blob in wanted if blob not in found]
     if missing:
         places = await bodies.locations(mail.database, account, missing)
@@ -51,15 +50,16 @@ async def of_emails(
 
     With `keep` they are kept for a while, for others are likely to read them too.
     """
-    found: dict[EmailId, bytes] = {}
+    hot: dict[EmailId, bytes] = {}
     cold: dict[EmailId, BlobId] = {}
     for email, blob, data in await bodies.of_emails(mail.database, account, ids):
         if data is None:
             cold[email] = blob
         else:
-            found[email] = await _decompressed(data)
+            hot[email] = data
             if keep:
                 mail.fresh.keep_read(account, email, data)
+    found = await _all_decompressed(hot)
     if cold:
         read = await contents(mail, account, list(cold.values()))
         found.update((email, read[blob]) for email, blob in cold.items())
@@ -112,6 +112,19 @@ async def _cold(mail: "Mail", account: AccountId, blob: BlobId, place: Location 
     if hashlib.sha256(raw).digest() != blob:
         raise Corrupt(f"object {place.object} is not what was stored")
     return raw
+
+
+async def _all_decompressed(compressed: dict[K, bytes]) -> dict[K, bytes]:
+    """Decompress values, and let others be served between them: together they may be large."""
+    found: dict[K, bytes] = {}
+    size = 0
+    for key, data in compressed.items():
+        if size > LARGE:
+            size = 0
+            await asyncio.sleep(0)
+        size += len(data)
+        found[key] = await _decompressed(data)
+    return found
 
 
 async def _decompressed(data: bytes) -> bytes:

@@ -14,6 +14,7 @@ import pytest
 
 from mailserver.auth.credentials import Authenticator
 from mailserver.config import Config, Listener
+from mailserver.imap.commands import fetch
 from mailserver.imap.server import ImapServer
 from mailserver.mail import delivery, deltas, listings, mailboxes
 from mailserver.mail.context import Mail
@@ -202,7 +203,9 @@ def _agrees(client: ModelClient, there: list[tuple[int, frozenset[str]]]) -> boo
     )
 
 
-@pytest.mark.parametrize(("seed", "processes"), [(1, 1), (2, 2), (3, 2)])
+@pytest.mark.parametrize(
+    ("seed", "processes", "rows"), [(1, 1, 2), (2, 2, fetch.FLAG_ROWS), (3, 2, 3)]
+)
 async def test_clients_have_what_the_server_has(
     mail: Mail,
     alice: Account,
@@ -210,9 +213,12 @@ async def test_clients_have_what_the_server_has(
     bucket: Bucketed,
     config: Config,
     tls: Tls,
+    monkeypatch: pytest.MonkeyPatch,
     seed: int,
     processes: int,
+    rows: int,
 ) -> None:
+    monkeypatch.setattr(fetch, "FLAG_ROWS", rows)  # others do something between few messages
     choose = random.Random(seed)
     await mailboxes.create(mail, alice.id, "Other")
     second = mail if processes == 1 else make_mail(database, bucket.blobs, config, node=2)
