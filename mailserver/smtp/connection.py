@@ -165,6 +165,8 @@ class Connection(SMTP):
         """Send aiosmtpd's own reply, the invitation to begin TLS."""
         self._send(Reply(220, "2.0.0", "Ready to start TLS"))
         await self._flush()
+        if self._reader.at_eof():
+            raise Disconnected
 
     def _reset_timeout(self, duration: float | None = None) -> None:
         """Set the time by which something must have happened; one timer serves them all."""
@@ -215,6 +217,8 @@ class Connection(SMTP):
     async def start_tls(self) -> None:
         """Upgrade the connection; Disconnected when the handshake fails."""
         self._reset_timeout(HANDSHAKE_TIMEOUT)
+        if self._reader.at_eof():  # TLS would not be told, and wait for what never comes
+            raise Disconnected
         try:
             if self._server.kind.implicit_tls:
                 await self._begin_tls()

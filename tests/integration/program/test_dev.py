@@ -53,6 +53,23 @@ def test_life(start: Start, tmp_path: Path) -> None:
     wait_gone(services)
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"), [("submissions", b""), ("submission", b"EHLO x\r\nSTARTTLS\r\n")]
+)
+def test_who_leaves_before_the_handshake_is_not_waited_for(
+    start: Start, tmp_path: Path, kind: str, said: bytes
+) -> None:
+    program, _ = start_dev(start, tmp_path)
+    host, port = program.document["listeners"][kind]
+    for _ in range(5):
+        with socket.create_connection((host, port), 30) as client:  # half of a handshake's time
+            client.sendall(said)
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(1024):
+                pass
+    assert program.stop() == 0
+
+
 def test_a_second_server_on_the_same_directory_is_refused(start: Start, tmp_path: Path) -> None:
     first, _ = start_dev(start, tmp_path)
     outcome = command("dev", "--data-dir", str(tmp_path), "--ports", "free")
