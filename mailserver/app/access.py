@@ -100,7 +100,7 @@ async def services(
 ) -> AsyncIterator[Reach]:
     """Find the services, or start embedded ones for as long as they are needed."""
     config = load(file, environment).config
-    directory = _directory(data_dir, config)
+    directory = data_directory(data_dir, config)
     if directory is None:
         if not config.database.url.get_secret_value():
             raise ConfigurationError(
@@ -126,7 +126,7 @@ async def services(
         claim.release()
 
 
-def _directory(data_dir: Path | None, config: Config) -> Path | None:
+def data_directory(data_dir: Path | None, config: Config) -> Path | None:
     """Return the data directory of embedded services, None when they are external."""
     if data_dir is not None:
         if not data_dir.is_dir():

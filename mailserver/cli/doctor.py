@@ -12,16 +12,17 @@ from pathlib import Path
 
 import typer
 
+from mailserver import log as logs
 from mailserver.address import parse_address
 from mailserver.antispam.dnsbl import DnsLists, chosen
 from mailserver.app import filters, presence
-from mailserver.app.access import Access
+from mailserver.app.access import Access, access, data_directory
 from mailserver.app.exits import Exit, reason
-from mailserver.cli.target import ConfigFile, DataDir, Json, run, show_rows
-from mailserver.config_file import problems_for_service
+from mailserver.cli.target import ConfigFile, DataDir, Json, failing, show_rows
+from mailserver.config_file import load, problems_for_service
 from mailserver.dns import LookupFailed, Resolver
 from mailserver.dns.records import NS
-from mailserver.errors import MailError
+from mailserver.errors import MailError, Unavailable
 from mailserver.mail import accounts, recipients
 from mailserver.storage import health, migrate
 
@@ -29,6 +30,7 @@ PROBE = "doctor-probe"
 SLOW = 0.05  # seconds for one statement
 CERTIFICATE_DAYS = 21
 FREE_SPACE = 1 << 30  # bytes
+OWN_DISKS = ("postgresql/data/base", "postgresql/data/pg_wal", "seaweedfs")  # may be on others
 DNS_TIMEOUT = 10.0  # seconds for all resolvers
 CONNECT_TIMEOUT = 3.0  # seconds
 
@@ -48,16 +50,9 @@ class Finding:
 def doctor(data_dir: DataDir = None, config: ConfigFile = None, json: Json = False) -> None:
     """Check configuration, PostgreSQL, S3, certificate, issuer, listeners; say what to do."""
 
-    async def work(store: Access) -> list[Finding]:
-        findings: list[Finding] = []
-        for check in CHECKS:
-            findings += await check(store)
-        document = await presence.find(data_dir.absolute()) if data_dir is not None else None
-        for name, (host, port) in (document or {}).get("listeners", {}).items():
-            findings.append(await _listener(name, host, port))
-        return findings
-
-    findings = run(work, data_dir=data_dir, config=config, json=json)
+    logs.configure("text", "warning")
+    with failing(json):
+        findings, code = asyncio.run(_examine(data_dir and data_dir.absolute(), config))
     show_rows(
         [
             {"check": one.check, "state": one.state, "detail": one.detail, "advice": one.advice}
@@ -65,8 +60,31 @@ def doctor(data_dir: DataDir = None, config: ConfigFile = None, json: Json = Fal
         ],
         json,
     )
-    if any(one.state == FAIL for one in findings):
-        raise typer.Exit(Exit.FAILED)
+    if code != Exit.OK:
+        raise typer.Exit(code)
+
+
+async def _examine(data_dir: Path | None, config: Path | None) -> tuple[list[Finding], Exit]:
+    """Make all checks; without PostgreSQL those that may tell why it is away."""
+    try:
+        async with access(data_dir, config, os.environ) as store:
+            findings = await _findings(store, data_dir)
+    except Unavailable as error:
+        directory = data_directory(data_dir, load(config, os.environ).config)
+        broken = Finding("database", FAIL, reason(error), "the log of PostgreSQL says more")
+        return [broken, *_disks(directory)], Exit.UNAVAILABLE
+    failed = any(one.state == FAIL for one in findings)
+    return findings, Exit.FAILED if failed else Exit.OK
+
+
+async def _findings(store: Access, data_dir: Path | None) -> list[Finding]:
+    findings: list[Finding] = []
+    for check in CHECKS:
+        findings += await check(store)
+    document = await presence.find(data_dir) if data_dir is not None else None
+    for name, (host, port) in (document or {}).get("listeners", {}).items():
+        findings.append(await _listener(name, host, port))
+    return findings
 
 
 async def _configuration(store: Access) -> list[Finding]:
@@ -240,9 +258,18 @@ async def _directory(store: Access) -> list[Finding]:
 
 
 async def _disk(store: Access) -> list[Finding]:
-    if store.directory is None:
+    return _disks(store.directory)
+
+
+def _disks(directory: Path | None) -> list[Finding]:
+    if directory is None:
         return []
-    return [_free(store.directory)]
+    places = [directory, *(directory / part for part in OWN_DISKS)]
+    disks: dict[int, Path] = {}
+    for place in places:
+        if place.exists():
+            disks.setdefault(place.stat().st_dev, place)
+    return [_free(place) for place in disks.values()]
 
 
 def _free(directory: Path) -> Finding:

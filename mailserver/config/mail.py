@@ -117,6 +117,11 @@ class Outbound(Section):
     history: float = Field(
         default=7 * 86400, ge=0, description="seconds that finished recipients can be looked at"
     )
+    lease: float = Field(
+        default=90,
+        ge=5,
+        description="seconds without a sign of life after which others send what a worker had",
+    )
     own_names: str = Field(
         default="", description="further host names and addresses of this server, a word each"
     )

@@ -51,6 +51,21 @@ def _without_words(outcome: Outcome) -> Outcome:
     return replace(outcome, reply=reply, status=code[4:], remote=None)
 
 
+def _warn_of_doubles(ended: Sequence[Ended], written: Sequence[Ended]) -> None:
+    """Say what was sent although it is not this worker's any more (RFC 1047: it may come twice)."""
+    kept = {(each.claimed.message_id, each.claimed.recipient) for each in written}
+    for each in ended:
+        claimed, sent = each.claimed, each.outcome.result in (Result.DELIVERED, Result.RELAYED)
+        if sent and (claimed.message_id, claimed.recipient) not in kept:
+            log.warning(
+                "queue: sent, but another worker may have taken it over and send it too",
+                extra={
+                    "queue_id": id_text(IdKind.QUEUE, claimed.message_id),
+                    "recipient": claimed.recipient,
+                },
+            )
+
+
 Waiting = tuple[Ended, "asyncio.Future[None]"]
 
 
@@ -113,6 +128,7 @@ class Recorder:
                     self._refused(taken[0], error)
                 continue
             _settle(taken, None)
+            _warn_of_doubles([each for each, _ in taken], [each for each, _ in written])
             self.note(written)
 
     def _refused(self, taken: Waiting, error: Exception) -> None:

@@ -13,9 +13,9 @@ from mailserver.storage.database import Connection, Database
 from mailserver.storage.queue_work import Claimed as Claimed
 from mailserver.storage.queue_work import Recorded
 
-LEASE_TIME = timedelta(seconds=90)
-MARGIN = timedelta(seconds=10)  # of the lease in which nothing more is begun
-BEAT_TIME = 15.0  # seconds between two heartbeats
+LEASE_TIME = timedelta(seconds=90)  # unless the configuration says something else
+BEATS = 6  # heartbeats in the time of a lease
+MARGIN = 1 / 9  # of the lease, in which nothing more is begun
 SPREAD = timedelta(seconds=60)  # over which comes back what a dead worker had
 DOMAINS = 60  # looked at in one round through the domains
 EACH = 10  # of one domain taken in such a round
@@ -43,8 +43,14 @@ class Ledger:
         owner: str,
         now: Callable[[], datetime],
         chance: Callable[[], float],
+        lease: timedelta = LEASE_TIME,
     ) -> None:
-        """Take a name that no other worker has, and chance in [0, 1) for the retry times."""
+        """Take a name that no other worker has, and chance in [0, 1) for the retry times.
+
+        A worker that shows no life for the time of the `lease` is taken for dead by the others.
+        """
+        self.beat_time = lease.total_seconds() / BEATS  # seconds between two heartbeats
+        self._lease = lease
         self._database = database
         self._owner = owner
         self._now = now
@@ -58,9 +64,9 @@ class Ledger:
         """Say that this worker lives."""
         name = queue_work.LEASE_PREFIX + self._owner
         now = self._now()
-        if not await leases.take(self._database, name, self._owner, now, LEASE_TIME):
+        if not await leases.take(self._database, name, self._owner, now, self._lease):
             raise Unavailable("another worker has the same name")
-        self._in_time = self._beaten is None or now - self._beaten < LEASE_TIME
+        self._in_time = self._beaten is None or now - self._beaten < self._lease
         if not self._lives(now):
             self._since = now
         self._beaten = now
@@ -79,7 +85,7 @@ class Ledger:
             raise LeaseLost("this worker was stopped for too long")
 
     def _lives(self, now: datetime) -> bool:
-        return self._beaten is not None and now - self._beaten < LEASE_TIME - MARGIN
+        return self._beaten is not None and now - self._beaten < self._lease * (1 - MARGIN)
 
     async def reap(self) -> tuple[int, int]:
         """Take back what dead workers had; return how many, and how many were set aside.

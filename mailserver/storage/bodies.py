@@ -232,18 +232,23 @@ async def to_copy(database: Executor, before: datetime, limit: int) -> list[Loca
 
 async def copied(
     database: Executor, moves: Sequence[tuple[AccountId, BlobId, str]], now: datetime
-) -> None:
-    """Note the objects that were written and read back."""
-    await database.execute(
+) -> set[str]:
+    """Note the objects that were written and read back; return those that bodies have now.
+
+    A body that has another object by then keeps it, and one that is gone needs none.
+    """
+    rows = await database.fetch(
         """
         UPDATE blob
         SET object = d.object, "offset" = 0, copied_at = $4
         FROM unnest($1::bigint[], $2::bytea[], $3::text[]) AS d(account_id, id, object)
         WHERE blob.account_id = d.account_id AND blob.id = d.id AND blob.object IS NULL
+        RETURNING blob.object
         """,
         *zip(*moves, strict=True),
         now,
     )
+    return {row["object"] for row in rows}
 
 
 async def to_drop(

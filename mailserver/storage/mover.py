@@ -97,8 +97,12 @@ class Mover:
         moves, failure = await self._each(waiting, self._copy_one)
         done = [move for move in moves if move is not None]
         if done:
-            await bodies.copied(self._database, done, self._now())
-            self._metrics.blobs_moved.inc(len(done))
+            noted = await bodies.copied(self._database, done, self._now())
+            self._metrics.blobs_moved.inc(len(noted))
+            # this process was frozen, and another was first: nothing would ever remove ours
+            for _, _, name in done:
+                if name not in noted:
+                    await self._blobs.delete(name)
         if failure is not None:
             raise failure
         return len(done)

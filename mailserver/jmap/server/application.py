@@ -14,7 +14,7 @@ from starlette.routing import Match, Route
 from mailserver.antispam.trace import Journal
 from mailserver.auth.credentials import Authenticator
 from mailserver.auth.tickets import Tickets
-from mailserver.errors import Forbidden, Invalid, MailError, NotFound
+from mailserver.errors import Forbidden, Invalid, MailError, NotFound, Unavailable
 from mailserver.jmap.protocol.dates import render_utc
 from mailserver.jmap.protocol.errors import RequestError
 from mailserver.jmap.server import resource
@@ -165,7 +165,10 @@ class Application:
         except MailError as error:
             problem = problem_of(error)
             if problem.status >= 500:
-                log.warning("request failed", exc_info=error, extra=_about(exchange))
+                # PostgreSQL or S3 is away: every client tries, and where it failed tells nothing
+                trace = None if isinstance(error, Unavailable) else error
+                about = {**_about(exchange), "error": str(error)}
+                log.warning("request failed", exc_info=trace, extra=about)
             await self._refuse(exchange, problem)
         except asyncio.CancelledError:
             # at a stop, after the time that running requests have; uvicorn would say 500

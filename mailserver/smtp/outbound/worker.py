@@ -11,7 +11,7 @@ import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from mailserver.dns import Resolver
 from mailserver.errors import MailError, Unavailable
@@ -26,7 +26,7 @@ from mailserver.model import IdKind, Modseq, QueueId, id_text
 from mailserver.queue import policies, routes
 from mailserver.queue.routes import Route, TlsLevel
 from mailserver.queue.rules import DeliverBy, Outcome, Result
-from mailserver.queue.work import BEAT_TIME, Claimed, Ended, LeaseLost, Ledger
+from mailserver.queue.work import Claimed, Ended, LeaseLost, Ledger
 from mailserver.sealing import Seal
 from mailserver.smtp.outbound.connection import Timeouts
 from mailserver.smtp.outbound.courier import Contexts, Courier, Job, Means, Unreachable
@@ -76,7 +76,8 @@ class Worker:
         self._mail = mail
         self._settings = mail.config.outbound
         chance = chance or random.Random()  # noqa: S311  (spreads load, keeps no secret)
-        self._ledger = Ledger(mail.database, name, mail.now, chance.random)
+        lease = timedelta(seconds=self._settings.lease)
+        self._ledger = Ledger(mail.database, name, mail.now, chance.random, lease)
         own = Own.of(mail.config.server.hostname, self._settings.own_names)
         self._means = Means(
             router=Router(resolver, own, self._settings.port, chance),
@@ -445,7 +446,7 @@ class Worker:
                     self._changed.set()
             except Unavailable as error:
                 log.warning("queue: no heartbeat", extra={"error": str(error)})
-            await asyncio.sleep(BEAT_TIME)
+            await asyncio.sleep(self._ledger.beat_time)
 
     async def _report(self) -> None:
         """Tell senders what became of their mail."""

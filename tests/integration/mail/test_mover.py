@@ -1,5 +1,6 @@
 """Bodies move from PostgreSQL to S3, stay readable, and go when nobody needs them."""
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -287,6 +288,47 @@ class Unreadable:
             self._times -= 1
             raise Unavailable("lost")
         return await self._blobs.get(name, offset, length)
+
+
+class Slow:
+    """A bucket that takes a body, and says so when it may."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self.taken, self.may_say = asyncio.Event(), asyncio.Event()
+        self.get, self.size, self.delete, self.names = (
+            blobs.get,
+            blobs.size,
+            blobs.delete,
+            blobs.names,
+        )
+
+    async def put(self, name: str, data: bytes) -> None:
+        await self._blobs.put(name, data)
+        self.taken.set()
+        await self.may_say.wait()
+
+
+async def test_who_copies_for_longer_than_its_lease_leaves_no_object(
+    mail: Mail, alice: Account, mover: Mover, config: Config, clock: Clock
+) -> None:
+    """It was frozen, or S3 was slow, and another has copied and even dropped the body."""
+    accepted = await delivery.accept(mail, RAW, [Target(alice.id)], received_at=clock())
+    other = Mover(
+        mail.database, mail.blobs, mail.ids, config.mover, mail.metrics, clock, "other", None
+    )
+    mover._blobs = slow = Slow(mail.blobs)
+    clock.time += timedelta(minutes=2)
+    late = asyncio.create_task(mover.round())
+    await slow.taken.wait()
+    for days in (8, 1):
+        clock.time += timedelta(days=days)
+        await other.round()
+    assert await hot(mail) == 0
+    slow.may_say.set()
+    await late
+    assert len([name async for page in mail.blobs.names() for name in page]) == 1
+    assert await content.content(mail, alice.id, accepted.blob_id) == RAW
 
 
 async def test_a_body_that_cannot_be_copied_holds_up_no_other(

@@ -13,7 +13,7 @@ from mailserver.mail.outgoing import Recorder
 from mailserver.mail.queueing import Action, Filter
 from mailserver.model import QueueState
 from mailserver.queue.rules import Outcome, Result, Schedule
-from mailserver.queue.work import BEAT_TIME, LEASE_TIME, Ended, LeaseLost, Ledger
+from mailserver.queue.work import BEATS, LEASE_TIME, Ended, LeaseLost, Ledger
 from mailserver.storage import queue_work
 from tests.integration.outbound.conftest import LETTER, QUICK, Sending
 
@@ -65,7 +65,7 @@ async def test_workers_that_all_lost_postgresql_do_not_take_each_other_for_dead(
     assert await first.reap() == (0, 0)
     done = Outcome(Result.RELAYED, "250 2.0.0 ok", "2.0.0")
     assert len(await second.record([Ended(claims[0], done, Schedule())])) == 1
-    clock[0] += timedelta(seconds=BEAT_TIME)
+    clock[0] += LEASE_TIME / BEATS
     await first.beat()
     assert await first.reap() == (1, 0)  # of one that is dead it is taken all the same
 
