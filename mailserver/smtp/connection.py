@@ -127,6 +127,7 @@ class Connection(SMTP):
         self._idle = False  # waits for a command
         self._hello = b""  # of TLS, if it comes before TLS can take it
         self._ended = ""  # why the server ended the connection
+        self._over = False  # the conversation has ended
         self._dialogue: Session | None = None
 
     # What aiosmtpd and the event loop call ------------------------------------------------------
@@ -146,6 +147,7 @@ class Connection(SMTP):
             self._linger.cancel()
         super(SMTP, self).connection_lost(error)
         self.transport = None
+        self._let_go()
 
     def data_received(self, data: bytes) -> None:
         """Take octets, and notice a client that does not wait for the greeting."""
@@ -379,6 +381,8 @@ class Connection(SMTP):
             session.reset()
             self._close()
             self._log_end(session)
+            self._over = True
+            self._let_go()
 
     async def _converse(self, session: Session) -> None:
         """Greet, then answer one line after the other."""
@@ -503,6 +507,18 @@ class Connection(SMTP):
         if self.transport is not None:
             self._writer.close()
             self._linger = self.loop.call_later(LINGER, self.abort)
+
+    def _let_go(self) -> None:
+        """Undo the circles of references when all has ended.
+
+        The collector of garbage comes seldom to what is old, and each connection is 7 kB.
+        """
+        if self._over and self.transport is None:
+            self._client_connected_cb = self._handler_coroutine = self._dialogue = None
+            self._timeout_handle = self._linger = None
+            self._tls_protocol = self._original_transport = None
+            self.__dict__.pop("_reader", None)
+            self.__dict__.pop("_writer", None)
 
     def _log_end(self, session: Session) -> None:
         log.info(
