@@ -281,11 +281,15 @@ class Server:
 
     def _web(self, name: str) -> WebServer:
         http = self.config.http
-        most = self.config.server.share(http.max_connections)
+        share = self.config.server.share
+        shares = {
+            "max_connections": share(http.max_connections),
+            "max_connections_per_ip": share(http.max_connections_per_ip),
+        }
         trusted = Networks(http.forwarded_networks)
         return WebServer(
             Forwarding(self._front, trusted, http.forwarded_field) if trusted else self._front,
-            http.model_copy(update={"max_connections": most}),
+            http.model_copy(update=shares),
             self._tls if name == "https" else None,
             proxies=Networks(getattr(self.config.listeners, name).proxy_networks),
         )

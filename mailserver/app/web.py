@@ -15,6 +15,7 @@ from mailserver import proxy
 from mailserver.app.web_sockets import PING_INTERVAL, PING_TIMEOUT, BoundedWebSocket
 from mailserver.config import Http, Listener
 from mailserver.networks import NOWHERE, Networks
+from mailserver.smtp.limits import Connections
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +47,22 @@ class BoundedProtocol(HttpToolsProtocol):
     _part: str | None = None  # of a request, "head" or "body"; None between two of them
     _head = 0  # bytes read of an unfinished head, not counting its first read
     _sending: asyncio.TimerHandle | None = None  # runs while the peer has not taken an answer
+    connections_of: Connections | None = None  # of each address, on this listener
+    exempt: Networks = NOWHERE
+    _counted = ""  # the address, while it is counted
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock: a peer that connects must ask for something."""
         super().connection_made(transport)
         self._arm(self.head_timeout)
+        peer = str((transport.get_extra_info("peername") or ("",))[0])
+        if self.connections_of is None or peer in self.exempt:
+            return
+        if self.connections_of.enter(peer):
+            self._counted = peer
+        else:
+            transport.write(_BUSY)
+            transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, within bounds."""
@@ -91,6 +103,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         super().handle_websocket_upgrade()
+        upgraded = self.transport.get_protocol()
+        if isinstance(upgraded, BoundedWebSocket):
+            upgraded.leave = self._leave
 
     def pause_writing(self) -> None:
         """Watch whether the peer takes what it asked for.
@@ -111,7 +126,13 @@ class BoundedProtocol(HttpToolsProtocol):
         """Stop the clocks for good."""
         self._disarm()
         self._stop_watching()
+        self._leave()
         super().connection_lost(exc)
+
+    def _leave(self) -> None:
+        if self._counted and self.connections_of is not None:
+            self.connections_of.leave(self._counted)
+            self._counted = ""
 
     def _watch_sending(self) -> None:
         held = self.transport.get_write_buffer_size()
@@ -149,8 +170,10 @@ class BoundedProtocol(HttpToolsProtocol):
 class _Uvicorn(uvicorn.Server):
     """uvicorn that leaves signals alone and tells when it accepts."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, limits: Http) -> None:
         super().__init__(config)
+        self._exempt = Networks(limits.forwarded_networks)
+        self._connections_of = Connections(limits.max_connections, limits.max_connections_per_ip)
         self.accepts = asyncio.Event()
         self.ends = asyncio.Event()
 
@@ -180,9 +203,11 @@ class _Uvicorn(uvicorn.Server):
 
     def protocol(self) -> asyncio.Protocol:
         """Make the protocol of one connection."""
-        return self.config.http_protocol_class(  # type: ignore[call-arg]
+        made: BoundedProtocol = self.config.http_protocol_class(  # type: ignore[call-arg, assignment]
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
+        made.connections_of, made.exempt = self._connections_of, self._exempt
+        return made
 
 
 class WebServer:
@@ -218,7 +243,7 @@ class WebServer:
             timeout_keep_alive=KEEP_ALIVE,
             ssl_context_factory=None if tls is None else lambda config, default: tls,
         )
-        self._server = _Uvicorn(self._config)
+        self._server = _Uvicorn(self._config, limits)
         self._task: asyncio.Task[None] | None = None
         self._listening: asyncio.Server | None = None
 

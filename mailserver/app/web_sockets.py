@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.config import Config
@@ -21,6 +22,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     send_timeout, max_frames = SEND_TIMEOUT, MAX_FRAMES
     _sending: asyncio.TimerHandle | None = None
     _stalled = False  # reading waits until the peer takes what it was sent
+    leave: Callable[[], None] | None = None  # the count of the connections of this peer
 
     def __init__(
         self,
@@ -70,6 +72,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock for good."""
         self._stop_watching()
+        if self.leave is not None:
+            self.leave()
         super().connection_lost(exc)
 
     def _watch(self) -> None:

@@ -101,6 +101,11 @@ class Http(Section):
     )
     max_upload_size: int = Field(default=50_000_000, ge=1024, description="bytes of one upload")
     max_connections: int = Field(default=2000, ge=1, description="of one listener")
+    max_connections_per_ip: int = Field(
+        default=1200,
+        ge=1,
+        description="of these from one IPv4 address or IPv6 /64 that is not in forwarded_networks",
+    )
     forwarded_networks: str = Field(
         default="",
         description="networks, a word each, of proxies that say for whom they ask",

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from websockets.asyncio.client import connect
 
 from mailserver import tls
 from mailserver.app.web import Application, BoundedProtocol, Message, WebServer
@@ -45,7 +46,7 @@ async def serving(
     protocol: type[BoundedProtocol] = Impatient,
     context: ssl.SSLContext | None = None,
     application: Application = application,
-    **limits: int,
+    **limits: int | str,
 ) -> AsyncIterator[tuple[str, int]]:
     server = WebServer(application, Http.model_validate(limits), context, protocol)
     address = await server.start(Listener(enabled=True, host="127.0.0.1", port=0))
@@ -78,6 +79,65 @@ async def test_requests_on_one_connection() -> None:
         writer.write(REQUEST * 3)
         assert [await answer(reader) for _ in range(3)] == [b"0"] * 3
         writer.close()
+
+
+async def test_one_address_cannot_have_all_connections() -> None:
+    async with serving(
+        BoundedProtocol, max_connections_per_ip=2, forwarded_networks="127.0.0.4"
+    ) as address:
+        held = [await asyncio.open_connection(*address) for _ in range(2)]
+        reader, writer = await asyncio.open_connection(*address)
+        assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 503")
+        await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        for source in ("127.0.0.3", *["127.0.0.4"] * 3):  # another, and a proxy
+            one = await asyncio.open_connection(*address, local_addr=(source, 0))
+            held.append(one)
+            one[1].write(REQUEST)
+            assert await answer(one[0]) == b"0"
+        held[0][1].close()
+        await until_served(address)
+        for _, writer in held:
+            writer.close()
+
+
+async def until_served(address: tuple[str, int]) -> None:
+    """Ask until there is room: the server has to notice that another has left."""
+    async with asyncio.timeout(10):
+        while True:
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(REQUEST)
+            try:
+                if (await reader.readline()).startswith(b"HTTP/1.1 200"):
+                    return
+            except ConnectionError:
+                continue
+            finally:
+                writer.close()
+
+
+async def talking(
+    scope: Message,
+    receive: Callable[[], Awaitable[Message]],
+    send: Callable[[Message], Awaitable[None]],
+) -> None:
+    """Take WebSockets too, and say nothing on them."""
+    if scope["type"] != "websocket":
+        await application(scope, receive, send)
+        return
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+
+
+async def test_a_websocket_counts_as_a_connection_until_it_ends() -> None:
+    async with serving(BoundedProtocol, application=talking, max_connections_per_ip=1) as address:
+        async with connect(f"ws://{address[0]}:{address[1]}/"):
+            reader, writer = await asyncio.open_connection(*address)
+            assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 503")
+            writer.close()
+        await until_served(address)
 
 
 async def test_a_certificate_of_ours(tmp_path: Path) -> None:
