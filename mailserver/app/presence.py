@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from mailserver.errors import InUse, Unavailable
+from mailserver.errors import ConfigurationError, InUse, Unavailable
 
 DOCUMENT = "dev.json"
 LOCK = "dev.lock"
@@ -32,9 +32,15 @@ class Presence:
         """Take the directory; raise InUse when somebody holds it longer than `patience` seconds.
 
         A short wait lets a predecessor that is stopping, or a command that just looks, go first.
+        A directory that cannot be written is a ConfigurationError.
         """
-        self.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-        descriptor = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+            file = self.directory / LOCK
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            why = error.strerror
+            raise ConfigurationError(f"cannot use the folder {self.directory}: {why}") from None
         try:
             deadline = asyncio.get_running_loop().time() + patience
             while not _try_lock(descriptor):

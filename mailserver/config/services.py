@@ -7,14 +7,14 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from mailserver.config.values import Secret, Section, networks
+from mailserver.config.values import Secret, Section, host_name, networks
 
 
 class Server(Section):
     """Who this server says it is."""
 
     hostname: str = Field(
-        default="localhost", description="the name in greetings, Received and TLS"
+        default="localhost", min_length=1, description="the name in greetings, Received and TLS"
     )
     workers: int = Field(
         default=0, ge=0, le=256, description="processes that serve; 0: one for each core"
@@ -31,6 +31,8 @@ class Server(Section):
         ge=0,
         description="seconds at a stop in which connections are still taken, and /readyz says no",
     )
+
+    _check_hostname = field_validator("hostname")(host_name)
 
     def share(self, amount: int) -> int:
         """Return what one worker has of something that all of the server share."""

@@ -1,5 +1,6 @@
 """What sections of the configuration are made of: secrets, and values that are checked."""
 
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -7,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 
 from mailserver.errors import Invalid
 from mailserver.networks import Networks
+
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 
 
 class Secret(SecretStr):
@@ -45,6 +49,13 @@ def networks(text: str) -> str:
         Networks(text)
     except Invalid as error:
         raise ValueError(str(error)) from None
+    return text
+
+
+def host_name(text: str) -> str:
+    """Check a key that is a host name as DNS has it: it goes into replies and header fields."""
+    if text and (len(text) > 253 or not _HOST_NAME.fullmatch(text)):
+        raise ValueError("should be a host name, as mail.example.org")
     return text
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from mailserver.config.values import Secret, Section, is_private_url, networks
+from mailserver.config.values import Secret, Section, host_name, is_private_url, networks
 
 # With a public key only: who can check a token by a shared secret can make one.
 SIGNATURES = frozenset(
@@ -34,6 +34,8 @@ class Discovery(Section):
     mta_sts_max_age: int = Field(
         default=604800, ge=86400, le=31557600, description="seconds others keep the policy"
     )
+
+    _check_host = field_validator("host")(host_name)
 
 
 class Oauth(Section):
