@@ -373,7 +373,7 @@ async def open_listing(
     """
     listing = mail.listings.get(account, mailbox)
     if now is None or listing.modseq < now:
-        await refresh(mail, listing, known)
+        await refresh(mail, listing, known, heard=now)
     return listing
 
 
@@ -467,4 +467,4 @@ async def follow(mail: "Mail", listing: Listing, stored: Stored) -> None:
         if stored.modseq and listing.modseq == stored.modseq - 1:  # nothing else happened
             listing.restamp(stored.restamps, stored.modseq)
             return
-    await refresh(mail, listing)
+    await refresh(mail, listing, heard=stored.modseq or None)

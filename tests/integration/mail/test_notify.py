@@ -15,7 +15,7 @@ from mailserver.mail import delivery, deltas, listings, mailboxes
 from mailserver.mail.context import Mail
 from mailserver.mail.delivery import Target
 from mailserver.metrics import Metrics
-from mailserver.model import Account, Modseq
+from mailserver.model import Account, AccountId, Modseq
 from mailserver.storage import lines, notify
 from mailserver.storage.database import Database
 from mailserver.storage.lines import LATE, Notifications, Rows
@@ -106,6 +106,25 @@ async def test_a_change_is_told_with_what_it_did(
     await asyncio.wait([task])
     await other.committer.drain()
     other.passwords.close()
+
+
+async def test_what_changes_did_comes_whole_and_before_the_hint(
+    mail: Mail, here: Notifier, there: tuple[Notifier, Hub], way: Way
+) -> None:
+    notifier, hub = there
+    seen: list[object] = []
+    notifier.learn = lambda *detail: seen.append(detail)
+    subscription = hub.subscribe(AccountId(7))
+    subscription.wake = lambda: seen.append("hint")
+    texts = [letter * deltas.ROOM for letter in "abc"]
+    for number, text in enumerate(texts, 1):
+        here.tell_details(AccountId(7), Modseq(number), text)
+        here.tell_details(AccountId(8), Modseq(number), text)  # to whom nobody listens there
+    here.tell(AccountId(7), Modseq(3))
+    async with asyncio.timeout(10):
+        await subscription.wait()
+    told = [(7, number, text) for number, text in enumerate(texts, 1)]
+    assert seen == [*(told if way == "listen" else ()), "hint"]
 
 
 @pytest.fixture
