@@ -22,12 +22,14 @@ async def test_what_arrives_after_the_claim_is_recent_for_the_next(
     refresh = listings.refresh
     calls = 0
 
-    async def delivering(mail: Mail, listing: Listing, known: int = 0) -> None:
+    async def delivering(
+        mail: Mail, listing: Listing, known: int = 0, *, heard: int | None = None
+    ) -> None:
         nonlocal calls
         calls += 1
         if calls == 1:  # the look at the mailbox after the claim
             await deliver(PLAIN)
-        await refresh(mail, listing, known)
+        await refresh(mail, listing, known, heard=heard)
 
     monkeypatch.setattr(listings, "refresh", delivering)
     told = await first.ask(b"SELECT INBOX")
