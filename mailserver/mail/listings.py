@@ -109,7 +109,7 @@ class Listing:
                 self.mailbox_id,
                 Flags(bits, words),
                 *(
-                    _picked(column, some)
+                    picked(column, some)
                     for column in (self.uids, self.email_ids, self.thread_ids, self.modseqs)
                 ),
             )
@@ -203,10 +203,12 @@ class Listing:
             else:
                 self.keywords.pop(uid, None)
             fresh.append((packed.modseqs[position], False, uid))
-        known = [(at, True, uid) for at, uid in gone if self.index(uid) is not None]
-        if known:
-            self._drop({uid for _, _, uid in known})
-        self._remember(fresh + known)
+        places = self._places_of(sorted({uid for _, uid in gone}))
+        if places:
+            left = {self.uids[place] for place in places}
+            fresh += [(at, True, uid) for at, uid in gone if uid in left]
+            self._drop(places, left)
+        self._remember(fresh)
         self.modseq = modseq
 
     def learn(self, delta: Delta, since: int, modseq: int) -> None:
@@ -301,12 +303,33 @@ class Listing:
         if uid in packed.originals:
             self.originals[uid] = packed.originals[uid]
 
-    def _drop(self, gone: set[int]) -> None:
-        """Replace the arrays by ones without some messages."""
-        keep = [index for index, uid in enumerate(self.uids) if uid not in gone]
+    def _places_of(self, uids: Iterable[int]) -> list[int]:
+        """Return where those of ascending UIDs are that are there; neighbours need no search."""
+        known = self.uids
+        found: list[int] = []
+        place = 0
+        for uid in uids:
+            if place == len(known) or known[place] != uid:
+                place = bisect_left(known, uid, place)
+                if place == len(known):
+                    break
+                if known[place] != uid:
+                    continue
+            found.append(place)
+            place += 1
+        return found
+
+    def _drop(self, places: Sequence[int], gone: Container[int]) -> None:
+        """Replace the arrays by ones without the messages at some places, which have these UIDs."""
+        starts, stops = (0, *(place + 1 for place in places)), (*places, len(self.uids))
+        both = zip(starts, stops, strict=True)
+        spans = [slice(start, stop) for start, stop in both if start < stop]
 
         def kept(column: "array[int]") -> "array[int]":
-            return array("q", [column[index] for index in keep])
+            left = array("q")
+            for span in spans:  # mostly few: copied as memory, not one by one
+                left += column[span]
+            return left
 
         self._set(
             Packed(
@@ -324,7 +347,7 @@ class Listing:
         self.generation += 1
 
 
-def _picked(column: "array[int]", places: Sequence[int]) -> "array[int]":
+def picked(column: "array[int]", places: Sequence[int]) -> "array[int]":
     """Return what is at ascending places of a column."""
     if places[-1] - places[0] == len(places) - 1:
         return column[places[0] : places[-1] + 1]

@@ -183,17 +183,16 @@ async def _expunge(mail: "Mail", listing: Listing, uids: Sequence[int] | None) -
             now = await mail.looks.modseq(listing.account)
             return [] if now == listing.modseq else None
         modseq = Modseq(listing.modseq + 1)
+        total = _total(listing, marked)
+        columns = (listing.uids, listing.email_ids, listing.thread_ids)
         written = await expunge_known(
             mail.database,
             listing.account,
             listing.mailbox_id,
             modseq,
-            [
-                Leaving(listing.uids[at], listing.email_ids[at], listing.thread_ids[at])
-                for at in marked
-            ],
-            unseen=sum(not listing.flags[at] & SEEN for at in marked),
-            size=sum(listing.sizes[at] for at in marked),
+            [*map(Leaving, *(listings.picked(column, marked) for column in columns))],
+            unseen=total.unseen,
+            size=total.size,
             now=mail.now(),
         )
         if not written:
@@ -250,12 +249,7 @@ async def _transfer(
             target.mailbox.id,
             modseq,
             listing.spans(places),
-            Total(
-                messages=len(places),
-                unseen=sum(not listing.flags[at] & SEEN for at in places),
-                deleted=sum(bool(listing.flags[at] & DELETED) for at in places),
-                size=sum(listing.sizes[at] for at in places),
-            ),
+            _total(listing, places),
             mail.now(),
         )
         if place is None:
@@ -269,3 +263,11 @@ async def _transfer(
     mail.events.publish(listing.account, modseq)
     targets = range(place.first_uid, place.first_uid + len(uids))
     return Copied(place.uidvalidity, list(uids), list(targets))
+
+
+def _total(listing: Listing, places: Sequence[int]) -> Total:
+    """Return what messages of a listing count for; the sums are made column by column."""
+    flags, sizes = listings.picked(listing.flags, places), listings.picked(listing.sizes, places)
+    seen = sum(map(SEEN.__and__, flags)) // SEEN
+    deleted = sum(map(DELETED.__and__, flags)) // DELETED
+    return Total(len(places), len(places) - seen, deleted, sum(sizes))

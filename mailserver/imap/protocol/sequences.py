@@ -7,6 +7,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from mailserver.imap.protocol.errors import ProtocolError
 
@@ -114,15 +115,13 @@ def flatten(ranges: Iterable[range]) -> list[int]:
 
 def runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
     """Return ascending numbers as the first and the last of those that follow each other."""
-    found = []
-    index = 0
-    while index < len(numbers):
-        end = index
-        while end + 1 < len(numbers) and numbers[end + 1] == numbers[end] + 1:
-            end += 1
-        found.append((numbers[index], numbers[end]))
-        index = end + 1
-    return found
+    if not numbers:
+        return []
+    pairs = enumerate(pairwise(numbers), 1)
+    starts = [at for at, (this, following) in pairs if following != this + 1]
+    firsts = (numbers[0], *(numbers[at] for at in starts))
+    lasts = (*(numbers[at - 1] for at in starts), numbers[-1])
+    return list(zip(firsts, lasts, strict=True))
 
 
 def compact(numbers: Sequence[int]) -> bytes:
