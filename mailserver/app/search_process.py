@@ -36,6 +36,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self.waiting = 0  # requests that are under way, or wait
         self.failed = False  # the last one ended before it had answered
+        self.share = 0.0  # of a core that the last answer was given
 
     @property
     def pid(self) -> int | None:
@@ -55,12 +56,12 @@ class Child:
             assert answered is not None
             try:
                 put((kind, [tuple(each) for each in given]), asked)
-                error, made = get(answered)
+                error, made, share = get(answered)
             except (EOFError, OSError, ValueError, TypeError):
                 self.failed = True
                 self._end()
                 raise MakerEnded("the process that makes search text has ended") from None
-            self.failed = False
+            self.failed, self.share = False, share
             if error is not None:
                 raise Corrupt(error)
             return made
@@ -107,6 +108,11 @@ class SearchProcesses:
         """The ids of the processes that there are."""
         children = (self._behind, *self._searchers)
         return [each.pid for each in children if each.pid is not None]
+
+    @property
+    def spare(self) -> float:
+        """How much of a core nobody else wanted when the index was made last, 0 to 1."""
+        return self._behind.share
 
     async def index(self, given: Sequence[Given], *, awaited: bool) -> Made:
         """Make what the index has of messages, at a low priority unless somebody waits."""

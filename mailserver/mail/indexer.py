@@ -34,8 +34,9 @@ PAUSE = 1.0  # seconds without a change after which what was changed is followed
 PAUSES = 5  # after so many it is followed though changes go on
 SHORTEST_REST, LONGEST_REST = 0.01, 2.0  # seconds
 STEPS = 4  # of a rest that is as long as the work before it; one is enough while nobody works
+SPARE = 0.8  # of a core: with so much left over, others are not in the way of each other
 LONGER = 3  # times as long as the work: the rest while others work all the time
-PATIENCE = 60.0  # seconds after which it is no longer than the work
+PATIENCE = 60.0  # seconds of new mail; then the work has no low priority, the rest is as long as it
 SWEEP = 30.0  # seconds between two looks at all accounts
 PIECE = 50  # messages that are read and written at once
 PIECE_OCTETS = 8 * 1024 * 1024  # of messages, unless one alone is larger
@@ -110,35 +111,37 @@ class Indexer:
 
     async def _complete(self, account: AccountId, owner: str) -> None:
         """Put everything of an account into the index, as long as the lease is ours."""
-        begun = asyncio.get_running_loop().time()
         complete = False
         while not complete and await self._leased(owner):
-            complete = await self._unhurried(account, begun)
+            complete = await self._unhurried(account, patient=True)
 
     async def _leased(self, owner: str) -> bool:
         mail = self._mail
         return await leases.take(mail.database, LEASE, owner, mail.now(), LEASE_TIME)
 
     async def _up_to_date(self, account: AccountId) -> None:
-        begun = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         complete = False
         while not complete:
-            complete = await self._unhurried(account, begun)
+            patient = loop.time() < begun + PATIENCE
+            complete = await self._unhurried(account, patient=patient)
 
-    async def _unhurried(self, account: AccountId, begun: float) -> bool:
+    async def _unhurried(self, account: AccountId, *, patient: bool) -> bool:
         """Catch up a little, and rest then: sessions come first."""
         loop = asyncio.get_running_loop()
         started = loop.time() - self._apart
-        complete = await self.catch_up(account, PIECE)
-        ended = loop.time()
-        await self._rest(ended - self._apart - started, patient=ended < begun + PATIENCE)
+        catch_up = self.catch_up if patient else self.catch_up_at_once
+        complete = await catch_up(account, PIECE)
+        await self._rest(loop.time() - self._apart - started, patient=patient)
         return complete
 
     async def _rest(self, worked: float, *, patient: bool) -> None:
         """Rest until nobody in this process works, or for so long that what they do goes first."""
         step = min(max(worked, SHORTEST_REST), LONGEST_REST) / STEPS
         database = self._mail.database
-        for _ in range(STEPS * (LONGER if patient else 1)):
+        times = LONGER if patient and self.makers.spare < SPARE else 1
+        for _ in range(STEPS * times):
             before = database.used_at
             await asyncio.sleep(step)
             if database.used_at == before and not database.lent:

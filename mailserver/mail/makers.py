@@ -20,6 +20,11 @@ class Makers(Protocol):
 
     apart: bool  # whether it takes nothing from this process
 
+    @property
+    def spare(self) -> float:
+        """How much of a core nobody else wanted when the index was made last, 0 to 1."""
+        ...
+
     async def index(self, given: Sequence[Given], *, awaited: bool) -> Made:
         """Make what the index has of messages; in no hurry unless somebody waits."""
         ...
@@ -33,6 +38,7 @@ class Threads:
     """Makes everything in threads of this process."""
 
     apart = False
+    spare = 0.0  # nobody knows
 
     async def index(self, given: Sequence[Given], *, awaited: bool) -> Made:
         """Make what the index has of messages."""

@@ -40,6 +40,8 @@ from mailserver.mail.criteria import (
 )
 from mailserver.mail.delivery import Target
 from mailserver.mail.listings import open_listing
+from mailserver.mail.makers import Threads
+from mailserver.mail.making import Given, Made
 from mailserver.mail.search_vocabularies import SearchVocabularies
 from mailserver.mail.shelves import SHELF_SIZE
 from mailserver.mail.text_index import Hits
@@ -331,7 +333,7 @@ async def test_what_is_found_is_the_same_before_and_after_the_index_is_made(
     texts = [_any_message(dice, number) for number in range(150)]
     ids = await deliver(mail, alice, *texts)
     plain = [
-        making.whole_texts(making.Given(email_id, octets, False))
+        making.whole_texts(Given(email_id, octets, False))
         for email_id, octets in zip(ids, texts, strict=True)
     ]
     candidates = [(each, 10**6) for each in ids]  # several pieces
@@ -363,6 +365,28 @@ async def test_what_is_found_is_the_same_before_and_after_the_index_is_made(
     mail.search_vocabularies = SearchVocabularies()
     mail.search_bodies = search_bodies.SearchBodies()
     await check_all()
+
+
+class Noting(Threads):
+    """Notes for whom somebody waits."""
+
+    def __init__(self) -> None:
+        self.awaited: list[bool] = []
+
+    async def index(self, given: Sequence[Given], *, awaited: bool) -> Made:
+        self.awaited.append(awaited)
+        return await super().index(given, awaited=awaited)
+
+
+async def test_only_what_a_query_waits_for_is_made_in_a_hurry(mail: Mail, alice: Account) -> None:
+    makers = mail.indexer.makers = Noting()
+    await deliver(mail, alice, raw("a", "first"))
+    assert await mail.indexer.catch_up(alice.id, 10)
+    await deliver(mail, alice, raw("a", "second"))
+    assert len(await found(mail, alice, Place.BODY, "second")) == 1
+    await deliver(mail, alice, raw("a", "third"))
+    assert await mail.indexer.catch_up(alice.id, 10)
+    assert makers.awaited == [False, True, False]
 
 
 # a process that ends at a certain message, as one with a fault in a library would

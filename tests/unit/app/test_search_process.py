@@ -56,6 +56,7 @@ async def test_another_process_makes_the_same() -> None:
             assert there == [(email_id, set(words.split())) for email_id, words in here.words]
         found = told(*await processes.vocabulary(messages))
         assert found == told(*await threads.vocabulary(messages)) != [()] * len(found)
+        assert 0 < processes.spare <= 1
         first, second = processes.running
         mine = os.getpriority(os.PRIO_PROCESS, 0)
         assert os.getpriority(os.PRIO_PROCESS, first) == min(mine + NICE, 19)
