@@ -49,8 +49,13 @@ class Connector:
                 # PgBouncer says so of settings that it does not know, and of all its own errors
                 self._found()
             else:
+                try:
+                    backend = await _backend(connection)
+                except BaseException:  # also whoever does not want it any more
+                    connection.terminate()
+                    raise
                 # a pooler makes up the number that a client would cancel its statement with
-                if connection.get_server_pid() != await _backend(connection):
+                if connection.get_server_pid() != backend:
                     self._found()
                 return connection
         connection = await asyncpg.connect(self._dsn(), **options | {"server_settings": NEUTRAL})

@@ -1,6 +1,8 @@
 """The connections to PostgreSQL: shared in turn, kept with what they have prepared, replaced."""
 
 import asyncio
+import contextlib
+import gc
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
@@ -11,6 +13,7 @@ from mailserver.errors import NotFound, Unavailable
 from mailserver.model import AccountId
 from mailserver.storage import accounts
 from mailserver.storage import database as pool
+from mailserver.storage.connect import Connector
 from mailserver.storage.database import FEW, Database
 from mailserver.storage.ids import NODE_LEASE, keep_node, take_node
 
@@ -221,3 +224,21 @@ async def test_a_node_number_is_never_taken_twice(database: Database) -> None:
     assert not await keep_node(database, first, "another", now)
     assert await take_node(database, "after its death", late) == first
     assert not await keep_node(database, first, "long-lived", late)
+
+
+async def test_who_gives_up_while_a_connection_opens_leaves_none_behind(dsn: str) -> None:
+    loop = asyncio.get_running_loop()
+    opening = asyncio.create_task(Connector(lambda: dsn).open())
+    started = loop.time()
+    await (await opening).close()
+    took = loop.time() - started
+    for turn in range(50):
+        opening = asyncio.create_task(Connector(lambda: dsn).open())
+        until = loop.time() + took * turn / 50
+        while loop.time() < until and not opening.done():
+            await asyncio.sleep(0)
+        opening.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await (await opening).close()
+    del opening
+    gc.collect()  # what was left behind is told as a warning, which fails the test
