@@ -5,10 +5,14 @@ import base64
 import contextlib
 import http.client
 import json
+import smtplib
+import ssl
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
 
 from mailserver.errors import Unavailable
@@ -19,6 +23,35 @@ from tests.nodes import PASSWORD, Installation, Node, nodes
 from tests.pgbouncer import PgBouncer
 
 ALICE = "alice@example.test"
+CAPABILITIES = ["urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail"]
+# bodies leave PostgreSQL at once
+MOVING = {
+    "MAILSERVER_MOVER__INTERVAL": "0.2",
+    "MAILSERVER_MOVER__COPY_AFTER": "0",
+    "MAILSERVER_MOVER__DROP_AFTER": "0",
+    "MAILSERVER_MOVER__BARRIER_AGE": "0",
+}
+PATIENCE = 60.0  # seconds; the machine may be busy
+
+
+def authorization() -> dict[str, str]:
+    login = base64.b64encode(f"{ALICE}:{PASSWORD}".encode()).decode()
+    return {"Authorization": f"Basic {login}"}
+
+
+def jmap(node: Node, *calls: list[Any]) -> list[Any]:
+    """Make method calls on the account of Alice; return the responses."""
+    client = http.client.HTTPConnection("127.0.0.1", node.port("http"), timeout=PATIENCE)
+    with contextlib.closing(client):
+        client.request("GET", "/.well-known/jmap", headers=authorization())
+        account = json.loads(client.getresponse().read())["primaryAccounts"][CAPABILITIES[1]]
+        for call in calls:
+            call[1]["accountId"] = account
+        body = json.dumps({"using": CAPABILITIES, "methodCalls": calls})
+        headers = authorization() | {"Content-Type": "application/json"}
+        client.request("POST", "/jmap/api", body, headers)
+        responses: list[Any] = json.loads(client.getresponse().read())["methodResponses"]
+        return responses
 
 
 class Stream:
@@ -26,11 +59,8 @@ class Stream:
 
     def __init__(self, node: Node) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", node.port("http"), timeout=60)
-        login = base64.b64encode(f"{ALICE}:{PASSWORD}".encode()).decode()
         self._connection.request(
-            "GET",
-            "/jmap/events?types=Email&closeafter=no&ping=0",
-            headers={"Authorization": f"Basic {login}"},
+            "GET", "/jmap/events?types=Email&closeafter=no&ping=0", headers=authorization()
         )
         self._answer = self._connection.getresponse()
         assert self._answer.status == 200
@@ -69,9 +99,13 @@ async def test_with_a_direct_connection_for_notices(
 ) -> None:
     with PgBouncer(tmp_path / "pgbouncer", empty_database, postgres.data) as pooler:
         installation = Installation.make(
-            tmp_path, pooler.dsn, seaweedfs, MAILSERVER_DATABASE__DIRECT_URL=empty_database
+            tmp_path,
+            pooler.dsn,
+            seaweedfs,
+            MAILSERVER_DATABASE__DIRECT_URL=empty_database,
+            **MOVING,
         )
-        await asyncio.to_thread(whole_server, installation, polled=False)
+        await asyncio.to_thread(whole_server, installation, empty_database, polled=False)
 
 
 async def test_with_nothing_but_the_pooler(
@@ -80,11 +114,11 @@ async def test_with_nothing_but_the_pooler(
     with PgBouncer(
         tmp_path / "pgbouncer", empty_database, postgres.data, default_pool_size=3
     ) as pooler:
-        installation = Installation.make(tmp_path, pooler.dsn, seaweedfs)
-        await asyncio.to_thread(whole_server, installation, polled=True)
+        installation = Installation.make(tmp_path, pooler.dsn, seaweedfs, **MOVING)
+        await asyncio.to_thread(whole_server, installation, empty_database, polled=True)
 
 
-def whole_server(installation: Installation, *, polled: bool) -> None:
+def whole_server(installation: Installation, dsn: str, *, polled: bool) -> None:
     """Use two nodes as clients do."""
     installation.populate("alice", "bob")
     with nodes(installation, "a", "b") as (a, b):
@@ -97,6 +131,9 @@ def whole_server(installation: Installation, *, polled: bool) -> None:
             assert client.search(None, "ALL")[1][0].split() == [
                 str(number).encode() for number in range(1, 2 + 40 + 1)
             ]
+        write_by_jmap(a, b)
+        send_elsewhere(a)
+        read_from_s3(b, dsn)
         for node in (a, b):
             assert node.stop() == 0
             said = node.lines()
@@ -105,6 +142,51 @@ def whole_server(installation: Installation, *, polled: bool) -> None:
             assert "PostgreSQL is behind a pooler" in words
             assert ("no LISTEN through a pooler" in words) is polled
     assert json.loads(installation.command("fsck", "--json", "--contents"))["differences"] == []
+
+
+def write_by_jmap(here: Node, there: Node) -> None:
+    """Find messages by their text and flag them at one node; see it at the other."""
+    found = ["Email/query", {"filter": {"text": "hello", "subject": "number"}}, "0"]
+    ids = jmap(here, found)[0][1]["ids"]
+    assert len(ids) == 40
+    update = {each: {"keywords/$flagged": True} for each in ids}
+    ((_, done, _),) = jmap(here, ["Email/set", {"update": update}, "0"])
+    assert set(done["updated"]) == set(ids)
+    flagged = ["Email/query", {"filter": {"hasKeyword": "$flagged"}}, "0"]
+    assert set(jmap(there, flagged)[0][1]["ids"]) == set(ids)
+
+
+def send_elsewhere(node: Node) -> None:
+    """Submit a message to another domain, and wait until a worker of the queue has had it."""
+    context = ssl.create_default_context(cafile=str(node.installation.ca))
+    with smtplib.SMTP_SSL("127.0.0.1", node.port("submissions"), context=context) as client:
+        client.login(ALICE, PASSWORD)
+        client.sendmail(ALICE, ["carol@remote.test"], f"From: {ALICE}\r\n\r\nhello\r\n")
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        (row,) = json.loads(node.installation.command("queue", "list", "--json"))
+        if row["state"] == "caught":
+            break
+        assert time.monotonic() < deadline, row
+
+
+async def bodies_left(dsn: str) -> int:
+    connection = await asyncpg.connect(dsn)
+    count: int = await connection.fetchval("SELECT count(*) FROM blob_hot")
+    await connection.close()
+    return count
+
+
+def read_from_s3(node: Node, dsn: str) -> None:
+    """Wait until PostgreSQL has no bodies any more, and read them all."""
+    deadline = time.monotonic() + PATIENCE
+    while asyncio.run(bodies_left(dsn)):
+        assert time.monotonic() < deadline
+    with node.mailbox() as client:
+        _, parts = client.fetch("1:*", "(BODY.PEEK[])")
+        bodies = [part[1] for part in parts if isinstance(part, tuple)]
+        assert len(bodies) == 42
+        assert all(body.endswith(b"\r\n\r\nhello\r\n") for body in bodies)
 
 
 def load(a: Node, b: Node) -> None:
