@@ -54,6 +54,19 @@ def test_a_client_can_follow(count: int, steps: list[tuple[str, int]]) -> None:
     assert view.advance(mailbox.uids, may_expunge=True) == NOTHING
 
 
+@given(st.integers(0, 500), st.sets(st.integers(0, 999), max_size=8), st.integers(0, 3))
+def test_few_of_many_leave(count: int, leaving: set[int], new: int) -> None:
+    told = [2 * number for number in range(count)]
+    view = View(array("q", told), 1)
+    view.uids.append(1000)  # it came, and was not announced
+    left = array("q", [uid for uid in told if uid not in leaving] + [*range(1000, 1000 + new)])
+    update = view.advance(left, may_expunge=True)
+    numbers = [number for number, uid in enumerate(told, 1) if uid in leaving]
+    assert list(update.expunged) == numbers[::-1]
+    assert update.exists == (len(left) if new else None)
+    assert view.uids is left
+
+
 def test_expunges_are_descending_and_come_with_a_grown_exists() -> None:
     mailbox = Mailbox(5)
     view = View(mailbox.uids, 1)
