@@ -156,11 +156,14 @@ def processes() -> Iterator[tuple[int, int, str]]:
 
 def descendants(root: int) -> Iterator[int]:
     """Give the pids below a process."""
-    found = {root}
-    for pid, parent, _ in sorted(processes()):
-        if parent in found:
-            found.add(pid)
-            yield pid
+    children: dict[int, list[int]] = {}
+    for pid, parent, _ in processes():
+        children.setdefault(parent, []).append(pid)
+    left = [root]
+    while left:  # not by number: pids begin anew, and a child may have a smaller one
+        below = children.get(left.pop(), [])
+        left += below
+        yield from below
 
 
 def wait_gone(pid: int) -> None:
