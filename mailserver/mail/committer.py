@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 
 WRITERS = 2
 ENOUGH = 8  # messages that are worth a commit of their own: they do not wait for others
+SLOW = 0.5  # seconds after which nothing waits for a commit that concerns others
+MOST_WRITERS = 6  # while some are slow
 TRIES = 2  # to write what was looked at, before the accounts are locked
 CAUTIOUS = 16  # commits that lock at once, after one that came to nothing so often
 NAMES = 50_000  # mailboxes that are remembered by name
@@ -66,6 +68,8 @@ class Committer:
         self._mail = mail
         self._waiting = Waiting()
         self._starting = False  # a writer is about to take what waits
+        self._taken = 0  # groups
+        self._watch: asyncio.TimerHandle | None = None
         self._writers: set[asyncio.Task[None]] = set()
         self._together: set[asyncio.Task[None]] = set()
         self._inboxes: dict[AccountId, MailboxId] = {}
@@ -77,9 +81,9 @@ class Committer:
         possible = self._waiting.add(arrival)
         enough = possible and len(self._waiting) >= ENOUGH and len(self._writers) < WRITERS
         if enough or not self._writers:
-            task = asyncio.create_task(self._write(), name="committer")
-            self._writers.add(task)
-            self._starting = True
+            self._start_writer()
+        elif self._watch is None:
+            self._watch_writers()
         # a session that is cut must not cancel the commit of what it sent
         return await asyncio.shield(arrival.done)
 
@@ -124,6 +128,25 @@ class Committer:
         while under_way := self._writers | self._together:
             await asyncio.wait(under_way)
 
+    def _start_writer(self) -> None:
+        task = asyncio.create_task(self._write(), name="committer")
+        self._writers.add(task)
+        self._starting = True
+
+    def _watch_writers(self) -> None:
+        """See to it that what waits does not wait for a commit that is stuck."""
+        loop = asyncio.get_running_loop()
+        self._watch = loop.call_later(SLOW, self._look, self._taken)
+
+    def _look(self, taken: int) -> None:
+        """Start another writer when none has taken anything for a while."""
+        self._watch = None
+        if not len(self._waiting):
+            return
+        if taken == self._taken and len(self._writers) < MOST_WRITERS:
+            self._start_writer()
+        self._watch_writers()
+
     async def _write(self) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -135,7 +158,8 @@ class Committer:
                 self._starting = False
                 arrivals = self._waiting.take()
                 if not arrivals:
-                    break  # the other writer is busy with their accounts, and takes them next
+                    break  # another writer is busy with their accounts, and takes them next
+                self._taken += 1
                 try:
                     await self._settle(arrivals)
                 finally:
