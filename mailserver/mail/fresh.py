@@ -2,9 +2,8 @@
 
 A client in IDLE is told of new mail and fetches its envelope and its text a moment later, the
 user's other devices too, and one that has stored a draft reads it again: all find it here and ask
-no query. A message never changes,
-so what is here cannot be out of date. It may have left: whoever has heard of a change and has not
-looked at it yet asks the store.
+no query. A message never changes, so what is here cannot be out of date. It may have left: whoever
+has heard of a change and has not looked at it yet asks the store.
 """
 
 from collections.abc import Sequence

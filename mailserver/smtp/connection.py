@@ -13,20 +13,13 @@ import logging
 import secrets
 import ssl
 from asyncio import sslproto
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import cast
 
 from aiosmtpd.smtp import SMTP, TLSSetupException
 
 from mailserver import proxy
-from mailserver.antispam.gate import Gate
-from mailserver.auth.credentials import Authenticator
-from mailserver.mail.context import Mail
-from mailserver.networks import Networks
 from mailserver.smtp import commands
-from mailserver.smtp.limits import Limits
-from mailserver.smtp.outcomes import Outcomes
 from mailserver.smtp.protocol import replies
 from mailserver.smtp.protocol.framing import (
     MAX_AUTH_LINE,
@@ -38,7 +31,8 @@ from mailserver.smtp.protocol.framing import (
 )
 from mailserver.smtp.protocol.replies import Refused, Reply
 from mailserver.smtp.reception import Reception
-from mailserver.smtp.session import Disconnected, Judged, Policy, Session
+from mailserver.smtp.session import Disconnected, Judged, Session
+from mailserver.smtp.shared import Shared
 from mailserver.tls import end_point
 
 log = logging.getLogger(__name__)
@@ -58,43 +52,6 @@ _FAULTS = {
     Fault.BARE_LINE_FEED: replies.BARE_LINE_FEED,
 }
 _LAST = frozenset({221, 421})  # codes after which the server closes
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What a listener is for."""
-
-    policy: Callable[[Gate], Policy]
-    implicit_tls: bool = False
-    pauses: bool = False  # strangers wait for the greeting
-
-
-class Shared:
-    """What the connections of a listener share."""
-
-    def __init__(
-        self,
-        *,
-        mail: Mail,
-        authenticator: Authenticator,
-        tls: ssl.SSLContext | None,
-        kind: Kind,
-        name: str,
-        limits: Limits,
-        gate: Gate,
-    ) -> None:
-        self.mail = mail
-        self.authenticator = authenticator
-        self.tls = tls
-        self.kind = kind
-        self.policy = kind.policy(gate)
-        self.gate = gate
-        self.name = name
-        self.limits = limits
-        self.relays = Networks(mail.config.smtp.xclient_networks)
-        self.outcomes = Outcomes(mail.metrics)
-        self.open: set[Connection] = set()
-        self.stopping = False
 
 
 class Connection(SMTP):

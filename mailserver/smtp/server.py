@@ -9,12 +9,13 @@ from mailserver.antispam.gate import OPEN, Gate
 from mailserver.auth.credentials import Authenticator
 from mailserver.mail.context import Mail
 from mailserver.networks import NOWHERE, Networks
-from mailserver.smtp.connection import LINGER, Connection, Kind, Shared
+from mailserver.smtp.connection import LINGER, Connection
 from mailserver.smtp.limits import Limits
 from mailserver.smtp.policy.lmtp import LmtpPolicy
 from mailserver.smtp.policy.mx import MxPolicy
 from mailserver.smtp.policy.relay import RelayPolicy
 from mailserver.smtp.policy.submission import SubmissionPolicy
+from mailserver.smtp.shared import Kind, Shared
 
 BACKLOG = 1024  # connections that the kernel holds until they are accepted
 

@@ -184,9 +184,8 @@ class Database:
         self._held = 0  # connections out of the pool: lent, idle and being opened
         # until which loop time each waits, longest first; None is given where a place is free
         self._turns: deque[tuple[float, asyncio.Future[Connection | None]]] = deque()
-        self._expiry: asyncio.TimerHandle | None = (
-            None  # one for all: a timer costs as a query does
-        )
+        # one for all: a timer costs as much as a query
+        self._expiry: asyncio.TimerHandle | None = None
 
     async def connect(self) -> "asyncpg.Connection[Record]":
         """Open a connection outside the pool, for LISTEN; the caller closes it."""

@@ -14,7 +14,7 @@ import pytest
 
 from mailserver.auth.credentials import Authenticator
 from mailserver.config import Config, Listener
-from mailserver.imap.commands import fetch
+from mailserver.imap.commands import fetch_reading
 from mailserver.imap.server import ImapServer
 from mailserver.mail import delivery, deltas, listings, mailboxes
 from mailserver.mail.context import Mail
@@ -204,7 +204,7 @@ def _agrees(client: ModelClient, there: list[tuple[int, frozenset[str]]]) -> boo
 
 
 @pytest.mark.parametrize(
-    ("seed", "processes", "rows"), [(1, 1, 2), (2, 2, fetch.FLAG_ROWS), (3, 2, 3)]
+    ("seed", "processes", "rows"), [(1, 1, 2), (2, 2, fetch_reading.FLAG_ROWS), (3, 2, 3)]
 )
 async def test_clients_have_what_the_server_has(
     mail: Mail,
@@ -218,7 +218,7 @@ async def test_clients_have_what_the_server_has(
     processes: int,
     rows: int,
 ) -> None:
-    monkeypatch.setattr(fetch, "FLAG_ROWS", rows)  # others do something between few messages
+    monkeypatch.setattr(fetch_reading, "FLAG_ROWS", rows)  # others act in between
     choose = random.Random(seed)
     await mailboxes.create(mail, alice.id, "Other")
     second = mail if processes == 1 else make_mail(database, bucket.blobs, config, node=2)
