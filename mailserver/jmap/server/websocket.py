@@ -18,7 +18,7 @@ from mailserver.jmap.server.api import LARGE, Api
 from mailserver.jmap.server.replies import Message, Receive, Send, problem_of
 from mailserver.jmap.session import Origin
 from mailserver.mail.context import Mail
-from mailserver.mail.watching import Watch
+from mailserver.mail.watching import Watch, place_now
 from mailserver.model import AccountId, Principal
 
 log = logging.getLogger(__name__)
@@ -59,8 +59,9 @@ class WebSockets:
         account = hold.principal.account_id
         self._open[account] = self._open.get(account, 0) + 1
         try:
+            place = await self._place(hold.principal)
             await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
-            socket = _Socket(self._mail, self._api, hold.principal, origin, send)
+            socket = _Socket(self._mail, self._api, hold.principal, origin, send, place)
             await socket.run(receive, self._stopping, self._lost(hold))
         except OSError:  # also TimeoutError: the peer left, or takes nothing more
             log.info("peer gone", extra={"session": origin.session})
@@ -68,6 +69,13 @@ class WebSockets:
             self._open[account] -= 1
             if not self._open[account]:
                 del self._open[account]
+
+    async def _place(self, principal: Principal) -> str | None:
+        """Return where a client is that opens a socket; None when the store does not answer."""
+        try:
+            return await place_now(self._mail, principal)
+        except MailError:
+            return None
 
 
 @dataclass(slots=True)
@@ -79,6 +87,9 @@ class _Socket:
     principal: Principal
     origin: Origin
     send: Send
+    # from which on changes are told: a client that asks for them and changes something by another
+    # connection at once would miss that if they counted from when its wish is read
+    place: str | None
     requests: set[asyncio.Task[None]] = field(default_factory=set)
     push: asyncio.Task[None] | None = None
     failed: asyncio.Event = field(default_factory=asyncio.Event)  # the peer takes nothing more
@@ -194,7 +205,8 @@ class _Socket:
         """Begin to tell what changes, from where the client is (RFC 8887 §4.3.5.2)."""
         await self._disable()
         watch = Watch(self.mail, self.api.shares, self.principal, wish.types)
-        self.push = asyncio.create_task(self._tell(watch, wish.place))
+        place = self.place if wish.place is None else wish.place
+        self.push = asyncio.create_task(self._tell(watch, place))
 
     async def _disable(self) -> None:
         if self.push is not None:
@@ -209,7 +221,8 @@ class _Socket:
                 await watch.wait()
                 changed = await _persistently(watch.changes)
                 if changed:
-                    await self._say(state_change(changed, watch.place))
+                    self.place = watch.place
+                    await self._say(state_change(changed, self.place))
                     await asyncio.sleep(PUSH_GAP)
         except (TimeoutError, OSError):
             self.failed.set()

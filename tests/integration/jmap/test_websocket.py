@@ -147,6 +147,20 @@ async def test_push_begins_where_the_client_is(opened: Open, mail: Mail, alice: 
         assert {"Identity", "VacationResponse", "Mailbox"} <= change["changed"][own].keys()
 
 
+async def test_push_tells_what_changed_since_the_socket_was_opened(
+    opened: Open, mail: Mail, alice: Account
+) -> None:
+    own = account_text(alice.id)
+    enable = {"@type": "WebSocketPushEnable", "dataTypes": ["Email"]}
+    async with opened() as socket:
+        first = await arrive(mail, alice)  # by a connection that was faster than the wish
+        await say(socket, **enable)
+        assert (await hear(socket))["changed"] == {own: {"Email": str(first)}}
+        await say(socket, **enable)  # nothing is told twice
+        second = await arrive(mail, alice)
+        assert (await hear(socket))["changed"] == {own: {"Email": str(second)}}
+
+
 async def test_push_of_shared_accounts(
     opened: Open, mail: Mail, alice: Account, bob: Account
 ) -> None:
