@@ -208,13 +208,10 @@ async def copy(
     mail: "Mail", listing: Listing, uids: Sequence[int], target: Place, *, heard: int
 ) -> Copied:
     """Put messages also into a mailbox as `transfers.copy` does; the listing stays up to date."""
+    copied = await _transfer(mail, listing, uids, target, heard=heard, leave=False)
+    if copied is not None:
+        return copied
     source = transfers.Source(listing.account, listing.mailbox_id)
-    if target.account_id == listing.account and target.rights == ALL_RIGHTS:
-        if heard > listing.modseq:
-            await listings.refresh(mail, listing, heard=heard)
-        copied = await _transfer(mail, listing, uids, target, leave=False)
-        if copied is not None:
-            return copied
     return await transfers.copy(mail, source, uids, target)
 
 
@@ -222,20 +219,24 @@ async def move(
     mail: "Mail", listing: Listing, uids: Sequence[int], target: Place, *, heard: int
 ) -> Copied:
     """Take messages to a mailbox as `transfers.move` does, and bring the listing up to date."""
+    moved = await _transfer(mail, listing, uids, target, heard=heard, leave=True)
+    if moved is not None:
+        return moved
     source = transfers.Source(listing.account, listing.mailbox_id)
-    if target.account_id == listing.account and target.rights == ALL_RIGHTS:
-        if heard > listing.modseq:
-            await listings.refresh(mail, listing, heard=heard)
-        moved = await _transfer(mail, listing, uids, target, leave=True)
-        if moved is not None:
-            return moved
     return await transfers.move(mail, source, uids, target)
 
 
 async def _transfer(
-    mail: "Mail", listing: Listing, uids: Sequence[int], target: Place, *, leave: bool
+    mail: "Mail", listing: Listing, uids: Sequence[int], target: Place, *, heard: int, leave: bool
 ) -> Copied | None:
-    """Copy messages, with `leave` remove them here; None when the account is not as expected."""
+    """Copy messages, with `leave` remove them here; None when it has to be done the ordinary way.
+
+    That is so for another account, without all rights, or when the account is not as expected.
+    """
+    if target.account_id != listing.account or target.rights != ALL_RIGHTS:
+        return None
+    if heard > listing.modseq:
+        await listings.refresh(mail, listing, heard=heard)
     async with listing.lock:
         places = listing.places(uids)
         if places is None or target.mailbox.id == listing.mailbox_id:
