@@ -1,12 +1,21 @@
 """ClamAV's clamd: INSTREAM inside a session, so that one connection serves many messages."""
 
 import asyncio
+import contextlib
 import re
+import socket
 import struct
 from collections.abc import Sequence
 
 from mailserver.antispam.engines.engine import Engine, TooLargeForEngine
-from mailserver.antispam.engines.link import EngineFailed, Link, Links, clean, shown
+from mailserver.antispam.engines.link import (
+    LONGEST_LINE,
+    EngineFailed,
+    Link,
+    Links,
+    clean,
+    shown,
+)
 from mailserver.antispam.evidence import Finding, Inquiry
 from mailserver.config import Engine as Settings
 
@@ -15,6 +24,17 @@ END = b"\0\0\0\0"
 TOO_LARGE = b"INSTREAM size limit exceeded. ERROR"
 
 _ANSWER = re.compile(rb"(?:[0-9]{1,9}: )?stream: (?:(OK)|(.{1,200}) FOUND)", re.DOTALL)
+
+
+def _last_words(handle: socket.socket) -> bytes:
+    """Return what clamd said before it reset the connection; EOFError when that is no answer."""
+    said = b""
+    with contextlib.suppress(OSError):
+        said = handle.recv(LONGEST_LINE)
+    answer, end, _ = said.partition(b"\0")
+    if not end:
+        raise EOFError
+    return answer
 
 
 class Clamd(Engine):
@@ -50,24 +70,30 @@ class Clamd(Engine):
 
     async def _scan(self, link: Link, raw: bytes) -> bytes:
         """Send a message, return the answer, which may come before all is sent."""
-        answer = asyncio.ensure_future(link.reader.readuntil(b"\0"))
-        try:
+        with link.second_handle() as handle:
+            answer = asyncio.ensure_future(link.reader.readuntil(b"\0"))
             try:
-                await link.send(b"zIDSESSION\0zINSTREAM\0" if link.fresh else b"zINSTREAM\0")
-                for at in range(0, len(raw), CHUNK):
-                    part = raw[at : at + CHUNK]
-                    await link.send(struct.pack(">I", len(part)), part)
-                    await asyncio.sleep(0)  # what it said is read before a write meets its end
-                    if answer.done():
-                        break
-                await link.send(END)
+                with contextlib.suppress(ConnectionError):  # it closes when it has enough
+                    await self._show(link, raw, answer)
+                return (await answer)[:-1]
             except ConnectionError:
-                pass  # it closes when it has enough, and says why before
-            return (await answer)[:-1]
-        except BaseException:
-            answer.cancel()
-            link.abort()
-            raise
+                link.abort()
+                return _last_words(handle)
+            except BaseException:
+                answer.cancel()
+                link.abort()
+                raise
+
+    async def _show(self, link: Link, raw: bytes, answer: asyncio.Future[bytes]) -> None:
+        """Send a message in parts, or less of it when there is an answer already."""
+        await link.send(b"zIDSESSION\0zINSTREAM\0" if link.fresh else b"zINSTREAM\0")
+        for at in range(0, len(raw), CHUNK):
+            part = raw[at : at + CHUNK]
+            await link.send(struct.pack(">I", len(part)), part)
+            await asyncio.sleep(0)  # an answer is read before there is more to write
+            if answer.done():
+                break
+        await link.send(END)
 
     async def probe(self, address: str) -> None:
         """Send PING, which clamd answers with PONG."""

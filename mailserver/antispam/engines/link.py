@@ -39,6 +39,15 @@ class Link:
         if sock is not None and sock.family != socket.AF_UNIX and hasattr(socket, "TCP_QUICKACK"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
+    def second_handle(self) -> socket.socket:
+        """Return another handle of the connection, to be closed by the caller; it never waits.
+
+        When a write meets a reset, the event loop closes its own handle together with what the
+        peer had said before; the kernel still gives that to who has another one.
+        """
+        sock = self.writer.get_extra_info("socket")
+        return socket.fromfd(sock.fileno(), sock.family, sock.type)
+
     def abort(self) -> None:
         """End it at once."""
         self.writer.transport.abort()

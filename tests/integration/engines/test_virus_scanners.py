@@ -1,10 +1,15 @@
 """clamd and ICAP scanners: what is found, what is too large, connections that are kept."""
 
 import asyncio
+import socket
+import struct
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mailserver.antispam.engines.clamd import CHUNK
 from mailserver.antispam.verdict import Action
 from tests.engine_programs import VIRUS, ClamdProgram, Program
 from tests.integration.engines.conftest import Make, Pretend, inquiry
@@ -41,6 +46,29 @@ async def test_more_than_clamd_takes_is_not_looked_at(clamd: Program, make: Make
         assert (found.result, found.demand) == ("none", None)
         assert found.reason.startswith("not looked at: ")
     assert (await engine.judge(inquiry(VIRUS), ())).result == "virus"
+
+
+class Answered(bytes):
+    """A message; who reads it answers and resets the connection just before the second part."""
+
+    listener: socket.socket
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, slice) and key.start == CHUNK:
+            peer, _ = self.listener.accept()
+            peer.sendall(b"INSTREAM size limit exceeded. ERROR\0")
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()
+        return super().__getitem__(key)
+
+
+async def test_answer_before_a_reset_is_read(make: Make) -> None:
+    message = inquiry(b"y" * 500_000)
+    raw = Answered(message.raw)
+    with socket.create_server(("127.0.0.1", 0)) as raw.listener:
+        engine = make("clamd", f"127.0.0.1:{raw.listener.getsockname()[1]}", on_failure="defer")
+        found = await engine.judge(replace(message, raw=raw), ())
+    assert (found.result, found.demand) == ("none", None)
 
 
 async def test_clamd_at_a_socket_that_restarts(tmp_path: Path, make: Make) -> None:
