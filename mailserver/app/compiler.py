@@ -45,13 +45,15 @@ def _put(what: list[Any] | tuple[Any, ...], where: IO[bytes]) -> None:
 def main() -> int:
     """Compile what comes on standard input, one group after the other."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: it ends with its parent
+    # its own buffer: without one (PYTHONUNBUFFERED) what is left of a write that is cut is lost
+    answered = os.fdopen(sys.stdout.fileno(), "wb", closefd=False)
     while True:
         try:
             rows = marshal.load(sys.stdin.buffer)  # noqa: S302 (what our own parent says)
         except EOFError:
             return 0
         try:
-            _put(tuple(compiled([Row(*row) for row in rows])), sys.stdout.buffer)
+            _put(tuple(compiled([Row(*row) for row in rows])), answered)
         except BrokenPipeError:  # who asked was killed; what is left unsaid is not said at the end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0

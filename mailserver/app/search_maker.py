@@ -58,7 +58,9 @@ def main(nice: int) -> int:
     """Answer until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: it ends with its parent
     os.nice(nice)
-    asked, answered = sys.stdin.buffer, sys.stdout.buffer
+    asked = sys.stdin.buffer
+    # its own buffer: without one (PYTHONUNBUFFERED) what is left of a write that is cut is lost
+    answered = os.fdopen(sys.stdout.fileno(), "wb", closefd=False)
     try:
         while True:
             put(timed(*get(asked)), answered)
