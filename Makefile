@@ -4,6 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 JMAPLIB := .clients/jmaplib
+AGAIN  := tests/again.sh
+# A registry that does not answer for a moment is asked again; npm asks only for what no cache has.
+export PIP_RETRIES ?= 10
+export npm_config_prefer_offline ?= true
 
 .PHONY: run test clients chaos unit coverage conformance check format lock bench image manifest clean
 
@@ -71,25 +75,29 @@ lock:  ## pin every dependency with its hashes (needs uv)
 clean:
 	rm -rf $(VENV) .clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 
-$(VENV)/bin/python:
+# pip comes last: an environment without it was not finished.
+$(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.run: $(VENV)/bin/python requirements.lock pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+$(VENV)/.run: $(VENV)/bin/pip requirements.lock pyproject.toml
+	$(AGAIN) $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	    -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(AGAIN) $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	    -r requirements-dev.lock
 	@touch $@
 
 # A JMAP client whose sdist has live tests: in an environment of its own, for it is only run.
 $(JMAPLIB)/.done: tests/conformance/jmaplib.lock
 	rm -rf $(JMAPLIB)
 	$(PYTHON) -m venv $(JMAPLIB)
-	$(JMAPLIB)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	$(AGAIN) $(JMAPLIB)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --require-hashes -r $<
 	sed -n '/^jmaplib==/,/[^\\]$$/p' $< >$(JMAPLIB)/sdist.txt
-	$(JMAPLIB)/bin/python -m pip download --quiet --disable-pip-version-check --no-deps \
+	$(AGAIN) $(JMAPLIB)/bin/python -m pip download --quiet --disable-pip-version-check --no-deps \
 	    --no-binary jmaplib --require-hashes -r $(JMAPLIB)/sdist.txt -d $(JMAPLIB)
 	tar -xzf $(JMAPLIB)/jmaplib-*.tar.gz -C $(JMAPLIB) --strip-components=1 --wildcards '*/tests' \
 	    '*/pyproject.toml'

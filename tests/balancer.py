@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 LOOK = 0.1  # seconds between two looks who is ready
-PATIENCE = 2.0  # seconds for an answer
+PATIENCE = 10.0  # seconds for an answer; the machine may be busy
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 import pytest_asyncio
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from mailserver.auth.passwords import Passwords
 from mailserver.config import Config
@@ -39,7 +39,7 @@ FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 _numbers = itertools.count(1)
 
 # No test is timed: on a busy machine an example may take as long as it likes.
-settings.register_profile("untimed", deadline=None)
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 # In memory a clone of the database takes a tenth of the time that it takes on a disk.

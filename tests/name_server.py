@@ -1,6 +1,7 @@
 """A name server on loopback that answers from text, and can be told to fail."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 
 import dns.flags
@@ -11,7 +12,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from tests.signed_dns import free_port
+from tests.running import free_port
 
 Lie = Callable[[bytes], Sequence[bytes]]  # the right answer, and what is sent before it
 
@@ -111,14 +112,15 @@ class NameServer(asyncio.DatagramProtocol):
             self._transport.sendto(wire, peer)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        size = int.from_bytes(await reader.readexactly(2), "big")
-        name, response = self._answer(await reader.readexactly(size))
-        self.by_tcp += 1
-        if name not in self.silent:
-            wire = response.to_wire(max_size=65535)
-            framed = len(wire).to_bytes(2, "big") + wire
-            writer.write(framed if self.tcp_lie is None else self.tcp_lie(framed))
-        writer.close()
+        # who asks may give up in the middle
+        with contextlib.closing(writer), contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            size = int.from_bytes(await reader.readexactly(2), "big")
+            name, response = self._answer(await reader.readexactly(size))
+            self.by_tcp += 1
+            if name not in self.silent:
+                wire = response.to_wire(max_size=65535)
+                framed = len(wire).to_bytes(2, "big") + wire
+                writer.write(framed if self.tcp_lie is None else self.tcp_lie(framed))
 
     def _answer(self, data: bytes) -> tuple[str, dns.message.Message]:
         query = dns.message.from_wire(data)

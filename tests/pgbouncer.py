@@ -12,7 +12,7 @@ import pytest
 
 from tests.running import free_port
 
-START_TIMEOUT = 30.0  # seconds
+START_TIMEOUT = 120.0  # seconds; the machine may be busy
 PATHS = f"{os.environ.get('PATH', '')}:/usr/sbin"
 
 

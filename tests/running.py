@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import secrets
 import select
 import signal
 import socket
@@ -12,6 +13,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from mailserver.runtime.embedded.ports import fixed_range, is_free
 
 START_TIMEOUT = 120.0  # seconds; the machine may be busy
 STOP_TIMEOUT = 60.0
@@ -179,9 +182,27 @@ def wait_gone(pid: int) -> None:
         os.close(handle)
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """Return a TCP port on which nobody listens on any loopback address."""
-    with socket.socket() as probe:
-        probe.bind(("0.0.0.0", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port on which nobody listens, by TCP or UDP, on any address.
+
+    It is none of those that the kernel gives to connections and to servers which do not care: one
+    of them may be taken before it is used, and who connects to it too early may meet itself.
+    """
+    low, high = fixed_range()
+    while True:
+        port = low + secrets.randbelow(high - low + 1)
+        if port not in _given and is_free(port) and _is_free_of_datagrams(port):
+            _given.add(port)
+            return port
+
+
+def _is_free_of_datagrams(port: int) -> bool:
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("0.0.0.0", port))
+        except OSError:
+            return False
+        return True

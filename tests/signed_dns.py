@@ -6,7 +6,6 @@
 import asyncio
 import base64
 import shutil
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +14,13 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tests.running import free_port
+
 DATA = Path(__file__).parent / "data" / "dns"
 FORGED = {"as-signed": "as-forged", "198.51.100.1": "198.51.100.2"}
 PROGRAMS = ("nsd", "unbound", "ldns-keygen", "ldns-signzone")  # of tests/clients.sh
 SEARCHED = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
-STARTS = 30.0  # seconds for a server to say that it is there
+STARTS = 120.0  # seconds for a server to say that it is there
 
 NSD = """\
 server:
@@ -83,19 +84,6 @@ $TTL 3600
 @  NS  ns
 ns A   127.0.0.1
 """
-
-
-def free_port() -> int:
-    """Return a port on which nobody listens, neither by TCP nor by UDP."""
-    while True:
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind(("127.0.0.1", 0))
-            port: int = tcp.getsockname()[1]
-            try:
-                udp.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 @dataclass

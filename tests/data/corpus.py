@@ -63,6 +63,11 @@ def _fetch(cache_dir: Path) -> None:
             tar.extractall(unpacked, filter="data")
         else:  # CPython before 3.11.4, Debian 12's among them; npm has checked the hash
             tar.extractall(unpacked)
+    shutil.rmtree(cache_dir / "package", ignore_errors=True)
     (unpacked / "package").rename(cache_dir / "package")
     unpacked.rmdir()
     archive.unlink()
+
+
+if __name__ == "__main__":
+    load(Path(".corpus"))

@@ -41,8 +41,8 @@ async def test_what_arrives_as_a_writer_ends_is_written(mail: Mail, alice: Accou
 
     mail.events.forward(told)
     await take(mail, 1, alice)
-    await asyncio.wait_for(late[0], 10)
-    await asyncio.wait_for(mail.committer.drain(), 10)
+    await asyncio.wait_for(late[0], 60)
+    await asyncio.wait_for(mail.committer.drain(), 60)
     assert await total(mail, alice) == 2
 
 
@@ -54,7 +54,7 @@ async def test_a_listener_that_fails_does_not_deliver_twice(
 
     mail.events.forward(broken)
     await asyncio.gather(*(take(mail, n, account) for n in range(5) for account in (alice, bob)))
-    await asyncio.wait_for(mail.committer.drain(), 10)
+    await asyncio.wait_for(mail.committer.drain(), 60)
     assert (await total(mail, alice), await total(mail, bob)) == (5, 5)
     assert "commit failed" in caplog.text
 
@@ -87,7 +87,7 @@ async def test_a_session_that_is_cut_during_the_commit(
         with pytest.raises(asyncio.CancelledError):
             await taking
     await blocker.close()
-    await asyncio.wait_for(mail.committer.drain(), 10)
+    await asyncio.wait_for(mail.committer.drain(), 60)
     assert await total(mail, alice) == 1
 
 
@@ -104,7 +104,7 @@ async def test_a_backend_that_dies_in_the_transaction(
         ]
         pid = await _blocked(dsn)
         await blocker.execute("SELECT pg_terminate_backend($1)", pid)
-        outcomes = await asyncio.wait_for(asyncio.gather(*group, return_exceptions=True), 30)
+        outcomes = await asyncio.wait_for(asyncio.gather(*group, return_exceptions=True), 60)
     await blocker.close()
     assert {type(outcome) for outcome in outcomes} == {Unavailable}
     assert (await total(mail, alice), await total(mail, bob)) == (0, 0)
@@ -122,12 +122,12 @@ async def test_others_do_not_wait_for_an_account_that_is_locked(
         await _blocked(dsn)
         late += [asyncio.create_task(take(mail, number, alice)) for number in range(2, 5)]
         enough = (take(mail, number, bob) for number in range(committer.ENOUGH))
-        await asyncio.wait_for(asyncio.gather(*enough), 10)
+        await asyncio.wait_for(asyncio.gather(*enough), 60)
         for number in range(100, 103):  # nor does one alone
-            await asyncio.wait_for(take(mail, number, bob), 10)
+            await asyncio.wait_for(take(mail, number, bob), 60)
         assert not any(task.done() for task in late)
     await blocker.close()
-    await asyncio.wait_for(asyncio.gather(*late), 10)
+    await asyncio.wait_for(asyncio.gather(*late), 60)
     uids = [task.result().delivered[0].uid for task in late]
     assert uids == [1, 2, 3, 4]
     assert (await total(mail, alice), await total(mail, bob)) == (4, committer.ENOUGH + 3)
@@ -142,7 +142,7 @@ async def test_the_writer_is_cancelled(mail: Mail, alice: Account, dsn: str) -> 
         (writer,) = [task for task in asyncio.all_tasks() if task.get_name() == "committer"]
         writer.cancel()
         with pytest.raises(Unavailable):
-            await asyncio.wait_for(taking, 10)
+            await asyncio.wait_for(taking, 60)
     await blocker.close()
     assert await total(mail, alice) == 0
 
@@ -159,7 +159,7 @@ async def test_an_account_that_another_process_changes_is_looked_at_again(
         taking = asyncio.create_task(take(mail, 2, alice))
         await _blocked(dsn)  # it has looked, and waits to write
     await blocker.close()
-    await asyncio.wait_for(taking, 10)
+    await asyncio.wait_for(taking, 60)
     assert await total(mail, alice) == 2
     # who may not look again locks, and so do the next ones
     assert mail.committer._cautious == (0 if tries == 2 else committer.CAUTIOUS)
@@ -182,7 +182,7 @@ async def _blocked(dsn: str) -> int:
     """Wait until a statement waits for a lock; return its backend."""
     watcher = await asyncpg.connect(dsn)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 pid: int | None = await watcher.fetchval(
                     "SELECT pid FROM pg_stat_activity"

@@ -281,7 +281,7 @@ async def test_what_is_destroyed_while_frames_are_joined_is_counted(
 
 async def _somebody_waits(database: Database) -> None:
     """Return when a statement waits for a lock."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await database.fetchval(
             "SELECT EXISTS (SELECT FROM pg_stat_activity"
             " WHERE datname = current_database() AND wait_event_type = 'Lock')"

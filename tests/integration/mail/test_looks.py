@@ -65,6 +65,13 @@ async def deliver(mail: Mail, account: Account, number: int) -> Modseq:
     return modseq
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let everybody wait for the answer under way, however long it takes on a busy machine."""
+    monkeypatch.setattr("mailserver.mail.looks.PATIENCE", 600.0)
+
+
+@pytest.mark.usefixtures("patient")
 async def test_who_asks_at_the_same_moment_shares_a_statement(
     dsn: str, mail: Mail, alice: Account, bob: Account
 ) -> None:
@@ -82,6 +89,7 @@ async def test_who_asks_at_the_same_moment_shares_a_statement(
     await database.close()
 
 
+@pytest.mark.usefixtures("patient")
 async def test_who_asks_during_a_statement_is_answered_by_the_next(
     dsn: str, mail: Mail, alice: Account
 ) -> None:
@@ -126,6 +134,7 @@ async def test_a_statement_that_takes_long_holds_up_nobody_else(
     await database.close()
 
 
+@pytest.mark.usefixtures("patient")
 async def test_each_is_told_that_the_store_cannot_be_reached(dsn: str, alice: Account) -> None:
     database = Counted(dsn)
     looks = Looks(database)
@@ -149,6 +158,7 @@ async def test_each_is_told_that_the_store_cannot_be_reached(dsn: str, alice: Ac
     await database.close()
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("alone", [True, False])
 async def test_who_no_longer_waits_is_left_out(dsn: str, alice: Account, alone: bool) -> None:
     database = Counted(dsn)

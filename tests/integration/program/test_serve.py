@@ -18,6 +18,7 @@ from mailserver import tls
 from mailserver.runtime.embedded.postgres import Postgres
 from mailserver.runtime.embedded.seaweedfs import SeaweedFS
 from tests.integration.program.conftest import Program, Start, command
+from tests.running import free_port
 
 DOCKERFILE = Path(__file__).parents[3] / "Dockerfile"
 LISTENERS = ("SMTP", "SUBMISSION", "SUBMISSIONS", "IMAP", "IMAPS", "HTTP", "HTTPS")
@@ -129,11 +130,3 @@ def test_embedded_services_by_configuration(start: Start, tmp_path: Path) -> Non
     assert program.document["pid"] == program.process.pid
     assert program.stop(signal.SIGINT) == 0
     assert not (tmp_path / "data" / "dev.json").exists()
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
