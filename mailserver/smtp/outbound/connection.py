@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from mailserver.smtp.outbound import streams
 from mailserver.smtp.protocol.client import (
     Envelope,
     Extensions,
@@ -20,7 +21,6 @@ from mailserver.smtp.protocol.client import (
     stuffed,
 )
 
-READ = 64 * 1024  # octets
 DER = 2  # how certificates are written, for OpenSSL
 HIGH_WATER = 512 * 1024  # octets of a message that wait to be sent
 
@@ -90,9 +90,7 @@ class Connection:
         """Connect and read the greeting; with a context TLS comes first (RFC 8314 §3.3)."""
         try:
             async with asyncio.timeout(timeouts.connect):
-                reader, writer = await asyncio.open_connection(
-                    address, port, ssl=tls, server_hostname=host if tls else None, limit=READ
-                )
+                reader, writer = await streams.connect(address, port, tls, host)
         except (OSError, TimeoutError) as error:
             raise ConnectionFailed(f"cannot connect: {_reason(error)}") from error
         writer.transport.set_write_buffer_limits(HIGH_WATER)
@@ -130,7 +128,7 @@ class Connection:
             raise TlsFailed("the server said more before TLS began")
         try:
             async with asyncio.timeout(self._timeouts.command):
-                await self._writer.start_tls(context, server_hostname=name)
+                await streams.start_tls(self._writer, context, name)
         except (OSError, TimeoutError, ValueError) as error:
             raise TlsFailed(f"TLS failed: {_reason(error)}") from error
         self.extensions = Extensions()
@@ -176,7 +174,9 @@ class Connection:
             while steps := transaction.send():
                 if steps[-1] is Step.CONTENT and transaction.sends_message:
                     check()
-                await self._say(transaction, steps, content)
+                cut = await self._say(transaction, steps, content)
+                if cut is not None:
+                    await self._last_replies(transaction, cut)
                 while (awaited := transaction.awaits) is not None:
                     transaction.take(await self._reply(self._limit(awaited), awaited.name))
         except ConnectionFailed as error:
@@ -203,29 +203,47 @@ class Connection:
         """Whether the server has closed, or has said something unasked, as 421 before it does."""
         return self._reader.at_eof() or self._writer.is_closing() or self._replies.pending
 
-    async def _say(self, transaction: Transaction, steps: Sequence[Step], content: bytes) -> None:
-        """Write commands, and the message when it is its turn, in as few packets as possible."""
+    async def _say(
+        self, transaction: Transaction, steps: Sequence[Step], content: bytes
+    ) -> ConnectionFailed | None:
+        """Write commands, and the message when it is its turn, in as few packets as possible.
+
+        Return what kept us from writing all of it.
+        """
         lines = b"".join(map(transaction.line, steps))
         if steps[-1] is not Step.CONTENT:
             self._writer.write(lines)
-            return
+            return None
         pieces: Iterable[bytes] = (b".\r\n",)
         if transaction.sends_message:
             pieces = chunks(content) if transaction.chunking else stuffed(content)
+        left = joined(lines, pieces)
         try:
-            for piece in joined(lines, pieces):
+            for piece in left:
                 self._writer.write(piece)
                 async with asyncio.timeout(self._timeouts.block):
                     await self._writer.drain()
-        except TimeoutError as error:
-            raise ConnectionFailed("the server does not take the message") from error
-        except OSError as error:
-            # a server that refuses a message in the middle of it has said why before it closed
-            try:
-                last = await self._reply(self._timeouts.quit, "message")
-            except ConnectionFailed as failure:
-                raise failure from error
-            raise ConnectionFailed(str(last), last) from error
+        except TimeoutError:
+            return ConnectionFailed("the server does not take the message")
+        except OSError:
+            if next(left, None) is not None:
+                return ConnectionFailed("lost: the server took only a part of the message")
+        return None  # or what was written last was lost on its way, which the reply will tell
+
+    async def _last_replies(self, transaction: Transaction, cut: ConnectionFailed) -> None:
+        """Read what a server answered that did not take the whole message.
+
+        One that refuses a message in the middle of it has said why before it closed.
+        """
+        try:
+            while transaction.awaits is not None:
+                transaction.take(await self._reply(self._timeouts.quit, "message"))
+        except ConnectionFailed as error:
+            raise (error if error.reply is not None else cut) from error
+        finally:
+            self.abort()
+        if transaction.final is not None and transaction.final.positive:
+            raise MessageCut(cut.text)  # to a part of it
 
     def _limit(self, step: Step) -> float:
         if step is Step.CONTENT:
@@ -255,7 +273,7 @@ class Connection:
 
     async def _read(self, what: str) -> ServerReply:
         while (reply := self._replies.next()) is None:
-            data = await self._reader.read(READ)
+            data = await self._reader.read(streams.READ)
             if not data:
                 raise ConnectionFailed(f"the server closed the connection ({what})")
             self._replies.feed(data)
