@@ -47,7 +47,8 @@ async def names() -> AsyncIterator[NameServer]:
 
 
 @pytest_asyncio.fixture
-async def config(names: NameServer, port: int) -> Config:
+async def config(names: NameServer, port: int, request: pytest.FixtureRequest) -> Config:
+    """The configuration, with what a test is marked with for `outbound`."""
     resolver = await names.start()
     return Config.model_validate(
         {
@@ -58,7 +59,7 @@ async def config(names: NameServer, port: int) -> Config:
                 "attempts": 1,
                 "validating": True,
             },
-            "outbound": {"port": port},
+            "outbound": {"port": port, **getattr(request, "param", {})},
         }
     )
 

@@ -28,7 +28,9 @@ async def test_the_time_that_is_left_is_passed_on(
     await sending.send("b@example.org", deliver_by=by, priority=4)
     await peer.wait_for(1)
     sender = peer.received[0].sender.split()
-    assert sender[2] in ("BY=119;RT", "BY=118;RT", "BY=117;RT", "BY=116;RT")
+    name, _, left = sender[2].partition("=")
+    assert (name, left.partition(";")[2]) == ("BY", "RT")
+    assert 60 < int(left.partition(";")[0]) < 120
     assert sender[3] == "MT-PRIORITY=4"
     # RFC 2852 §4.1.4: a trace tells of each relay, whoever reports the delivery
     (message,) = await reports(sending, mail, alice, 1)
