@@ -23,6 +23,7 @@ from mailserver.smtp import commands
 from mailserver.smtp.protocol import replies
 from mailserver.smtp.protocol.framing import (
     MAX_AUTH_LINE,
+    MAX_DRAIN,
     MAX_LINE,
     DataReader,
     Fault,
@@ -47,6 +48,7 @@ MINIMUM_RATE = 1000.0  # octets a second of DATA, once RATE_GRACE is over
 RATE_GRACE = 120.0  # seconds
 TRIES = 20  # errors, in the weights of the table of commands, after which refusals take time
 LINGER = 5.0  # seconds to send the last reply before the connection is cut
+LINGER_OCTETS = MAX_DRAIN  # that a client may still send which has not read it
 _FAULTS = {
     Fault.TOO_LONG: replies.LINE_TOO_LONG,
     Fault.BARE_LINE_FEED: replies.BARE_LINE_FEED,
@@ -82,6 +84,8 @@ class Connection(SMTP):
         self._greeted = False
         self._early = False  # the client spoke before it was greeted
         self._idle = False  # waits for a command
+        self._receiving = False  # a message
+        self._unread: int | None = None  # octets that are still thrown away after the last reply
         self._hello = b""  # of TLS, if it comes before TLS can take it
         self._ended = ""  # why the server ended the connection
         self._over = False  # the conversation has ended
@@ -108,6 +112,11 @@ class Connection(SMTP):
 
     def data_received(self, data: bytes) -> None:
         """Take octets, and notice a client that does not wait for the greeting."""
+        if self._unread is not None:
+            self._unread -= len(data)
+            if self._unread < 0:
+                self.abort()
+            return
         if self._server.kind.implicit_tls and self._tls_protocol is None:
             self._hello += data  # uvloop reads before the conversation has begun
             return
@@ -118,7 +127,7 @@ class Connection(SMTP):
     def eof_received(self) -> bool:
         """Answer what has arrived; in TLS there is no half-closed connection to do that on."""
         super(SMTP, self).eof_received()
-        return self._tls_protocol is None
+        return self._tls_protocol is None and self._unread is None
 
     async def push(self, status: str | bytes) -> None:
         """Send aiosmtpd's own reply, the invitation to begin TLS."""
@@ -272,8 +281,10 @@ class Connection(SMTP):
     @contextlib.contextmanager
     def _unless_too_big(self) -> Iterator[None]:
         """Say that a message is too big even to be thrown away, and let what follows be done."""
+        self._receiving = True
         try:
             yield
+            self._receiving = False
         except Overflow:
             self._ended = "message too big"
             self._send(replies.TOO_BIG)
@@ -427,7 +438,7 @@ class Connection(SMTP):
         timeout = min(self._server.mail.config.smtp.data_timeout, slowest - now)
         self._reset_timeout(max(timeout, 0.001))
         data = await self._reader.read(READ_SIZE)
-        if not data:
+        if not data or self._unread is not None:  # it was told that this came too late
             raise Disconnected
         return data
 
@@ -438,7 +449,7 @@ class Connection(SMTP):
         """Write the replies of a group at once."""
         if not self._out:
             return
-        if self.transport is None:
+        if self.transport is None or self._unread is not None:
             raise Disconnected
         self._writer.write(b"".join(self._out))
         self._out.clear()
@@ -461,9 +472,25 @@ class Connection(SMTP):
         """Close the connection, and cut it when the peer does not take the last reply."""
         if self._timeout_handle is not None:
             self._timeout_handle.cancel()
-        if self.transport is not None:
+        if self.transport is None or self._unread is not None:
+            return
+        self._linger = self.loop.call_later(LINGER, self.abort)
+        if self._receiving and not self._reader.at_eof() and not self._writer.is_closing():
+            self._wait_for_the_end()
+        else:
             self._writer.close()
-            self._linger = self.loop.call_later(LINGER, self.abort)
+
+    def _wait_for_the_end(self) -> None:
+        """Let a client that is in the middle of a message read the last reply.
+
+        With octets of it unread, the system would reset the connection, and many read nothing then.
+        """
+        transport = cast(asyncio.Transport, self.transport)
+        self._unread = LINGER_OCTETS
+        if transport.can_write_eof():  # not under TLS
+            transport.write_eof()
+        self._reader.feed_eof()
+        transport.resume_reading()
 
     def _let_go(self) -> None:
         """Undo the circles of references when all has ended.

@@ -1,10 +1,12 @@
 """What strangers may do to a listener, and what the others notice of it."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,6 +17,9 @@ import pytest
 from mailserver.config import Config
 from mailserver.mail.context import Mail
 from mailserver.model import Account
+from mailserver.smtp.connection import LINGER_OCTETS
+from mailserver.smtp.protocol import replies
+from tests.integration.conftest import Tls
 from tests.integration.smtp.conftest import Client, Servers, inbox
 from tests.integration.smtp.test_delivery import begin
 
@@ -231,3 +236,45 @@ async def test_who_leaves_in_the_middle_of_a_command_is_no_failure(
         while caplog.messages.count("session ended") < 30:
             await asyncio.sleep(0.01)
     assert [each.getMessage() for each in caplog.records if each.levelname == "ERROR"] == []
+
+
+SAID = b"EHLO c.example.org\r\nMAIL FROM:<c@example.org>\r\nRCPT TO:<alice@example.test>\r\n"
+
+
+def interrupted(port: int, octets: int, tls: ssl.SSLContext | None) -> bytes:
+    """Announce a large message, send so much of it whatever is said, then read a line."""
+    with contextlib.ExitStack() as stack:
+        connection = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        connection.settimeout(60)
+        lines = stack.enter_context(connection.makefile("rb", buffering=0))
+        assert lines.readline().startswith(b"220 ")
+        if tls is not None:
+            connection.sendall(b"EHLO c.example.org\r\nSTARTTLS\r\n")
+            while not lines.readline().startswith(b"220 "):
+                pass
+            connection = tls.wrap_socket(connection, server_hostname="localhost")
+            stack.enter_context(connection)
+            lines = stack.enter_context(connection.makefile("rb", buffering=0))
+        connection.sendall(SAID + b"BDAT 100000000 LAST\r\n")
+        while not lines.readline().startswith(b"250 2.1.5"):
+            pass
+        for _ in range(octets // 1000):
+            connection.sendall(b"x" * 1000)
+        return lines.readline()
+
+
+@limits(max_message_size=10_000)
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+async def test_a_client_that_first_sends_and_then_reads_is_told(
+    mail: Mail, alice: Account, servers: Servers, tls: Tls, secure: bool
+) -> None:
+    port = await servers.start("mx")
+    said = await asyncio.to_thread(interrupted, port, 4_000_000, tls.client if secure else None)
+    assert said == bytes(replies.TOO_BIG)
+
+
+@limits(max_message_size=10_000)
+async def test_one_that_does_not_stop_is_cut(mail: Mail, alice: Account, servers: Servers) -> None:
+    port = await servers.start("mx")
+    with pytest.raises(ConnectionError):
+        await asyncio.to_thread(interrupted, port, 4 * LINGER_OCTETS, None)
