@@ -96,7 +96,11 @@ class Node:
 
     def lines(self) -> list[dict[str, Any]]:
         """Return what it has logged."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [json.loads(line) for line in self._whole_lines()]
+
+    def _whole_lines(self) -> list[str]:
+        """Return all lines but one that is just being written."""
+        return self.log.read_text().rpartition("\n")[0].splitlines()
 
     def launch(self) -> None:
         """Start it; `wait` says when it serves."""
@@ -117,10 +121,10 @@ class Node:
                 # a file announces nothing: look every 20 ms
                 if select.select([exited], [], [], 0.02)[0]:
                     break
-                if '"serving"' in (text := self.log.read_text()):
-                    line = next(line for line in text.splitlines() if '"serving"' in line)
-                    self.listeners = json.loads(line)["listeners"]
-                    return
+                for line in self._whole_lines():
+                    if '"serving"' in line:
+                        self.listeners = json.loads(line)["listeners"]
+                        return
         finally:
             os.close(exited)
         raise RuntimeError(self.log.read_text()[-4000:])

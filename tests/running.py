@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import secrets
 import select
 import signal
@@ -10,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +106,7 @@ class RunningServer:
 
     def workers(self) -> list[int]:
         """Return the pids of its worker processes."""
-        return [
-            pid
-            for pid in self.children()
-            if b"mailserver.app.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
+        return workers_of(self.pid)
 
     def child(self, name: str) -> int:
         """Return the pid of the direct child whose program has that name."""
@@ -167,6 +164,31 @@ def descendants(root: int) -> Iterator[int]:
         below = children.get(left.pop(), [])
         left += below
         yield from below
+
+
+def workers_of(root: int) -> list[int]:
+    """Return the pids of the workers below a process."""
+    return [pid for pid in descendants(root) if b"mailserver.app.worker" in command_line(pid)]
+
+
+def command_line(pid: int) -> bytes:
+    """Return the words that a process was started with; nothing once it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def usage(pids: Iterable[int]) -> tuple[int, int]:
+    """Return KiB of memory and open files of processes; nothing of those that have ended."""
+    memory, files = 0, 0
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            status = Path(f"/proc/{pid}/status").read_text()
+            resident = re.search(r"^VmRSS:\s+(\d+)", status, re.MULTILINE)
+            memory += int(resident[1]) if resident else 0
+            files += len(os.listdir(f"/proc/{pid}/fd"))
+    return memory, files
 
 
 def wait_gone(pid: int) -> None:

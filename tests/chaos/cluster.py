@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from mailserver.tls import make_development_ca
 from tests.chaos.proxy import Dial, Proxy
 from tests.name_server import NameServer
 from tests.pgbouncer import PgBouncer
-from tests.running import descendants, run_command
+from tests.running import descendants, run_command, usage, workers_of
 from tests.smtp_peer import Peer
 
 PASSWORD = "correct horse"
@@ -88,7 +87,7 @@ class Server:
         """Kill it and all that it started, at once."""
         assert self.process is not None
         for pid in [self.process.pid, *descendants(self.process.pid)]:
-            _signal(pid, signal.SIGKILL)
+            send_signal(pid, signal.SIGKILL)
         await self._ended()
 
     async def stop(self) -> int:
@@ -107,20 +106,11 @@ class Server:
     def workers(self) -> list[int]:
         """Return the pids of its workers."""
         assert self.process is not None
-        return [
-            pid
-            for pid in descendants(self.process.pid)
-            if b"mailserver.app.worker" in _command_line(pid)
-        ]
+        return workers_of(self.process.pid)
 
     def usage(self) -> dict[str, int]:
         """Return what its workers take: memory in KiB, and open files."""
-        memory, files = 0, 0
-        for pid in self.workers():
-            status = Path(f"/proc/{pid}/status").read_text()
-            resident = re.search(r"^VmRSS:\s+(\d+)", status, re.MULTILINE)
-            memory += int(resident[1]) if resident else 0
-            files += len(os.listdir(f"/proc/{pid}/fd"))
+        memory, files = usage(self.workers())
         return {"memory_kib": memory, "files": files}
 
 
@@ -328,13 +318,7 @@ def _to_s3(seaweedfs: SeaweedFS) -> Dial:
     return dial
 
 
-def _command_line(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
-        return b""
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
+def send_signal(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process that may have ended since somebody looked."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)

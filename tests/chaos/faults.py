@@ -1,7 +1,6 @@
 """What goes wrong: a table of faults, each of which breaks something and mends it."""
 
 import asyncio
-import contextlib
 import os
 import random
 import signal
@@ -9,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from mailserver.runtime.embedded.postgres import Postgres
 from mailserver.runtime.embedded.seaweedfs import SeaweedFS
-from tests.chaos.cluster import Cluster, Node
+from tests.chaos.cluster import Cluster, Node, send_signal
 from tests.chaos.proxy import S3_FAILURE, Proxy
 from tests.running import descendants
 
@@ -20,7 +19,7 @@ async def _kill_worker(cluster: Cluster, chance: random.Random) -> None:
     """The supervisor replaces it."""
     workers = [pid for node in cluster.nodes for pid in node.workers()]
     if workers:
-        os.kill(chance.choice(workers), signal.SIGKILL)
+        send_signal(chance.choice(workers), signal.SIGKILL)
 
 
 async def _kill_node(cluster: Cluster, chance: random.Random) -> None:
@@ -39,11 +38,11 @@ async def _restart_node(cluster: Cluster, chance: random.Random) -> None:
 async def _freeze_worker(cluster: Cluster, chance: random.Random) -> None:
     """It sleeps while its leases end, and wakes up in the middle of what it did."""
     for pid in chance.choice(cluster.nodes).workers():
-        os.kill(pid, signal.SIGSTOP)
+        send_signal(pid, signal.SIGSTOP)
         try:
             await asyncio.sleep(chance.uniform(0.5, 8))
         finally:
-            os.kill(pid, signal.SIGCONT)
+            send_signal(pid, signal.SIGCONT)
 
 
 async def _crash_postgresql(cluster: Cluster, chance: random.Random) -> None:
@@ -51,7 +50,7 @@ async def _crash_postgresql(cluster: Cluster, chance: random.Random) -> None:
     assert cluster.postgres.pid is not None
     backends = list(descendants(cluster.postgres.pid))
     if backends:
-        os.kill(chance.choice(backends), signal.SIGKILL)
+        send_signal(chance.choice(backends), signal.SIGKILL)
 
 
 async def _kill_postgresql(cluster: Cluster, chance: random.Random) -> None:
@@ -91,17 +90,12 @@ async def _freeze_seaweedfs(cluster: Cluster, chance: random.Random) -> None:
 async def _freeze(root: int, seconds: float) -> None:
     pids = [root, *descendants(root)]
     for pid in pids:
-        _signal(pid, signal.SIGSTOP)
+        send_signal(pid, signal.SIGSTOP)
     try:
         await asyncio.sleep(seconds)
     finally:
         for pid in pids:
-            _signal(pid, signal.SIGCONT)
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):  # a backend that had ended by itself
-        os.kill(pid, number)
+            send_signal(pid, signal.SIGCONT)
 
 
 def _wires(chance: random.Random, node: Node) -> Proxy:

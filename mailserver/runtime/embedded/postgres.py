@@ -39,6 +39,7 @@ DEFAULT_PORT = 5432  # only part of the socket's name
 SOCKET_PATH_LIMIT = 107  # octets of sun_path, unix(7)
 READY_POLL = 0.005  # seconds
 START_TIMEOUT = 600.0  # seconds; crash recovery replays up to max_wal_size
+ANSWER_TIMEOUT = 60.0  # seconds for its first answer
 PREDECESSOR_TIMEOUT = 10.0  # seconds to wait for a server that is shutting down
 BACKEND_GRACE = 1.0  # seconds for backends to notice that their postmaster is dead
 
@@ -318,25 +319,29 @@ class Postgres:
         """Create the database when it is missing, which also proves that we can log in."""
         assert self._socket is not None
         assert self._password is not None
-        process = await asyncio.to_thread(
-            subprocess.run,
-            [str(binaries / "bin" / "psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"],
-            input=(
-                f"SELECT 'CREATE DATABASE {DATABASE}' WHERE NOT EXISTS "  # noqa: S608 (constant)
-                f"(SELECT FROM pg_database WHERE datname = '{DATABASE}') \\gexec\n"
-            ).encode(),
-            env={
-                "PATH": os.defpath,
-                "PGHOST": str(self._socket),
-                "PGPORT": str(self._port),
-                "PGUSER": ROLE,
-                "PGPASSWORD": self._password,
-                "PGDATABASE": "postgres",
-            },
-            capture_output=True,
-            check=False,
-            timeout=60,
-        )
+        try:
+            process = await asyncio.to_thread(
+                subprocess.run,
+                [str(binaries / "bin" / "psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"],
+                input=(
+                    f"SELECT 'CREATE DATABASE {DATABASE}' "  # noqa: S608 (constant)
+                    "WHERE NOT EXISTS (SELECT FROM pg_database "
+                    f"WHERE datname = '{DATABASE}') \\gexec\n"
+                ).encode(),
+                env={
+                    "PATH": os.defpath,
+                    "PGHOST": str(self._socket),
+                    "PGPORT": str(self._port),
+                    "PGUSER": ROLE,
+                    "PGPASSWORD": self._password,
+                    "PGDATABASE": "postgres",
+                },
+                capture_output=True,
+                check=False,
+                timeout=ANSWER_TIMEOUT,
+            )
+        except subprocess.TimeoutExpired:
+            raise EmbeddedError("PostgreSQL has started, but does not answer") from None
         if process.returncode != 0:
             text = process.stderr.decode("utf-8", "replace").strip()
             raise EmbeddedError(f"cannot create the database {DATABASE}: {text}")

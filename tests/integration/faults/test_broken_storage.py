@@ -21,6 +21,7 @@ import pytest_asyncio
 from mailserver.runtime.embedded.postgres import Postgres, installation
 from tests.chaos.clients import Smtp, TemporaryRefusal, connected
 from tests.chaos.cluster import LOGINS, Cluster, Node, start_cluster, to_postgres
+from tests.chaos.disk import unmount
 from tests.chaos.ledger import compare, message, name_of
 from tests.chaos.load import LOST, Load, read_account
 from tests.chaos.proxy import S3_FAILURE
@@ -238,7 +239,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode != 0:
         pytest.skip("this test may not mount a file system")
     yield place
-    subprocess.run(["umount", str(place)], check=True)
+    unmount(place)
 
 
 def _arrived(cluster: Cluster) -> Counter[str]:

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import re
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -15,7 +13,7 @@ import pytest_asyncio
 
 from mailserver.runtime.embedded.seaweedfs import SeaweedFS
 from tests.nodes import Installation, Node
-from tests.running import descendants
+from tests.running import descendants, usage
 
 pytestmark = pytest.mark.faults
 
@@ -69,16 +67,10 @@ class Other:
             writer.close()
 
 
-def usage(node: Node) -> tuple[int, int]:
-    """Return KiB of memory and open files of the workers of a node."""
+def taken(node: Node) -> tuple[int, int]:
+    """Return KiB of memory and open files of the processes of a node."""
     assert node.process is not None
-    memory, files = 0, 0
-    for pid in descendants(node.process.pid):
-        status = Path(f"/proc/{pid}/status").read_text()
-        resident = re.search(r"^VmRSS:\s+(\d+)", status, re.MULTILINE)
-        memory += int(resident[1]) if resident else 0
-        files += len(os.listdir(f"/proc/{pid}/fd"))
-    return memory, files
+    return usage(descendants(node.process.pid))
 
 
 @pytest_asyncio.fixture
@@ -115,7 +107,7 @@ async def flood(node: Node, protocol: Protocol) -> list[float]:
 
 
 async def test_one_address_is_refused_what_is_too_much_and_others_are_served(node: Node) -> None:
-    memory, files = usage(node)
+    memory, files = taken(node)
     for protocol in PROTOCOLS:
         waits = sorted(await flood(node, protocol))
         print(
@@ -123,6 +115,6 @@ async def test_one_address_is_refused_what_is_too_much_and_others_are_served(nod
         )
         assert waits[-1] < BOUND
         async with asyncio.timeout(PATIENCE):
-            while usage(node)[1] > files + FILES:
+            while taken(node)[1] > files + FILES:
                 await asyncio.sleep(0.05)  # nothing announces it
-    assert usage(node)[0] < memory + MEMORY
+    assert taken(node)[0] < memory + MEMORY

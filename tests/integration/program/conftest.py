@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
+from tests.running import descendants
+
 PROGRAM = [sys.executable, "-m", "mailserver"]
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("MAILSERVER_")}
 LAST_LINE = "Mail to other domains is caught"
-PATIENCE = 60  # seconds until a test that waits is called failed
+PATIENCE = 120  # seconds until a test that waits is called failed
 
 
 @dataclass
@@ -54,14 +56,13 @@ class Program:
 Start = Callable[..., Program]
 
 
-def children(pid: int) -> list[int]:
-    """Return the pids of all descendants."""
-    found = []
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                found += [int(child), *children(int(child))]
-    return found
+def hold_descendants(pid: int) -> list[int]:
+    """Return pidfds of all descendants that have not ended, as some do at any time."""
+    held = []
+    for child in descendants(pid):
+        with contextlib.suppress(ProcessLookupError):
+            held.append(os.pidfd_open(child))
+    return held
 
 
 def wait_gone(descriptors: list[int]) -> None:

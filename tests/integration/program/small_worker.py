@@ -8,7 +8,7 @@ import socket
 import sys
 from pathlib import Path
 
-from mailserver.runtime.workers.channel import Channel
+from mailserver.runtime.workers.channel import Channel, Message
 
 
 async def main() -> None:
@@ -27,7 +27,7 @@ async def main() -> None:
         signal.pause()
     if mode == "hangs":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        (place / f"{slot}.{os.getpid()}").write_text(json.dumps({"do": "hang"}))
+        note(place / f"{slot}.{os.getpid()}", {"do": "hang"})
         signal.pause()  # SIGTERM does not end this
     channel.send({"is": "alive", "families": []})
     if mode == "never ready":
@@ -53,9 +53,14 @@ async def hear(channel: Channel, file: Path, stop: asyncio.Event) -> None:
     while (message := await channel.receive()) is not None:
         if message["do"] == "leave":
             stop.set()
-        new = Path(f"{file}.new")  # of this process alone: its predecessor may write as well
-        new.write_text(json.dumps(message))
-        new.rename(file)
+        note(file, message)
+
+
+def note(file: Path, message: Message) -> None:
+    """Write down what was heard, so that nobody reads half of it."""
+    new = Path(f"{file}.new")  # of this process alone: its predecessor may write as well
+    new.write_text(json.dumps(message))
+    new.rename(file)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from tests.integration.program.conftest import (
     CLEAN,
     PROGRAM,
     Start,
-    children,
     command,
+    hold_descendants,
     start_dev,
     wait_gone,
 )
@@ -39,7 +39,7 @@ def test_life(start: Start, tmp_path: Path) -> None:
         socket.create_connection((host, port), 10).close()
     for name in ("dev.json", "accounts.json", "mbsyncrc"):
         assert stat.S_IMODE((tmp_path / "data" / name).stat().st_mode) == 0o600
-    services = [os.pidfd_open(pid) for pid in children(first.process.pid)]
+    services = hold_descendants(first.process.pid)
     assert len(services) >= 2
     assert first.stop(signal.SIGINT) == 0
     assert not (tmp_path / "data" / "dev.json").exists()
@@ -48,7 +48,7 @@ def test_life(start: Start, tmp_path: Path) -> None:
     second, _ = start_dev(start, tmp_path / "data")
     assert second.document["accounts"] == document["accounts"]
     assert second.document["ca"] == document["ca"]
-    services = [os.pidfd_open(pid) for pid in children(second.process.pid)]
+    services = hold_descendants(second.process.pid)
     assert second.stop(signal.SIGTERM) == 0
     wait_gone(services)
 
@@ -85,7 +85,7 @@ def test_sigkill_leaves_no_orphans_and_the_next_start_recovers(
 ) -> None:
     first, _ = start_dev(start, tmp_path)
     before = first.document
-    services = [os.pidfd_open(pid) for pid in children(first.process.pid)]
+    services = hold_descendants(first.process.pid)
     first.process.kill()
     first.process.wait()
     wait_gone(services)
@@ -203,7 +203,7 @@ def test_it_stops_when_its_terminal_is_closed(tmp_path: Path) -> None:
         assert process.poll() is None
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.05)
-    descriptors = [os.pidfd_open(pid) for pid in children(process.pid)]
+    descriptors = hold_descendants(process.pid)
     os.close(ours)
     assert process.wait(60) == 0
     wait_gone(descriptors)

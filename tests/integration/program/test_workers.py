@@ -11,6 +11,7 @@ import smtplib
 import socket
 import ssl
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,13 +23,14 @@ from tests.integration.program.conftest import (
     PATIENCE,
     Program,
     Start,
-    children,
+    hold_descendants,
     start_dev,
     wait_gone,
 )
+from tests.running import workers_of
 
 WORKERS = 3
-ENOUGH = 16  # connections, for some to be with each worker
+MANY = 200  # connections, by which each worker has one unless something is wrong
 MESSAGE = b"From: carol@example.org\r\nTo: alice@example.test\r\nSubject: %d\r\n\r\nhello\r\n"
 
 
@@ -48,12 +50,7 @@ def stack() -> Iterator[contextlib.ExitStack]:
 
 def workers(program: Program) -> list[int]:
     """Return the pids of its workers."""
-    found = []
-    for pid in children(program.process.pid):
-        with contextlib.suppress(FileNotFoundError):  # it has ended since
-            if b"mailserver.app.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
-    return found
+    return workers_of(program.process.pid)
 
 
 def port(program: Program, name: str) -> int:
@@ -106,6 +103,17 @@ class Load:
                 thread.join()
 
 
+def until_metric(program: Program, name: str, value: float) -> None:
+    """Wait until a metric has come to a value, and not beyond.
+
+    What a worker counted a moment ago is missing where it does not answer within a second.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while (found := metric(program, name)) != value:
+        assert found < value, name
+        assert time.monotonic() < deadline, f"{name} stays {found}"
+
+
 def metric(program: Program, name: str) -> float:
     url = f"http://127.0.0.1:{port(program, 'http')}/metrics"
     with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
@@ -142,7 +150,7 @@ def test_every_worker_serves_and_they_count_together(node: Program) -> None:
         while load.done < 60 and not load.failures:
             load.ends.wait(0.01)
     assert load.failures == []
-    assert metric(node, "mailserver_messages_received_total") == load.done
+    until_metric(node, "mailserver_messages_received_total", load.done)
     assert metric(node, "mailserver_workers") == WORKERS
     used = [cpu_time(pid) for pid in pids]
     assert all(time > 0 for time in used)
@@ -158,9 +166,7 @@ def test_a_worker_that_dies_harms_no_other_and_is_replaced(
     node: Program, stack: contextlib.ExitStack
 ) -> None:
     victim = workers(node)[0]
-    many = [stack.enter_context(logged_in(node)) for _ in range(ENOUGH)]
-    clients = {client: served_by(client, node) for client in many}
-    assert set(clients.values()) == set(workers(node))
+    clients = clients_of_all(node, stack)
     load = Load(port(node, "smtp"))
     with load.running():
         while load.done < 20:
@@ -184,6 +190,17 @@ def test_a_worker_that_dies_harms_no_other_and_is_replaced(
     assert metric(node, "mailserver_worker_restarts_total") == 1
     # what the killed worker counted still counts, but for its last seconds
     assert metric(node, "mailserver_messages_received_total") > 0
+
+
+def clients_of_all(node: Program, stack: contextlib.ExitStack) -> dict[imaplib.IMAP4_SSL, int]:
+    """Log in until each worker has somebody; return the clients, and the pids of their workers."""
+    clients: dict[imaplib.IMAP4_SSL, int] = {}
+    while set(clients.values()) != set(workers(node)):  # the kernel sends them where it likes
+        assert len(clients) < MANY
+        client = stack.enter_context(logged_in(node))
+        clients[client] = served_by(client, node)
+    assert len(set(clients.values())) == WORKERS
+    return clients
 
 
 def served_by(client: imaplib.IMAP4_SSL, node: Program) -> int:
@@ -214,7 +231,7 @@ def test_sighup_replaces_all_and_refuses_nobody(node: Program) -> None:
         while load.done < after + 20:
             load.ends.wait(0.01)
     assert load.failures == []
-    assert metric(node, "mailserver_messages_received_total") == load.done
+    until_metric(node, "mailserver_messages_received_total", load.done)
     for pid in before:
         with contextlib.suppress(ProcessLookupError):  # it has ended already
             wait_gone([os.pidfd_open(pid)])
@@ -236,9 +253,7 @@ def test_tls_begins_on_port_465_however_soon_the_client_speaks(node: Program) ->
 def test_a_change_is_told_to_the_clients_of_other_workers(
     node: Program, stack: contextlib.ExitStack
 ) -> None:
-    many = [stack.enter_context(logged_in(node)) for _ in range(ENOUGH)]
-    clients = {served_by(client, node): client for client in many}
-    assert len(clients) == WORKERS
+    clients = {pid: client for client, pid in clients_of_all(node, stack).items()}
     for client in clients.values():
         client.select("INBOX")
         client.send(b"x IDLE\r\n")
@@ -251,7 +266,7 @@ def test_a_change_is_told_to_the_clients_of_other_workers(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_ends_all(node: Program, number: signal.Signals) -> None:
-    descriptors = [os.pidfd_open(pid) for pid in children(node.process.pid)]
+    descriptors = hold_descendants(node.process.pid)
     assert len(descriptors) >= WORKERS + 2
     with logged_in(node) as client:
         assert node.stop(number) == 0
@@ -261,7 +276,7 @@ def test_a_stop_ends_all(node: Program, number: signal.Signals) -> None:
 
 
 def test_nothing_is_left_of_a_server_that_is_killed(node: Program) -> None:
-    descriptors = [os.pidfd_open(pid) for pid in children(node.process.pid)]
+    descriptors = hold_descendants(node.process.pid)
     node.process.kill()
     node.process.wait()
     wait_gone(descriptors)
