@@ -20,12 +20,12 @@ from mailserver.app.backends import external
 from mailserver.app.exits import Exit, exit_code, reason
 from mailserver.app.node import LINGER
 from mailserver.app.server import Server
-from mailserver.errors import MailError
+from mailserver.errors import MailError, Unavailable
 from mailserver.runtime.workers.channel import Channel, Message
 from mailserver.runtime.workers.sockets import inherited
 
 ALIVE = 5.0  # seconds between two signs of life
-ANSWER_TIME = 2.0  # seconds for the metrics of all workers
+ANSWER_TIME = 4.0  # seconds for the metrics of all workers; the supervisor waits for one of them
 
 
 class Worker:
@@ -119,13 +119,19 @@ class Worker:
                 self._told.services = message["services"]
 
     async def _exposition(self) -> bytes:
-        """Return the metrics of all workers; of this one alone when the supervisor is too slow."""
+        """Return the metrics of all workers.
+
+        Unavailable when the supervisor is too slow: to whoever graphs them, those of this worker
+        alone would look as if the whole server had been started anew.
+        """
         question = next(self._questions)
         future: asyncio.Future[list[list[Any]]] = asyncio.get_running_loop().create_future()
         self._answers[question] = future
         self._channel.send({"is": "question", "question": question})
         try:
             return self._server.metrics.render(await asyncio.wait_for(future, ANSWER_TIME))
+        except TimeoutError:
+            raise Unavailable("the supervisor does not tell the metrics of all workers") from None
         finally:
             self._answers.pop(question, None)
 

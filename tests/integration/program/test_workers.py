@@ -12,6 +12,7 @@ import socket
 import ssl
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -115,6 +116,7 @@ def until_metric(program: Program, name: str, value: float) -> None:
 
 
 def metric(program: Program, name: str) -> float:
+    """Ask for a metric."""
     url = f"http://127.0.0.1:{port(program, 'http')}/metrics"
     with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
         match = re.search(rf"^{re.escape(name)} (\S+)$", answer.read().decode(), re.MULTILINE)
@@ -155,6 +157,17 @@ def test_every_worker_serves_and_they_count_together(node: Program) -> None:
     used = [cpu_time(pid) for pid in pids]
     assert all(time > 0 for time in used)
     assert total(node) == load.done
+
+
+def test_metrics_of_some_workers_are_not_taken_for_those_of_all(node: Program) -> None:
+    node.process.send_signal(signal.SIGSTOP)  # who adds them up
+    try:
+        with pytest.raises(urllib.error.HTTPError, match="503") as caught:
+            metric(node, "mailserver_workers")
+        caught.value.close()
+    finally:
+        node.process.send_signal(signal.SIGCONT)
+    assert metric(node, "mailserver_workers") == WORKERS
 
 
 def cpu_time(pid: int) -> int:
@@ -313,7 +326,9 @@ def test_a_reload_reads_the_configuration_and_keeps_on_when_it_is_wrong(
     text = f'[embedded]\nenabled = true\ndata_dir = "{tmp_path / "data"}"\n{off}{ports}'
 
     def write(server: str) -> None:
-        file.write_text(f'[server]\n{server}\n[log]\nformat = "json"\n{text}')
+        new = file.with_suffix(".new")  # a reload that is under way must not read half of it
+        new.write_text(f'[server]\n{server}\n[log]\nformat = "json"\n{text}')
+        new.rename(file)
 
     write('hostname = "one.example.test"\nworkers = 1')
     program = start(tmp_path / "data", "serve", "--config", str(file))
