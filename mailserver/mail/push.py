@@ -143,6 +143,16 @@ async def gone(mail: "Mail", subscription: PushSubscription) -> None:
     await push.delete(mail.database, subscription.account_id, [subscription.id])
 
 
+async def note_asked(mail: "Mail", subscription: PushSubscription) -> None:
+    """Note that a push service took the code; its device may have been faster than this note."""
+    await push.note_asked(mail.database, subscription.account_id, subscription.id)
+
+
+async def is_there(mail: "Mail", subscription: PushSubscription) -> bool:
+    """Tell whether a subscription has not been removed, as by a new password."""
+    return await push.is_there(mail.database, subscription.account_id, subscription.id)
+
+
 async def note_told(mail: "Mail", subscription: PushSubscription, told: str) -> None:
     """Note that a push service took a message: the device is told up to there."""
     await push.note_told(mail.database, subscription.account_id, subscription.id, told)

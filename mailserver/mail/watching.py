@@ -115,6 +115,7 @@ class Watch:
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
     _accounts: dict[AccountId, _Followed] = field(default_factory=dict)
     _rights: list[Subscription] = field(default_factory=list)
+    _found: States = field(default_factory=dict)  # and not returned yet
 
     async def start(self, place: str | None) -> None:
         """Begin at a place that the listener names, else now.
@@ -159,17 +160,20 @@ class Watch:
         )
 
     async def changes(self) -> States:
-        """Return what changed since the last call, for the types that are listened to."""
+        """Return what changed since the last call, for the types that are listened to.
+
+        What was found before the store failed is returned by a later call.
+        """
         self._woken.clear()
         try:
             await self._follow()
-            found: States = {}
             for account, followed in self._accounts.items():
                 if followed.is_behind and (states := await self._news(account, followed)):
-                    found[account] = states
+                    self._found[account] = {**self._found.get(account, {}), **states}
         except BaseException:
             self._woken.set()
             raise
+        found, self._found = self._found, {}
         return found
 
     async def _follow(self) -> None:
@@ -179,6 +183,7 @@ class Watch:
             seen[share.account_id] = share
         for account in self._accounts.keys() - seen.keys():
             self.mail.events.unsubscribe(self._accounts.pop(account).subscription)
+            self._found.pop(account, None)
         for account, each in seen.items():
             if account in self._accounts:
                 self._accounts[account].share = each
@@ -191,12 +196,7 @@ class Watch:
         """Move to where the account is, and return the states of what changed on the way."""
         share, before, mark = followed.share, followed.modseq, followed.mark_now
         rows = 0 if before is None else ROWS
-        followed.unsure = False
-        try:
-            summary = await changes.summary(self.mail.database, account, before or Modseq(0), rows)
-        except BaseException:
-            followed.unsure = True
-            raise
+        summary = await changes.summary(self.mail.database, account, before or Modseq(0), rows)
         possible = TYPES if share is None else MAIL_TYPES
         types: Iterable[str] = possible
         lost = before is None or before < summary.low_water_mark or before > summary.modseq
@@ -207,9 +207,6 @@ class Watch:
             # a mailbox inherits rights when it is made, and they go with it
             self.shares.forget(self.principal)
             self._woken.set()
-        followed.modseq, followed.mark = summary.modseq, mark
-        if followed.subscription.modseq < summary.modseq:
-            followed.subscription.modseq = summary.modseq  # an event would say nothing new
         states = {
             name: f"{summary.modseq}{mark}"
             for name in possible
@@ -217,6 +214,9 @@ class Watch:
         }
         if "Quota" in states:
             states |= await self._quota(account)
+        followed.unsure, followed.modseq, followed.mark = False, summary.modseq, mark
+        if followed.subscription.modseq < summary.modseq:
+            followed.subscription.modseq = summary.modseq  # an event would say nothing new
         return states
 
     async def _quota(self, account: AccountId) -> Mapping[str, str]:

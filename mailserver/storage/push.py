@@ -182,6 +182,29 @@ async def of_shards(
     ]
 
 
+async def note_asked(database: Executor, account: AccountId, subscription: int) -> None:
+    """Note that a device was sent its code, unless it has given it back meanwhile."""
+    await database.execute(
+        """
+        UPDATE push_subscription
+        SET told = 'asked', failures = 0, attempt_at = NULL
+        WHERE account_id = $1 AND id = $2 AND NOT verified
+        """,
+        account,
+        subscription,
+    )
+
+
+async def is_there(database: Executor, account: AccountId, subscription: int) -> bool:
+    """Tell whether nobody has removed a subscription."""
+    found = await database.fetchval(
+        "SELECT true FROM push_subscription WHERE account_id = $1 AND id = $2",
+        account,
+        subscription,
+    )
+    return found is not None
+
+
 async def note_told(database: Executor, account: AccountId, subscription: int, told: str) -> None:
     """Note what a device was told last: the push service has it."""
     await database.execute(

@@ -211,7 +211,7 @@ class _Device:
         message = verification(push_text(own.id), own.verification_code)
         while not await self._sent(message):
             pass
-        await push.note_told(self._mail, own, "asked")
+        await push.note_asked(self._mail, own)
 
     async def _follow(self) -> None:
         """Send what changes as it does."""
@@ -233,6 +233,8 @@ class _Device:
             watch.close()
 
     async def _all_sent(self, waiting: States) -> bool:
+        if not await push.is_there(self._mail, self._subscription):
+            raise _Gone  # the round that ends this task may come later than what is to be told
         for part in parts(waiting):
             if not await self._sent(state_change(part)):
                 return False

@@ -221,8 +221,9 @@ class _Socket:
                 await watch.wait()
                 changed = await _persistently(watch.changes)
                 if changed:
-                    self.place = watch.place
-                    await self._say(state_change(changed, self.place))
+                    place = watch.place
+                    await self._say(state_change(changed, place))
+                    self.place = place  # not before: another wish may end this one meanwhile
                     await asyncio.sleep(PUSH_GAP)
         except (TimeoutError, OSError):
             self.failed.set()

@@ -259,7 +259,8 @@ async def test_a_device_is_told(
     (found,) = (await call("get", ids=[name]))["list"]
     assert found["verificationCode"]
 
-    # nothing is sent before the code came back, and nothing after the end
+    # nothing is sent before the code came back, and nothing after the end, however late the
+    # sender hears of it
     second = (await call("set", create={"b": {"deviceClientId": "b", "url": service.url}}))[
         "created"
     ]["b"]["id"]
@@ -325,6 +326,30 @@ async def test_a_new_password_ends_subscriptions(
     assert (await call("set", create={"a": new}))["created"]
     await accounts.set_password(mail, alice.login, "correct horse")
     assert (await call("get", ids=None))["list"] == []
+
+
+async def test_a_device_is_told_nothing_after_a_new_password(
+    call: Any, service: Service, mail: Mail, alice: Account, start: Start
+) -> None:
+    await start(mail)
+    await subscribe(call, service)
+    await accounts.set_password(mail, alice.login, "correct horse")
+    await arrive(mail, alice)
+    new = {"deviceClientId": "other", "url": service.url}
+    made = (await call("set", create={"a": new}))["created"]["a"]
+    _, message = await service.next()
+    assert message.get("pushSubscriptionId") == made["id"]
+
+
+async def test_a_code_that_comes_back_before_its_sending_is_noted(
+    call: Any, service: Service, mail: Mail, alice: Account
+) -> None:
+    await call("set", create={"a": {"deviceClientId": "phone", "url": service.url}})
+    (made,) = await push.of_account(mail, alice.id)
+    await push.verify(mail, alice.id, made, "a place")
+    await push.note_asked(mail, made)
+    (found,) = await push.of_account(mail, alice.id)
+    assert (found.verified, found.told) == (True, "a place")
 
 
 async def test_names_that_lead_inside_are_not_followed(service: Service, tls: Tls) -> None:

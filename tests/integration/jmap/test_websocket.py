@@ -58,7 +58,7 @@ async def say(socket: ClientConnection, **message: Any) -> None:
 
 
 async def hear(socket: ClientConnection) -> Any:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         return json.loads(await socket.recv())
 
 
@@ -247,7 +247,7 @@ async def test_garbage_closes_the_connection(opened: Open, octets: bytes, code: 
     async with opened() as socket:
         socket.transport.write(octets)
         with pytest.raises(ConnectionClosed) as closed:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 await socket.recv()
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == code
@@ -260,14 +260,14 @@ async def test_a_message_of_endless_frames_is_cut_off(opened: Open) -> None:
         for _ in range(30):
             socket.transport.write(empty * 1000)
         with pytest.raises(ConnectionClosed):
-            await asyncio.wait_for(socket.recv(), 20)
+            await asyncio.wait_for(socket.recv(), 30)
 
 
 async def test_a_stop_tells_the_clients(opened: Open, site: Site) -> None:
     async with opened() as socket:
         site.app.drain()
         with pytest.raises(ConnectionClosed) as closed:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 await socket.recv()
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1001
@@ -289,7 +289,49 @@ async def test_a_peer_that_leaves_before_its_answer_is_no_fault(
 
     sockets = WebSockets(mail, Api(mail), lost)
     principal = Principal(alice.id, alice.login)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         await sockets.serve(Hold(principal, None), Origin("session"), receive, send)
     assert sockets.has_room(alice.id)
     assert not [each for each in caplog.records if each.exc_info]
+
+
+async def test_a_change_that_a_new_wish_interrupts_is_told_again(
+    mail: Mail, alice: Account
+) -> None:
+    """The peer is slow to take a change, and asks anew before it did."""
+    enable = {"@type": "WebSocketPushEnable", "dataTypes": ["Email"]}
+    wish: Message = {"type": "websocket.receive", "text": json.dumps(enable)}
+    opened, blocked, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    told: list[Any] = []
+
+    async def lost(_: Hold) -> None:
+        await asyncio.Event().wait()
+
+    async def messages() -> AsyncIterator[Message]:
+        yield wish
+        await blocked.wait()
+        yield wish
+        await done.wait()
+        yield {"type": "websocket.disconnect"}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "websocket.accept":
+            opened.set()
+        elif not blocked.is_set():
+            blocked.set()
+            await asyncio.Event().wait()
+        else:
+            told.append(json.loads(message["text"]))
+            done.set()
+
+    sockets = WebSockets(mail, Api(mail), lost)
+    hold = Hold(Principal(alice.id, alice.login), None)
+    incoming = messages()
+    async with asyncio.timeout(30):
+        serving = asyncio.create_task(
+            sockets.serve(hold, Origin("session"), incoming.__anext__, send)
+        )
+        await opened.wait()
+        modseq = await arrive(mail, alice)
+        await serving
+    assert [each["changed"] for each in told] == [{account_text(alice.id): {"Email": str(modseq)}}]
