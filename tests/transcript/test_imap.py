@@ -44,7 +44,7 @@ from mailserver.model import Account, Flags, Principal
 from mailserver.storage import accounts
 
 FOLDER = Path(__file__).parent / "imap"
-PATIENCE = 20.0  # seconds until an answer that does not come fails the test
+PATIENCE = 30.0  # seconds until an answer that does not come fails the test
 _LINE = re.compile(r"(?P<who>\d*)(?P<what>[CS])(?P<how>[:~\-=*]) ?(?P<text>.*)")
 
 SIMPLE = (

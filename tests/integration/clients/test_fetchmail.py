@@ -39,7 +39,9 @@ class Fetchmail:
             )
         )
         rc.chmod(0o600)
-        self.command = ["fetchmail", "--fetchmailrc", str(rc)]
+        # root's would be one for the machine, and name who was killed with it
+        pidfile = home / "fetchmail.pid"
+        self.command = ["fetchmail", "--fetchmailrc", str(rc), "--pidfile", str(pidfile)]
 
     def bodies(self) -> list[bytes]:
         """Return what follows the headers, to which fetchmail adds its own fields."""

@@ -1,12 +1,20 @@
-"""getmail fetches what is new from several mailboxes, and moves it on the server."""
+"""getmail fetches what is new from several mailboxes, and moves it on the server.
 
+It hands on by LMTP what it fetches: every other destination of it is a process of its own, whose
+end it does not notice when that comes before it has begun to wait for it.
+"""
+
+from collections.abc import AsyncIterator
 from pathlib import Path
+
+import pytest_asyncio
 
 from mailserver.mail.context import Mail
 from mailserver.model import Account
 from tests.integration.clients import account as accounts
 from tests.integration.clients.conftest import Served
-from tests.integration.clients.programs import Terminal, make_deliverer, run
+from tests.integration.clients.programs import Terminal, run
+from tests.smtp_peer import Peer
 
 PATHS = ("INBOX", "Two Words", "Lists/日本語")
 RC = """
@@ -21,9 +29,10 @@ mailboxes = {mailboxes}
 {move}
 
 [destination]
-type = MDA_external
-path = {deliver}
-allow_root_commands = true
+type = MDA_lmtp
+host = 127.0.0.1
+port = {lmtp}
+override = bob@example.org
 
 [options]
 delivered_to = false
@@ -33,10 +42,19 @@ read_all = false
 """
 
 
+@pytest_asyncio.fixture
+async def peer() -> AsyncIterator[Peer]:
+    """Who takes what getmail hands on."""
+    found = Peer()
+    await found.start()
+    yield found
+    await found.stop()
+
+
 def _write(
     home: Path,
     server: Served,
-    deliver: Path,
+    peer: Peer,
     *,
     paths: tuple[str, ...] = PATHS,
     move: str = "",
@@ -50,33 +68,36 @@ def _write(
             ca=server.ca,
             mailboxes=paths,
             move=move,
-            deliver=deliver,
+            lmtp=peer.port,
             options=options,
         )
     )
 
 
-def _delivered(mails: Path) -> list[bytes]:
-    return sorted(accounts.body(path.read_bytes()) for path in mails.iterdir())
+def _delivered(peer: Peer) -> list[bytes]:
+    """Return the bodies that came; Python, which getmail is written in, quotes "From" in them."""
+    bodies = [accounts.body(each.content) for each in peer.received]
+    return sorted(each.replace(b"\n>From ", b"\nFrom ") for each in bodies)
 
 
-async def test_getmail(server: Served, mail: Mail, filled: Account, tmp_path: Path) -> None:
+async def test_getmail(
+    server: Served, mail: Mail, filled: Account, peer: Peer, tmp_path: Path
+) -> None:
     command = ["getmail", "--getmaildir", str(tmp_path)]
-    deliver, mails = make_deliverer(tmp_path)
-    _write(tmp_path, server, deliver)
+    _write(tmp_path, server, peer)
     stored = [await accounts.contents(mail, filled, path) for path in PATHS]
     wanted = [accounts.body(each.raw) for found in stored for each in found]
     await run(command)
-    assert _delivered(mails) == sorted(wanted)
+    assert _delivered(peer) == sorted(wanted)
     late = accounts.message("late", number=200)
     await accounts.put(mail, filled, "Two Words", late)
     await run(command)
     wanted.append(accounts.body(late))
-    assert _delivered(mails) == sorted(wanted), "it knows what it has by UIDVALIDITY and UID"
+    assert _delivered(peer) == sorted(wanted), "it knows what it has by UIDVALIDITY and UID"
 
-    _write(tmp_path, server, deliver, move="move_on_delete = Archive", options="delete = true")
+    _write(tmp_path, server, peer, move="move_on_delete = Archive", options="delete = true")
     await run(command)
-    assert _delivered(mails) == sorted(wanted)
+    assert _delivered(peer) == sorted(wanted)
     assert [await accounts.contents(mail, filled, path) for path in PATHS] == [[], [], []]
     archived = await accounts.contents(mail, filled, "Archive")
     assert sorted(accounts.body(each.raw) for each in archived) == sorted(wanted)
@@ -84,10 +105,9 @@ async def test_getmail(server: Served, mail: Mail, filled: Account, tmp_path: Pa
 
 
 async def test_getmail_waits_for_mail(
-    server: Served, mail: Mail, alice: Account, tmp_path: Path
+    server: Served, mail: Mail, alice: Account, peer: Peer, tmp_path: Path
 ) -> None:
-    deliver, mails = make_deliverer(tmp_path)
-    _write(tmp_path, server, deliver, paths=("INBOX",))
+    _write(tmp_path, server, peer, paths=("INBOX",))
     terminal = await Terminal.open(
         ["getmail", "--getmaildir", tmp_path, "--idle", "INBOX", "--trace"],
         home=tmp_path,
@@ -103,4 +123,4 @@ async def test_getmail_waits_for_mail(
         await terminal.shows("Entering IDLE mode")
     finally:
         await terminal.close()
-    assert _delivered(mails) == sorted(wanted)
+    assert _delivered(peer) == sorted(wanted)

@@ -18,7 +18,7 @@ from mailserver.model import Account
 from tests import oidc
 from tests.integration.clients import account as accounts
 from tests.integration.clients.conftest import Served
-from tests.integration.clients.programs import TIME_LIMIT, ProgramFailed, run
+from tests.integration.clients.programs import TIME_LIMIT, ProgramFailed, install
 
 FOLDER = Path(__file__).parent / "imapflow"
 
@@ -28,7 +28,7 @@ async def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the script and the packages it needs."""
     folder = tmp_path_factory.mktemp("imapflow") / "client"
     shutil.copytree(FOLDER, folder)
-    await run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder=folder)
+    await install(folder)
     return folder
 
 

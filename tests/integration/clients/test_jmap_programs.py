@@ -25,7 +25,7 @@ from mailserver.model import Account, Vacation
 from tests import oidc
 from tests.conftest import PASSWORD
 from tests.integration.clients.conftest import Served
-from tests.integration.clients.programs import run
+from tests.integration.clients.programs import install, run
 from tests.integration.conftest import Tls
 from tests.integration.submissions.mailing import inbox, queue
 
@@ -144,7 +144,7 @@ async def jam(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the script and the package it needs."""
     folder = tmp_path_factory.mktemp("jam") / "client"
     shutil.copytree(FOLDER, folder)
-    await run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder=folder)
+    await install(folder)
     return folder
 
 

@@ -15,7 +15,7 @@ from mailserver.model import Account
 from tests import oidc
 from tests.integration.clients import account as accounts
 from tests.integration.clients.conftest import Served
-from tests.integration.clients.programs import run
+from tests.integration.clients.programs import install, run
 
 FOLDER = Path(__file__).parent / "nodemailer"
 
@@ -66,7 +66,7 @@ async def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the script and the package that it needs."""
     folder = tmp_path_factory.mktemp("nodemailer") / "client"
     shutil.copytree(FOLDER, folder)
-    await run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder=folder)
+    await install(folder)
     return folder
 
 

@@ -44,7 +44,7 @@ class Site:
         headers: dict[str, str] | None = None,
     ) -> tuple[int, dict[str, str], bytes]:
         """Send one request on a connection of its own; blocks."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=20)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
         sent = {"Content-Type": "application/json"} if body is not None else {}
         if login is not None:
             pair = base64.b64encode(f"{login}:{PASSWORD}".encode()).decode()

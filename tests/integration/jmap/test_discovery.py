@@ -17,7 +17,7 @@ AUTODISCOVER = "{http://schemas.microsoft.com/exchange/autodiscover/responsesche
 async def curl(site: Site, host: str, path: str, *options: str) -> tuple[int, str, bytes]:
     """Ask with curl, and return status, type and body."""
     process = await asyncio.create_subprocess_exec(
-        *("curl", "--silent", "--max-time", "20", "--write-out", "\n%{http_code} %{content_type}"),
+        *("curl", "--silent", "--max-time", "60", "--write-out", "\n%{http_code} %{content_type}"),
         *("--resolve", f"{host}:{site.port}:{site.host}", *options),
         f"http://{host}:{site.port}{path}",
         stdout=asyncio.subprocess.PIPE,

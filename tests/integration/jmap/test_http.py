@@ -247,7 +247,7 @@ async def test_uploads_of_all_together_have_a_bound(site: Site, alice: Account) 
         return {"type": "http.request", "body": b"fast"}
 
     slow = asyncio.create_task(uploads.take(alice.id, alice.id, {}, stalled, send))
-    await asyncio.wait_for(began.wait(), 10)
+    await asyncio.wait_for(began.wait(), 30)
     with pytest.raises(RequestError) as refused:
         await uploads.take(alice.id, alice.id, {}, at_once, send)
     assert refused.value.status == 503
@@ -267,7 +267,7 @@ async def test_a_body_without_length_is_limited_too(site: Site, alice: Account) 
     )
     for _ in range(30):
         writer.write(b"400\r\n" + b" " * 1024 + b"\r\n")
-    status = await asyncio.wait_for(reader.readline(), 10)
+    status = await asyncio.wait_for(reader.readline(), 30)
     assert status.split()[1] == b"413"
     writer.close()
 
@@ -300,11 +300,11 @@ async def test_event_source(site: Site, mail: Mail, alice: Account) -> None:
         )
 
     ask("types=Email,Thread&closeafter=no&ping=0")
-    head = await asyncio.wait_for(reader.readuntil(b": \n\n"), 10)
+    head = await asyncio.wait_for(reader.readuntil(b": \n\n"), 30)
     assert b"200" in head.split(b"\r\n", 1)[0]
     assert b"text/event-stream" in head
     accepted = await delivery.accept(mail, RAW, [Target(alice.id)], received_at=NOW)
-    event = await asyncio.wait_for(reader.readuntil(b"}\n\n"), 10)
+    event = await asyncio.wait_for(reader.readuntil(b"}\n\n"), 30)
     (delivered,) = accepted.delivered
     lines = event.split(b"\r\n", 1)[-1].decode().splitlines()
     state = str(delivered.modseq)
@@ -316,7 +316,7 @@ async def test_event_source(site: Site, mail: Mail, alice: Account) -> None:
         "changed": {account_text(alice.id): {"Email": state, "Thread": state}},
     }
     site.app.drain()
-    await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 10)
+    await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 30)
     writer.close()
 
 
@@ -447,7 +447,7 @@ async def test_two_gigabytes_are_refused_before_they_come(
         f"POST /jmap/{path} HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {pair}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {2 << 30}\r\n\r\n".encode()
     )
-    status = await asyncio.wait_for(reader.readline(), 10)
+    status = await asyncio.wait_for(reader.readline(), 30)
     assert status.split()[1] == b"413"
     writer.close()
 
@@ -470,14 +470,17 @@ async def test_a_request_that_outlasts_a_stop_is_no_error(
     async with database.transaction() as other:
         await other.execute("SELECT FROM account WHERE id = $1 FOR UPDATE", alice.id)
         asked = asyncio.create_task(asyncio.to_thread(site.ask, "POST", "/jmap/api", body))
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        async with asyncio.timeout(20):
+        waiting = """
+            SELECT count(*) FROM pg_stat_activity
+            WHERE wait_event_type = 'Lock' AND datname = current_database()
+            """
+        async with asyncio.timeout(30):
             while not await database.fetchval(waiting):
                 await asyncio.sleep(0.01)
         await site.server.stop(0)
         with pytest.raises(RemoteDisconnected):
             await asyncio.shield(asked)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while "request ended by a stop" not in caplog.messages:
                 await asyncio.sleep(0.01)
     assert "Exception in ASGI application" not in caplog.text

@@ -23,7 +23,7 @@ from mailserver.storage import accounts as stored
 from tests import oidc
 from tests.integration.jmap.conftest import CORE, PASSWORD, Site
 
-PATIENCE = 20.0  # seconds
+PATIENCE = 30.0  # seconds
 
 
 class Clock:
