@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -76,32 +77,34 @@ class Icap(Engine):
     async def _scan(self, address: str, link: Link, raw: bytes) -> list[str]:
         """Return the names of what is found in a message.
 
-        A server may answer before it has seen all, and sends as it reads: so both at a time.
+        A server may answer before it has seen all, and sends as it reads: so both at a time. One
+        that closes then resets the connection, which must not end with the answer unread.
         """
-        sending = asyncio.ensure_future(self._show(address, link, raw))
-        try:
-            answer = await _head(link)
-            if answer.status not in (200, 204):
-                raise EngineFailed(f"{address}: ICAP status {answer.status}")
-            found = answer.threats()
-            whole = answer.status == 204
-            if not whole and not found:
-                found = await _changed(link, answer, raw)
-                whole = not found
-        except BaseException:
-            link.abort()
-            raise
-        finally:
-            sent = sending.done() and sending.exception() is None
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+        with link.second_handle() as handle:
+            sending = asyncio.ensure_future(self._show(address, handle, raw))
+            try:
+                answer = await _head(link)
+                if answer.status not in (200, 204):
+                    raise EngineFailed(f"{address}: ICAP status {answer.status}")
+                found = answer.threats()
+                whole = answer.status == 204
+                if not whole and not found:
+                    found = await _changed(link, answer, raw)
+                    whole = not found
+            except BaseException:
+                link.abort()
+                raise
+            finally:
+                sent = sending.done() and sending.exception() is None
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
         if whole and sent and answer.fields.get("connection", "").lower() != "close":
             self._links[address].give_back(link)
         else:
             link.abort()  # there may be more to come: a page about what was found
         return found
 
-    async def _show(self, address: str, link: Link, raw: bytes) -> None:
+    async def _show(self, address: str, handle: socket.socket, raw: bytes) -> None:
         """Send a message as what a web server would have answered (RFC 3507 §4.9)."""
         request = b"GET http://mail.invalid/message HTTP/1.1\r\nHost: mail.invalid\r\n\r\n"
         response = (
@@ -109,15 +112,14 @@ class Icap(Engine):
             + f"Content-Length: {len(raw)}\r\n\r\n".encode()
         )
         places = (len(request), len(request) + len(response))
-        await link.send(
-            self._head("RESPMOD", address, "Allow: 204"),
-            f"Encapsulated: req-hdr=0, res-hdr={places[0]}, res-body={places[1]}\r\n\r\n".encode(),
-            request + response,
-        )
+        parts = f"Encapsulated: req-hdr=0, res-hdr={places[0]}, res-body={places[1]}\r\n\r\n"
+        head = self._head("RESPMOD", address, "Allow: 204") + parts.encode()
+        send = asyncio.get_running_loop().sock_sendall
+        await send(handle, head + request + response)
         for at in range(0, len(raw), CHUNK):
             part = raw[at : at + CHUNK]
-            await link.send(f"{len(part):x}\r\n".encode(), part, b"\r\n")
-        await link.send(b"0\r\n\r\n")
+            await send(handle, b"%x\r\n%b\r\n" % (len(part), part))
+        await send(handle, b"0\r\n\r\n")
 
     def _head(self, method: str, address: str, *fields: str) -> bytes:
         host = "localhost" if address.startswith("unix:") else address

@@ -43,9 +43,12 @@ class Link:
         """Return another handle of the connection, to be closed by the caller; it never waits.
 
         When a write meets a reset, the event loop closes its own handle together with what the
-        peer had said before; the kernel still gives that to who has another one.
+        peer had said before; the kernel still gives that to who has another one. OSError when the
+        connection has ended already.
         """
         sock = self.writer.get_extra_info("socket")
+        if sock is None or self.writer.is_closing():
+            raise ConnectionResetError
         return socket.fromfd(sock.fileno(), sock.family, sock.type)
 
     def abort(self) -> None:

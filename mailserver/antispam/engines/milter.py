@@ -4,6 +4,7 @@ A filter is asked when the whole message is here, with all that it would have be
 One that wants to discard a message has it filed as junk: nothing that was accepted is lost.
 """
 
+import contextlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -50,11 +51,10 @@ class Milter(Engine):
         try:
             dialogue = _Dialogue(link, await _negotiate(link), self.settings.max_size * MAX_BODY)
             await dialogue.run(inquiry, self.hostname)
-            await link.send(protocol.packet(protocol.QUIT))
         except BaseException:
             link.abort()
             raise
-        link.writer.close()
+        await _quit(link)
         return dialogue.finding(self.name)
 
     async def probe(self, address: str) -> None:
@@ -62,11 +62,21 @@ class Milter(Engine):
         link = await open_link(address)
         try:
             await _negotiate(link)
-            await link.send(protocol.packet(protocol.QUIT))
         except BaseException:
             link.abort()
             raise
+        await _quit(link)
+
+
+async def _quit(link: Link) -> None:
+    """End a connection; a filter that has said all may have ended it before."""
+    try:
+        with contextlib.suppress(OSError):
+            await link.send(protocol.packet(protocol.QUIT))
         link.writer.close()
+    except BaseException:
+        link.abort()
+        raise
 
 
 async def _negotiate(link: Link) -> Agreed:

@@ -62,8 +62,15 @@ class Rspamd(Engine):
     _session: aiohttp.ClientSession | None = None
 
     async def ask(self, address: str, inquiry: Inquiry, findings: Sequence[Finding]) -> Finding:
-        """Send a message, read the score, the symbols and the action."""
-        answer = await self._answer(address, "POST", "/checkv2", inquiry.raw, self._about(inquiry))
+        """Send a message, read the score, the symbols and the action.
+
+        Over a kept connection first, which rspamd may have closed by now: then once more.
+        """
+        about = self._about(inquiry)
+        try:
+            answer = await self._answer(address, "POST", "/checkv2", inquiry.raw, about)
+        except (OSError, EOFError):
+            answer = await self._answer(address, "POST", "/checkv2", inquiry.raw, about)
         score, action, symbols = reading(answer, self.settings.weight)
         return Finding(
             self.name,
@@ -126,6 +133,8 @@ class Rspamd(Engine):
             raise EngineFailed(f"{address}: {error.os_error.strerror or 'no connection'}") from None
         except aiohttp.ServerDisconnectedError:
             raise EOFError from None
+        except aiohttp.ClientOSError as error:
+            raise OSError(error.errno, error.strerror) from None
         except aiohttp.ClientError as error:
             raise ValueError(type(error).__name__) from None
 

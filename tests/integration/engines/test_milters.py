@@ -1,9 +1,9 @@
 """Milters: opendkim as a real one, and one that does what a test says."""
 
 import asyncio
+import socket
 import struct
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import dkim
@@ -19,8 +19,10 @@ from tests.engine_programs import OpendkimProgram
 from tests.integration.engines.conftest import HEADER, Impostor, Make, Pretend, inquiry
 
 
-@pytest_asyncio.fixture
-async def signed(tmp_path: Path) -> AsyncIterator[tuple[OpendkimProgram, bytes]]:
+@pytest_asyncio.fixture(scope="module")
+async def signed(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[tuple[OpendkimProgram, bytes]]:
     """opendkim, and a message whose signature is good by a key that it knows."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     private = key.private_bytes(
@@ -32,7 +34,7 @@ async def signed(tmp_path: Path) -> AsyncIterator[tuple[OpendkimProgram, bytes]]
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     text = "".join(public.decode().splitlines()[1:-1])
-    program = OpendkimProgram(tmp_path)
+    program = OpendkimProgram(tmp_path_factory.mktemp("opendkim"))
     program.write({"keys": f"s1._domainkey.example.org v=DKIM1; k=rsa; p={text}\n"})
     # simple: not a blank may be lost on the way to the filter
     raw = HEADER.replace(b"Subject: Hello", b"Subject:  Hello\r\n  again") + b"\r\nHello\r\n"
@@ -219,3 +221,26 @@ async def test_one_recipient_that_is_refused_is_not_the_message(
     listener = await pretend(Choosy({}))
     found = await make("milter", listener.address).judge(inquiry(), ())
     assert found.result == "pass"
+
+
+async def test_a_filter_that_ends_with_its_verdict_is_believed(
+    make: Make, pretend: Pretend
+) -> None:
+    class Hasty(Filter):
+        async def __call__(
+            self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        ) -> None:
+            while True:
+                (length,) = struct.unpack(">I", await reader.readexactly(4))
+                command = (await reader.readexactly(length))[:1]
+                if command == b"O":
+                    writer.write(packet(b"O", self.agreed))
+                elif command == b"E":
+                    break
+            linger = struct.pack("ii", 1, 0)  # its end is a reset, which a word of ours meets
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.write(packet(b"r"))
+
+    listener = await pretend(Hasty({}, steps=0x27F))  # it wants to know nothing but the end
+    found = await make("milter", listener.address).judge(inquiry(), ())
+    assert (found.result, found.demand) == ("reject", Action.REJECT)

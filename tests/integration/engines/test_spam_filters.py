@@ -1,10 +1,11 @@
 """spamd and rspamd of Debian: scores, rules, their own verdicts, what a wrong port says."""
 
 import asyncio
+import re
 
 from mailserver.antispam.verdict import Action
 from tests.engine_programs import Program
-from tests.integration.engines.conftest import GTUBE, Make, inquiry
+from tests.integration.engines.conftest import GTUBE, Make, Pretend, inquiry
 
 
 async def test_spamd_reports_rules_and_score(spamd: Program, make: Make) -> None:
@@ -78,3 +79,22 @@ async def test_port_of_the_wrong_service_is_told(
     assert problem == (
         f"no spamd answers there: {rspamd.address}: closed the connection before it had answered"
     )
+
+
+async def test_a_kept_connection_that_ends_at_the_next_message(
+    make: Make, pretend: Pretend
+) -> None:
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)\r\nContent-Length: (\d+)", head)
+        assert length
+        await reader.readexactly(int(length[1]))
+        answer = b'{"score": 1.0, "action":"no action"}'
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer))
+        await reader.readuntil(b"\r\n\r\n")
+
+    listener = await pretend(once)
+    engine = make("rspamd", listener.address)
+    for number in range(1, 4):
+        assert (await engine.judge(inquiry(), ())).result == "ham"
+        assert listener.connections == number

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from mailserver.antispam.engines.clamd import CHUNK
+from mailserver.antispam.engines import clamd as clamd_engine
+from mailserver.antispam.engines import icap as icap_engine
 from mailserver.antispam.verdict import Action
 from tests.engine_programs import VIRUS, ClamdProgram, Program
 from tests.integration.engines.conftest import Make, Pretend, inquiry
@@ -52,23 +53,77 @@ class Answered(bytes):
     """A message; who reads it answers and resets the connection just before the second part."""
 
     listener: socket.socket
+    answer: bytes
+    part: int  # octets
 
     def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, slice) and key.start == CHUNK:
+        if isinstance(key, slice) and key.start == self.part:
             peer, _ = self.listener.accept()
-            peer.sendall(b"INSTREAM size limit exceeded. ERROR\0")
+            peer.sendall(self.answer)
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             peer.close()
         return super().__getitem__(key)
 
 
-async def test_answer_before_a_reset_is_read(make: Make) -> None:
-    message = inquiry(b"y" * 500_000)
+@pytest.mark.parametrize(
+    ("kind", "part", "answer", "result", "demand"),
+    [
+        ("clamd", clamd_engine.CHUNK, b"INSTREAM size limit exceeded. ERROR\0", "none", None),
+        (
+            "icap",
+            icap_engine.CHUNK,
+            b"ICAP/1.0 200 OK\r\nX-Virus-ID: Some.Thing\r\nEncapsulated: null-body=0\r\n\r\n",
+            "virus",
+            Action.REJECT,
+        ),
+        (
+            "icap",
+            icap_engine.CHUNK,
+            b"ICAP/1.0 200 OK\r\nEncapsulated: res-hdr=0, res-body=26\r\n\r\n"
+            b"HTTP/1.0 403 Forbidden\r\n\r\n2\r\nno\r\n0\r\n\r\n",
+            "virus",
+            Action.REJECT,
+        ),
+    ],
+)
+async def test_answer_before_a_reset_is_read(
+    make: Make, kind: str, part: int, answer: bytes, result: str, demand: Action | None
+) -> None:
+    message = inquiry(b"y" * 1_000_000)
     raw = Answered(message.raw)
+    raw.answer, raw.part = answer, part
     with socket.create_server(("127.0.0.1", 0)) as raw.listener:
-        engine = make("clamd", f"127.0.0.1:{raw.listener.getsockname()[1]}", on_failure="defer")
+        engine = make(kind, f"127.0.0.1:{raw.listener.getsockname()[1]}", on_failure="defer")
         found = await engine.judge(replace(message, raw=raw), ())
-    assert (found.result, found.demand) == ("none", None)
+    assert (found.result, found.demand) == (result, demand)
+
+
+@pytest.mark.parametrize(
+    ("kind", "end", "answer"),
+    [
+        ("clamd", b"\0\0\0\0", b"1: stream: OK\0"),
+        ("icap", b"\r\n0\r\n\r\n", b"ICAP/1.0 204 Nothing\r\n\r\n"),
+    ],
+)
+async def test_a_kept_connection_that_was_reset_is_not_used(
+    make: Make, pretend: Pretend, kind: str, end: bytes, answer: bytes
+) -> None:
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(end)
+        writer.write(answer)
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        go_on.clear()
+        await go_on.wait()
+
+    go_on = asyncio.Event()
+    scanner = await pretend(once)
+    engine = make(kind, scanner.address)
+    for number in range(1, 4):
+        assert (await engine.judge(inquiry(), ())).result == "clean"
+        assert scanner.connections == number
+        go_on.set()
+        await scanner.all_gone()
 
 
 async def test_clamd_at_a_socket_that_restarts(tmp_path: Path, make: Make) -> None:
@@ -127,7 +182,7 @@ async def test_icap_server_that_sends_messages_back(make: Make, pretend: Pretend
                 break
         await reader.read()
 
-    engine = make("icap", (await pretend(echo)).address, timeout=10)
+    engine = make("icap", (await pretend(echo)).address)
     assert (await engine.judge(inquiry(b"x" * 5_000_000), ())).result == "clean"
     found = await engine.judge(inquiry(b"a virus\r\n"), ())
     assert (found.result, found.reason) == ("virus", "changed by the scanner")
