@@ -67,13 +67,20 @@ def names(dns: Names) -> NameServer:
     return dns.server
 
 
+@pytest.fixture
+def patience() -> float:
+    """The seconds that DNS has for an answer; a test in which there is none has less."""
+    return 60
+
+
 @pytest_asyncio.fixture
-async def config(dns: Names) -> Config:
+async def config(dns: Names, patience: float) -> Config:
     return Config.model_validate(
         {
             "server": {"hostname": "mail.example.test"},
-            "dns": {"servers": f"127.0.0.1:{dns.port}", "timeout": 0.5, "attempts": 1},
-            "antispam": {"dns_lists": "zen", "time_limit": 10},
+            "dns": {"servers": f"127.0.0.1:{dns.port}", "timeout": patience, "attempts": 1},
+            "antispam": {"dns_lists": "zen", "time_limit": 120},
+            "content": {"time_budget": 10},
         }
     )
 
@@ -331,7 +338,9 @@ async def test_25_a_port_of_another_service_is_told_and_loses_no_mail(
     kind: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    settings = Engine.model_validate({"kind": kind, "address": f"127.0.0.1:{server.port}"})
+    settings = Engine.model_validate(
+        {"kind": kind, "address": f"127.0.0.1:{server.port}", "timeout": 1}
+    )
     [engine] = build([settings], "mail.example.test")
     await EngineWatch([engine], mail.metrics).look()  # that port speaks SMTP
     assert "engine cannot be used" in caplog.messages
@@ -409,6 +418,7 @@ async def test_a_thousand_recipients(mail: Mail, alice: Account, server: Server)
     assert len(told.story["recipients"]) == 1000  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("patience", [1.5])
 async def test_dns_that_does_not_answer_holds_up_no_mail_for_long(
     mail: Mail, alice: Account, names: NameServer, server: Server
 ) -> None:

@@ -57,7 +57,7 @@ def command(dsn: str, bucket: Bucketed, domain: str, tmp_path: Path) -> Command:
         "MAILSERVER_TLS__CERTIFICATE": str(files.certificate),
         "MAILSERVER_TLS__KEY": str(files.key),
         "MAILSERVER_DNS__VALIDATING": "true",
-        "MAILSERVER_DNS__TIMEOUT": "1",
+        "MAILSERVER_DNS__TIMEOUT": "60",
     }
 
     async def run(*words: str, server: str = "", code: int = 0) -> str:

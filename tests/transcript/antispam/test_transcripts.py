@@ -60,7 +60,7 @@ async def gate(mail: Mail, zone: Zone) -> Gate:
     settings = Antispam()
     lists = DnsLists(chosen("zen", None, ""), zone, mail.metrics)
     await lists.test()
-    content = ContentFilter()
+    content = ContentFilter(budget=60)  # seconds; a busy machine may take its time
     await content.load()
     checks = Checks(
         rates=Rates(mail.database, mail.now),

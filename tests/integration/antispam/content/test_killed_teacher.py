@@ -1,6 +1,7 @@
 """A process that learns is killed again and again: each lesson counts once all the same."""
 
 import asyncio
+import contextlib
 import random
 import sys
 
@@ -10,6 +11,7 @@ from mailserver.mail import messages
 from mailserver.mail.context import Mail
 from mailserver.model import Account, Role
 from mailserver.storage import lessons as lesson_table
+from mailserver.storage import spam_models
 from tests.integration.antispam.content.test_lessons import (
     RAW,
     boxes,
@@ -19,6 +21,18 @@ from tests.integration.antispam.content.test_lessons import (
 )
 
 LESSONS = 120
+BLOCKED = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+
+
+async def victim(dsn: str) -> asyncio.subprocess.Process:
+    """Start a process that learns, and is about to begin."""
+    started = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.spam_teacher", dsn, "victim",
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert started.stdout is not None
+    assert await started.stdout.readline() == b"begins\n"
+    return started
 
 
 async def test_a_killed_process_neither_loses_nor_doubles_a_lesson(
@@ -29,21 +43,26 @@ async def test_a_killed_process_neither_loses_nor_doubles_a_lesson(
     uids = [(await deliver(mail, alice, RAW % number))[1] for number in range(LESSONS)]
     for at in range(0, LESSONS, 10):
         await messages.move(mail, alice.id, inbox, uids[at : at + 10], junk)
-    chance, kills = random.Random(7), 0
-    while await lesson_table.waiting(mail.database) and kills < 6:
-        victim = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.spam_teacher", dsn, "victim",
-            stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        assert victim.stdout is not None
-        assert await victim.stdout.readline() == b"begins\n"
-        try:
+    async with mail.database.transaction() as tx:
+        await spam_models.lock(tx, spam_models.SERVER)
+        first = await victim(dsn)
+        async with asyncio.timeout(60):
+            while not await mail.database.fetchval(BLOCKED):  # in the middle of its first lessons
+                await asyncio.sleep(0.01)
+        first.kill()
+        await first.wait()
+    assert await lesson_table.waiting(mail.database) == LESSONS
+    chance = random.Random(7)
+    for _ in range(6):  # others at any moment, as long as there is something to learn
+        if not await lesson_table.waiting(mail.database):
+            break
+        another = await victim(dsn)
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(chance.uniform(0.02, 0.4)):
-                await victim.wait()
-        except TimeoutError:
-            victim.kill()
-            kills += 1
-            await victim.wait()
+                await another.wait()
+        if another.returncode is None:
+            another.kill()
+        await another.wait()
     models = Models(mail.database)
     await teacher(mail, models, "survivor").once()
     assert await lesson_table.waiting(mail.database) == 0
@@ -51,6 +70,5 @@ async def test_a_killed_process_neither_loses_nor_doubles_a_lesson(
     expected = Counts(SERVER_BITS)
     lessons = [Lesson(features_of(RAW % number), spam=True) for number in range(LESSONS)]
     expected.add(delta_of(lessons, SERVER_BITS))
-    assert kills
     assert models.server.spam_lessons == LESSONS
     assert models.server.pack() == expected.pack()

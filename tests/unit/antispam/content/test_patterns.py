@@ -26,7 +26,7 @@ WANTED = [
 TEXT = b"FREE and cheap watches, not spam but spam\nsecond $1 $2 $3 aaaaa 2026"
 
 
-def find(group: Group, text: bytes, seconds: float = 10) -> dict[str, int]:
+def find(group: Group, text: bytes, seconds: float = 60) -> dict[str, int]:
     found: dict[str, int] = {}
     group.find(text, Budget(seconds, time.monotonic), found)
     return found
