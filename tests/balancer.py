@@ -24,7 +24,7 @@ class Balancer:
 
     def __init__(self, backends: Sequence[Backend]) -> None:
         self._backends = backends
-        self._ready: list[Backend] = []
+        self._ready: set[Backend] = set()
         self._turns = itertools.count()
         self._pipes: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -32,25 +32,32 @@ class Balancer:
 
     async def run(self, started: threading.Event, ends: asyncio.Event) -> None:
         """Work until `ends`."""
-        await self._look()
+        await asyncio.gather(*map(self._look, self._backends))
         server = await asyncio.start_server(self._pass_on, "127.0.0.1", 0, backlog=1024)
         self.port = server.sockets[0].getsockname()[1]
+        watches = [asyncio.create_task(self._watch(each)) for each in self._backends]
         started.set()
         async with server:
-            while not ends.is_set():
-                await self._look()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK):
-                        await ends.wait()
+            await ends.wait()
+        for task in watches:
+            task.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
         await asyncio.sleep(0)  # a task that has not begun would not clean up either
         for task in self._pipes:
             task.cancel()
         await asyncio.gather(*self._pipes, return_exceptions=True)
 
-    async def _look(self) -> None:
-        ready = await asyncio.gather(*(self._is_ready(each) for each in self._backends))
-        pairs = zip(self._backends, ready, strict=True)
-        self._ready = [each for each, is_ready in pairs if is_ready]
+    async def _watch(self, backend: Backend) -> None:
+        """Look at one again and again; one that answers late holds up no look at another."""
+        while True:
+            await self._look(backend)
+            await asyncio.sleep(LOOK)
+
+    async def _look(self, backend: Backend) -> None:
+        if await self._is_ready(backend):
+            self._ready.add(backend)
+        else:
+            self._ready.discard(backend)
 
     async def _is_ready(self, backend: Backend) -> bool:
         try:
@@ -66,7 +73,7 @@ class Balancer:
         return b" 200 " in line
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        candidates = list(self._ready)
+        candidates = [each for each in self._backends if each in self._ready]
         turn = next(self._turns)
         for number in range(len(candidates)):
             backend = candidates[(turn + number) % len(candidates)]

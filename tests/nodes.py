@@ -172,11 +172,10 @@ class Mailbox(imaplib.IMAP4_SSL):
         """Be in IDLE for a block."""
         tag = self._new_tag()
         self.send(tag + b" IDLE\r\n")
-        assert self.readline().startswith(b"+")
+        self.hear(b"+ ")  # what is new is told first
         yield self
         self.send(b"DONE\r\n")
-        while not self.readline().startswith(tag + b" OK"):
-            pass
+        self.hear(tag + b" OK")
 
     def hear(self, text: bytes) -> float:
         """Wait until the server says something; return the time at which it has."""

@@ -21,8 +21,8 @@ from tests.running import descendants
 
 @pytest.fixture
 def pair(tmp_path: Path, dsn: str, seaweedfs: SeaweedFS) -> Iterator[list[Node]]:
-    """Two nodes; a balancer has a second to see that one of them stops."""
-    installation = Installation.make(tmp_path, dsn, seaweedfs, MAILSERVER_SERVER__STOP_DELAY="1")
+    """Two nodes; a balancer has three seconds to see that one of them stops."""
+    installation = Installation.make(tmp_path, dsn, seaweedfs, MAILSERVER_SERVER__STOP_DELAY="3")
     installation.populate("alice")
     with nodes(installation, "a", "b") as made:
         yield made
