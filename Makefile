@@ -5,9 +5,8 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 JMAPLIB := .clients/jmaplib
 AGAIN  := tests/again.sh
-# A registry that does not answer for a moment is asked again; npm asks only for what no cache has.
+# a registry that does not answer for a moment is asked again
 export PIP_RETRIES ?= 10
-export npm_config_prefer_offline ?= true
 
 .PHONY: run test clients chaos unit coverage conformance check format lock bench image manifest clean
 
