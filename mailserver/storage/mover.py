@@ -162,16 +162,22 @@ class Mover:
         S3 cannot read that. It looks like a failure of all of S3, in which no object is given up;
         so another object shows whether it is one: then this raises Unavailable.
         """
+        if not lost:
+            return
+        await self._probe()
+        # S3 works now, and perhaps did not when they were read
+        lost = [await self._look(location) for location, _ in lost]
         if any(seen_as is _Object.UNREADABLE for _, seen_as in lost):
-            await self._probe()
-            # S3 works now, and perhaps did not when they were read
-            lost = [await self._look(location) for location, _ in lost]
+            await self._probe()  # nor perhaps when they were read again
         for location, seen_as in lost:
             if seen_as not in LOST:
                 continue
+            # this process was frozen, and another has removed the body together with its object
+            if not await bodies.forget_object(self._database, location):
+                continue
             extra = _named(location) | {"object": seen_as.value}
             log.error("mover: object is lost, copying again", extra=extra)
-            if await bodies.forget_object(self._database, location) and location.object:
+            if location.object:
                 await self._blobs.delete(location.object)
 
     async def _probe(self) -> None:

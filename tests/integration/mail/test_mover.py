@@ -1,9 +1,9 @@
 """Bodies move from PostgreSQL to S3, stay readable, and go when nobody needs them."""
 
 import asyncio
-import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 
 import pytest
 import pytest_asyncio
@@ -190,7 +190,7 @@ async def test_an_object_that_can_be_read_again_stays(
     clock.time += timedelta(minutes=2)
     await mover.round()
     before = [entry async for page in mail.blobs.names() for entry in page]
-    mover._blobs = Unreadable(mail.blobs, "", times=1)
+    mover._blobs = Unreadable(mail.blobs, "", [True])
 
     clock.time += timedelta(days=8)
     assert await mover.drop() == 0
@@ -198,14 +198,18 @@ async def test_an_object_that_can_be_read_again_stays(
     assert before == [entry async for page in mail.blobs.names() for entry in page]
 
 
+@pytest.mark.parametrize(
+    "fails",
+    [repeat(True), [True, False, True, True]],  # S3 works for a moment, and is away again
+)
 async def test_objects_are_not_given_up_while_nothing_can_be_read(
-    mail: Mail, alice: Account, mover: Mover, clock: Clock
+    mail: Mail, alice: Account, mover: Mover, clock: Clock, fails: Iterable[bool]
 ) -> None:
     await delivery.accept(mail, RAW, [Target(alice.id)], received_at=clock())
     clock.time += timedelta(minutes=2)
     await mover.round()
     before = [entry async for page in mail.blobs.names() for entry in page]
-    mover._blobs = Unreadable(mail.blobs, "")
+    mover._blobs = Unreadable(mail.blobs, "", fails)
 
     clock.time += timedelta(days=8)
     with pytest.raises(Unavailable):
@@ -270,12 +274,12 @@ class Refusing:
 
 
 class Unreadable:
-    """A bucket that takes all, and cannot read some of it, or not the first `times`."""
+    """A bucket that takes all, and cannot read some of it; `fails` are reads in their order."""
 
-    def __init__(self, blobs: Blobs, lost: str, times: float = math.inf) -> None:
+    def __init__(self, blobs: Blobs, lost: str, fails: Iterable[bool] = repeat(True)) -> None:
         self._blobs = blobs
         self._lost = lost
-        self._times = times
+        self._fails = iter(fails)
         self.put, self.size, self.delete, self.names = (
             blobs.put,
             blobs.size,
@@ -284,8 +288,7 @@ class Unreadable:
         )
 
     async def get(self, name: str, offset: int, length: int) -> bytes:
-        if self._lost in name and self._times > 0:
-            self._times -= 1
+        if self._lost in name and next(self._fails, False):
             raise Unavailable("lost")
         return await self._blobs.get(name, offset, length)
 
