@@ -46,9 +46,14 @@ class NameServer(asyncio.DatagramProtocol):
     async def start(self) -> int:
         """Listen by UDP and TCP, and return the port."""
         loop = asyncio.get_running_loop()
-        self.port = free_port()
-        transport, _ = await loop.create_datagram_endpoint(lambda: self, ("127.0.0.1", self.port))
-        self._transport = transport
+        while True:
+            self.port = free_port()
+            with contextlib.suppress(OSError):  # what is free for TCP may be taken for UDP
+                transport, _ = await loop.create_datagram_endpoint(
+                    lambda: self, ("127.0.0.1", self.port)
+                )
+                self._transport = transport
+                break
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
         return self.port
 

@@ -185,9 +185,11 @@ class Mailbox(imaplib.IMAP4_SSL):
 
 
 @contextlib.contextmanager
-def nodes(installation: Installation, *names: str) -> Iterator[list[Node]]:
-    """Have nodes that serve."""
-    made = [Node(installation, name) for name in names]
+def nodes(
+    installation: Installation, *names: str, values: Mapping[str, Mapping[str, str]] | None = None
+) -> Iterator[list[Node]]:
+    """Have nodes that serve; `values` are environment variables of single ones."""
+    made = [Node(installation, name, (values or {}).get(name, {})) for name in names]
     try:
         for node in made:
             node.launch()

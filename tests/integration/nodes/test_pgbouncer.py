@@ -124,8 +124,8 @@ def whole_server(installation: Installation, dsn: str, *, polled: bool) -> None:
     with nodes(installation, "a", "b") as (a, b):
         for here, there in ((a, b), (b, a)):
             by_imap, by_jmap = mail_across(here, there)
-            # a look every second; the rest is what a busy machine takes
-            assert max(by_imap, by_jmap) < (10 if polled else 5)
+            # a look every second at most; the rest is what a busy machine takes
+            assert max(by_imap, by_jmap) < 20
         load(a, b)
         with a.mailbox() as client:
             assert client.search(None, "ALL")[1][0].split() == [

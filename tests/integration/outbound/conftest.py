@@ -55,7 +55,7 @@ async def config(names: NameServer, port: int, request: pytest.FixtureRequest) -
             "server": {"hostname": "mail.example.test", "secret_key": "of the tests"},
             "dns": {
                 "servers": f"127.0.0.1:{resolver}",
-                "timeout": 0.3,
+                "timeout": 10,
                 "attempts": 1,
                 "validating": True,
             },
@@ -121,7 +121,7 @@ class Sending:
         assert done.queue_id is not None
         return done.queue_id
 
-    async def work(self, name: str = "one") -> Worker:
+    async def work(self, name: str = "one", timeouts: Timeouts = QUICK) -> Worker:
         """Start a worker."""
         resolver = Resolver(self.mail.config.dns, asyncio.get_running_loop().time)
         verified = client_context(verify=True)
@@ -132,7 +132,7 @@ class Sending:
             resolver,
             name,
             contexts=Contexts(verified=verified),
-            timeouts=QUICK,
+            timeouts=timeouts,
             chance=random.Random(1),
             https_port=self.https_port,
             tally=self.tally,

@@ -30,7 +30,8 @@ async def counted(sending: Sending, about: str) -> Counted:
 
 
 async def delivered(sending: Sending, recipient: str, state: QueueState) -> None:
-    await sending.work()
+    if not sending.workers:  # a second one of its name would give back what the first has taken
+        await sending.work()
     await sending.send(recipient)
     await sending.settled(recipient, state)
 

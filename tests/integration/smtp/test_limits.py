@@ -43,7 +43,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-@limits(command_timeout=2.0, max_connections_per_ip=1100)
+@limits(command_timeout=4.0, max_connections_per_ip=1100)
 async def test_a_thousand_silent_connections_time_out_while_others_are_served(
     mail: Mail, alice: Account, servers: Servers, connect: Connect
 ) -> None:

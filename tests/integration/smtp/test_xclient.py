@@ -135,7 +135,7 @@ async def test_whose_mail_was_accepted_is_no_stranger(alice: Account, servers: S
     client.close()
 
 
-@pytest.mark.parametrize("config", [{"greeting_pause": 0, "error_pause": 0.2}], indirect=True)
+@pytest.mark.parametrize("config", [{"greeting_pause": 0, "error_pause": 2}], indirect=True)
 async def test_a_stranger_who_only_tries_is_slowed_down(servers: Servers) -> None:
     port = await servers.start("mx", proxies=Networks("127.0.0.1"))
     loop = asyncio.get_running_loop()
@@ -143,9 +143,9 @@ async def test_a_stranger_who_only_tries_is_slowed_down(servers: Servers) -> Non
     await client.reply()
     began = loop.time()
     assert (await client.say("WHAT")).startswith("500")
-    assert loop.time() - began < 0.2
+    assert loop.time() - began < 2
     await client.say("WHAT")
     began = loop.time()
     assert (await client.say("WHAT")).startswith("500")
-    assert loop.time() - began >= 0.2
+    assert loop.time() - began >= 2
     client.close()
