@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -31,6 +32,7 @@ from mailserver.config import Antispam
 from mailserver.metrics import Metrics
 from mailserver.mime import HeaderBlock
 from mailserver.model import AccountId
+from tests.cost import least
 from tests.zone import Zone
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -136,11 +138,14 @@ async def test_a_huge_message_is_judged_in_bounded_time(content: ContentFilter, 
 )
 def test_tags_without_an_end_take_no_longer_than_their_length(unit: bytes, tag: str) -> None:
     raw = b"Content-Type: text/html\r\n\r\n" + unit * (60_000 // len(unit))
-    views = Views(Inquiry("s", Client("192.0.2.7"), None, (), raw, NOW))
-    began = time.process_time()
-    assert views.uris == []
-    assert views.html.tags.keys() <= {"a", "title"}
-    assert time.process_time() - began < 0.15
+    inquiry = Inquiry("s", Client("192.0.2.7"), None, (), raw, NOW)
+
+    def look() -> None:
+        views = Views(inquiry)
+        assert views.uris == []
+        assert views.html.tags.keys() <= {"a", "title"}
+
+    assert least(look, 0.15) < 0.15
 
 
 def test_links_are_found_in_tags_that_have_no_end() -> None:
@@ -176,9 +181,8 @@ def test_no_function_of_a_rule_holds_up_the_others(unit: str) -> None:
     views = Views(Inquiry("s", Client("192.0.2.7"), None, (), raw, NOW))
     assert len(views.html.source) > 40_000
     for pattern in (evals_body._TEXT_LINK, evals_body._IMAGE_TAG, *evals_body._HTML_TESTS.values()):
-        began = time.process_time()
-        pattern.findall(views.html.source)
-        assert time.process_time() - began < 0.15, pattern.pattern
+        find_all = partial(pattern.findall, views.html.source)
+        assert least(find_all, 0.15) < 0.15, pattern.pattern
 
 
 async def test_a_message_whose_rules_take_long_does_not_hold_up_the_others() -> None:
@@ -218,11 +222,13 @@ def test_the_author_is_the_one_that_dmarc_speaks_of(name: bytes) -> None:
 def test_a_header_of_ten_megabytes_costs_no_more_than_its_first_part(line: bytes) -> None:
     start = b"From: a@example.org\r\nSubject: x\r\n"
     raw = start + line * (10_000_000 // len(line)) + b"\r\nbody\r\n"
-    began = time.process_time()
-    block = HeaderBlock(raw)
-    assert raw[block.body_start :] == b"body\r\n"
-    assert raw[block.end :] == b"\r\nbody\r\n"
-    assert list(map(str, authors(raw))) == ["a@example.org"]
-    cleaned = authentication.without_forged(fields.without_forged(raw), ["mx.example.test"])
-    assert cleaned.endswith(b"\r\nbody\r\n")
-    assert time.process_time() - began < 0.5
+
+    def look() -> None:
+        block = HeaderBlock(raw)
+        assert raw[block.body_start :] == b"body\r\n"
+        assert raw[block.end :] == b"\r\nbody\r\n"
+        assert list(map(str, authors(raw))) == ["a@example.org"]
+        cleaned = authentication.without_forged(fields.without_forged(raw), ["mx.example.test"])
+        assert cleaned.endswith(b"\r\nbody\r\n")
+
+    assert least(look, 0.5) < 0.5
