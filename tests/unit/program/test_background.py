@@ -30,10 +30,10 @@ async def test_failed_work_is_counted_logged_and_started_again(
         await asyncio.Event().wait()
 
     tasks.run("mover", work)
-    await asyncio.wait_for(recovered.wait(), 10)
+    await asyncio.wait_for(recovered.wait(), 30)
     assert 'test_background_failures_total{task="mover"} 2.0' in metrics.render().decode()
     assert [record.levelname for record in caplog.records] == [level, level]
-    await asyncio.wait_for(tasks.stop(), 10)
+    await asyncio.wait_for(tasks.stop(), 30)
     assert len(rounds) == 3
 
 
@@ -73,7 +73,7 @@ async def test_every_repeats_until_cancelled() -> None:
             enough.set()
 
     task = asyncio.ensure_future(every(0, work)())
-    await asyncio.wait_for(enough.wait(), 10)
+    await asyncio.wait_for(enough.wait(), 30)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

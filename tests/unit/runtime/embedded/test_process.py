@@ -95,7 +95,7 @@ IGNORING = (
 
 
 async def ready(child: Child) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while "ready" not in child.output():
             await asyncio.sleep(0.01)
 
@@ -116,7 +116,7 @@ async def test_cancelling_a_waiter_leaves_the_others(tmp_path: Path) -> None:
     waiters[0].cancel()
     await asyncio.wait(waiters[:1])
     child.send(signal.SIGKILL)
-    assert await asyncio.wait_for(waiters[1], 10) == -signal.SIGKILL
+    assert await asyncio.wait_for(waiters[1], 60) == -signal.SIGKILL
 
 
 async def test_the_lock_is_held_by_the_child_and_its_children(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ async def test_the_lock_is_held_by_the_child_and_its_children(tmp_path: Path) ->
     assert await lock(tmp_path) is None
     await child.stop(())
     assert await lock(tmp_path) is None
-    waiting = asyncio.create_task(lock(tmp_path, 10))
+    waiting = asyncio.create_task(lock(tmp_path, 60))
     os.kill(grandchild, signal.SIGKILL)
     taken = await waiting
     assert taken is not None
