@@ -39,6 +39,7 @@ class Models:
         self._database = database
         self._room = room
         self._server = Known(-1, None)
+        self._refreshing = asyncio.Lock()  # what is new is added to counts in place: once
         self._nothing = Counts(0)  # many servers never learn: 8 MiB of zeros are not for them
         self._accounts: OrderedDict[AccountId, Known] = OrderedDict()
         self._used = 0  # octets of their counts; to add them up for each recipient takes long
@@ -55,7 +56,8 @@ class Models:
 
     async def refresh(self) -> None:
         """Bring the server's model up to date."""
-        self._server = await self._news(SERVER, SERVER_BITS, self._server)
+        async with self._refreshing:
+            self._server = await self._news(SERVER, SERVER_BITS, self._server)
 
     async def of_account(self, account: AccountId) -> Counts | None:
         """Return what an account taught, as of now; None when that is nothing."""

@@ -200,6 +200,21 @@ async def test_what_was_learned_in_changes_is_the_same_as_a_base(
     assert not await tidy(mail.database, SERVER)
 
 
+async def test_what_is_new_counts_once_though_two_look_at_the_same_time(
+    mail: Mail, alice: Account
+) -> None:
+    place = await boxes(mail, alice)
+    models, fresh = Models(mail.database), Models(mail.database)
+    for number in range(2):
+        _, uid = await deliver(mail, alice, RAW % number)
+        await messages.move(mail, alice.id, place[Role.INBOX].id, [uid], place[Role.JUNK].id)
+        await teacher(mail, Models(mail.database)).once()
+        await asyncio.gather(models.refresh(), models.refresh())
+    await fresh.refresh()
+    assert models.server.spam_lessons == 2
+    assert models.server.pack() == fresh.server.pack()
+
+
 async def test_to_forget_is_noticed_by_every_process(mail: Mail, alice: Account) -> None:
     place = await boxes(mail, alice)
     _, uid = await deliver(mail, alice, RAW % 1)
