@@ -160,7 +160,7 @@ class Connection(SMTP):
 
     def drain(self) -> None:
         """End an idle connection; others end after the command that they run."""
-        if self._idle:
+        if self._idle and self.transport is not None:  # else it has ended this moment
             self._end("shutdown", replies.SHUTTING_DOWN)
 
     def abort(self) -> None:

@@ -23,6 +23,7 @@ from mailserver.smtp.protocol.client import (
 
 DER = 2  # how certificates are written, for OpenSSL
 HIGH_WATER = 512 * 1024  # octets of a message that wait to be sent
+PART = "lost: the server took only a part of the message"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,8 @@ class Connection:
                 reader, writer = await streams.connect(address, port, tls, host)
         except (OSError, TimeoutError) as error:
             raise ConnectionFailed(f"cannot connect: {_reason(error)}") from error
-        writer.transport.set_write_buffer_limits(HIGH_WATER)
+        if not writer.is_closing():
+            writer.transport.set_write_buffer_limits(HIGH_WATER)
         connection = cls(reader, writer, host, address, timeouts)
         connection._note_tls()
         try:
@@ -190,7 +192,7 @@ class Connection:
     async def quit(self) -> None:
         """Say goodbye and close."""
         with contextlib.suppress(ConnectionFailed):
-            self._writer.write(b"QUIT\r\n")
+            self._write(b"QUIT\r\n")
             await self._reply(self._timeouts.quit, "QUIT")
         self.abort()
 
@@ -212,7 +214,7 @@ class Connection:
         """
         lines = b"".join(map(transaction.line, steps))
         if steps[-1] is not Step.CONTENT:
-            self._writer.write(lines)
+            self._write(lines)
             return None
         pieces: Iterable[bytes] = (b".\r\n",)
         if transaction.sends_message:
@@ -220,6 +222,8 @@ class Connection:
         left = joined(lines, pieces)
         try:
             for piece in left:
+                if self._writer.is_closing():
+                    return ConnectionFailed(PART)
                 self._writer.write(piece)
                 async with asyncio.timeout(self._timeouts.block):
                     await self._writer.drain()
@@ -227,7 +231,7 @@ class Connection:
             return ConnectionFailed("the server does not take the message")
         except OSError:
             if next(left, None) is not None:
-                return ConnectionFailed("lost: the server took only a part of the message")
+                return ConnectionFailed(PART)
         return None  # or what was written last was lost on its way, which the reply will tell
 
     async def _last_replies(self, transaction: Transaction, cut: ConnectionFailed) -> None:
@@ -251,8 +255,13 @@ class Connection:
         return self._timeouts.data if step is Step.DATA else self._timeouts.command
 
     async def _ask(self, line: str, what: str) -> ServerReply:
-        self._writer.write(line.encode())
+        self._write(line.encode())
         return await self._reply(self._timeouts.command, what)
+
+    def _write(self, lines: bytes) -> None:
+        """Write commands; where the connection has ended, whoever reads the reply is told."""
+        if not self._writer.is_closing():  # uvloop raises RuntimeError then, asyncio nothing
+            self._writer.write(lines)
 
     async def _reply(self, timeout: float, what: str) -> ServerReply:
         """Read the next reply; 421 ends the connection, whatever it answers (RFC 5321 §3.8)."""

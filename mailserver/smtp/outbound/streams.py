@@ -38,7 +38,9 @@ async def connect(
 async def start_tls(writer: asyncio.StreamWriter, context: ssl.SSLContext, name: str) -> None:
     """Begin TLS on a connection."""
     socket = writer.transport
-    cast(_Protocol, socket.get_protocol()).socket = None
+    protocol = socket.get_protocol()
+    if isinstance(protocol, _Protocol):  # there is none when the connection is lost already
+        protocol.socket = None
     await writer.start_tls(context, server_hostname=name)
     socket.set_protocol(_BelowTls(socket))
 

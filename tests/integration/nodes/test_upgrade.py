@@ -64,9 +64,9 @@ class Load:
     def _deliver(self) -> None:
         number = 0
         while not self.ends.is_set():
-            subject = f"number {number}"
+            subject, nodes = f"number {number}", self.nodes  # which may be others at any moment
             try:
-                self.nodes[number % len(self.nodes)].send(subject)
+                nodes[number % len(nodes)].send(subject)
                 self.sent.append(subject)
             except Exception as error:
                 self.failures.append(repr(error))
@@ -74,8 +74,9 @@ class Load:
 
     def _change(self) -> None:
         while not self.ends.is_set():
+            nodes = self.nodes
             try:
-                with self.nodes[self.changed % len(self.nodes)].mailbox("bob@example.test") as box:
+                with nodes[self.changed % len(nodes)].mailbox("bob@example.test") as box:
                     box.append("INBOX", "", "", b"Subject: kept\r\n\r\nkept\r\n")
                     assert box.store("1:*", "+FLAGS", r"(\Seen)")[0] == "OK"
                 self.changed += 1

@@ -169,6 +169,33 @@ def test_one_that_goes_away_says_so(new_loop: Callable[[], asyncio.AbstractEvent
     assert str(cut.value.reply) == "421 4.3.2 going down"
 
 
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("new_loop", LOOPS)
+def test_what_is_said_over_a_lost_connection_fails_like_any_other(
+    tls: Tls, new_loop: Callable[[], asyncio.AbstractEventLoop], secure: bool
+) -> None:
+    async def check(port: int) -> None:
+        connection = await Connection.open("localhost", "127.0.0.1", port, PATIENT, None)
+        await connection.hello("mail.example.test")
+        if secure:
+            await connection.start_tls(tls.client, "localhost")
+            await connection.hello("mail.example.test")
+        connection.abort()
+        envelope = Envelope("alice@example.test", (RecipientLine("b@example.org"),), len(LARGE))
+        for _ in range(3):  # at first it is only about to end
+            with pytest.raises(ConnectionFailed, match=r"closed|lost"):
+                await connection.hello("mail.example.test")
+            with pytest.raises(ConnectionFailed, match=r"closed|lost"):
+                await connection.send(envelope, LARGE, lambda: None)
+            await connection.quit()
+
+    with (
+        interrupting(tls=tls.server if secure else None) as peer,
+        asyncio.Runner(loop_factory=new_loop) as runner,
+    ):
+        runner.run(check(peer.port))
+
+
 @pytest.mark.parametrize("answer", [b"250 2.0.0 ok\r\n", b""])
 async def test_a_part_of_a_message_is_not_delivered_whatever_is_said(answer: bytes) -> None:
     with interrupting(answer) as peer, pytest.raises(MessageCut, match="lost: "):
