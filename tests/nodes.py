@@ -22,7 +22,7 @@ from mailserver.tls import DEVELOPMENT_NAMES, make_development_ca
 LISTENERS = ("smtp", "submission", "submissions", "imap", "imaps", "http", "https")
 PASSWORD = "correct horse"
 START_TIMEOUT = 120.0  # seconds; the machine may be busy
-STOP_TIMEOUT = 60.0
+STOP_TIMEOUT = 120.0
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("MAILSERVER_")}
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from mailserver.runtime.embedded.ports import fixed_range, is_free
 
 START_TIMEOUT = 120.0  # seconds; the machine may be busy
-STOP_TIMEOUT = 60.0
+STOP_TIMEOUT = 120.0
 
 
 class ServerFailed(Exception):
@@ -198,7 +198,7 @@ def wait_gone(pid: int) -> None:
     except ProcessLookupError:
         return
     try:
-        if not select.select([handle], [], [], 30)[0]:
+        if not select.select([handle], [], [], 60)[0]:
             raise ServerFailed(f"process {pid} is an orphan that does not end")
     finally:
         os.close(handle)

@@ -10,7 +10,7 @@ from tests.conformance.expected import JMAPLIB
 from tests.running import RunningServer
 
 HOME = Path(__file__).parents[2] / ".clients" / "jmaplib"  # made by make
-LIMIT = 300.0  # seconds of all tests
+LIMIT = 600.0  # seconds of all tests
 USERS = (login(83), login(84))
 
 

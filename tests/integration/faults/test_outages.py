@@ -127,7 +127,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     reading = asyncio.create_task(process.stdout.read())  # it must never wait for us
     yield Served(postgres, seaweedfs, config, tls.ca, listeners)
     process.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(process.wait(), 60) == 0
+    assert await asyncio.wait_for(process.wait(), 120) == 0
     await reading
     await asyncio.gather(postgres.stop(), seaweedfs.stop())
 

@@ -109,7 +109,9 @@ async def site(tmp_path: Path, bucket: Bucketed) -> AsyncIterator[Site]:
     archive.mkdir()
     archive.chmod(0o777)  # PostgreSQL may run as another user than the tests
     tmp_path.chmod(0o711)
-    settings = {"archive_mode": "on", "archive_command": f"cp %p {archive}/%f"}
+    # a file that is there is whole
+    keep = f"cp %p {archive}/%f.new && mv {archive}/%f.new {archive}/%f"
+    settings = {"archive_mode": "on", "archive_command": keep}
     postgres = Postgres(tmp_path / "live", settings=settings)
     await postgres.start()
     await asyncio.to_thread(migrate.upgrade, postgres.dsn())
