@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,6 +132,13 @@ async def connect() -> AsyncIterator[Connect]:
         client.close()
         with contextlib.suppress(OSError):
             await client.writer.wait_closed()
+
+
+@pytest.fixture(autouse=True)
+def untraced() -> Iterator[None]:
+    """A test that fails while it measures memory does not slow down the next ones."""
+    yield
+    tracemalloc.stop()
 
 
 Deliver = Callable[..., Awaitable[None]]

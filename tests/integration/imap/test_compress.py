@@ -32,7 +32,7 @@ class Compressed:
 
     async def until(self, line: bytes) -> bytes:
         """Read to the end of the line that begins so."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while b"\r\n" not in (b"\r\n" + self.said).partition(b"\r\n" + line)[2]:
                 octets = await self.client.reader.read(65536)
                 assert octets, self.said
