@@ -18,7 +18,8 @@ from pathlib import Path
 from benchmarks.smtp_delivery import tree
 
 PROGRAM = shutil.which("dovecot") or "/usr/sbin/dovecot"
-START_TIMEOUT = 30.0  # seconds
+START_TIMEOUT = 60.0  # seconds
+STARTS = 5  # attempts: a port that was free may be taken meanwhile
 CONFIGURATION = """
 base_dir = {home}/run
 state_dir = {home}/state
@@ -91,7 +92,6 @@ def installed() -> bool:
 @contextmanager
 def running(home: Path, password: str, certificate: Path, key: Path) -> Iterator[Dovecot]:
     """Run Dovecot below `home`; any login with the password is a user."""
-    plain, secure = _free_port(), _free_port()
     owner = pwd.getpwnam("nobody" if os.getuid() == 0 else getpass.getuser())
     alone = ""
     if os.getuid() != 0:  # everything as the one who runs it, without changing the root
@@ -100,25 +100,38 @@ def running(home: Path, password: str, certificate: Path, key: Path) -> Iterator
         (home / name).mkdir(parents=True, exist_ok=True)
         os.chown(home / name, owner.pw_uid, owner.pw_gid)
     file = home / "dovecot.conf"
-    file.write_text(
-        CONFIGURATION.format(
-            home=home, certificate=certificate, key=key, owner=owner.pw_uid, group=owner.pw_gid,
-            password=password, plain=plain, secure=secure, users=alone,
-            chroot="chroot =" if alone else "",
-        )
-    )  # fmt: skip
-    process = subprocess.Popen([PROGRAM, "-F", "-c", str(file)])
+    for attempt in range(STARTS):
+        plain, secure = _free_port(), _free_port()
+        file.write_text(
+            CONFIGURATION.format(
+                home=home, certificate=certificate, key=key, owner=owner.pw_uid,
+                group=owner.pw_gid, password=password, plain=plain, secure=secure, users=alone,
+                chroot="chroot =" if alone else "",
+            )
+        )  # fmt: skip
+        process = subprocess.Popen([PROGRAM, "-F", "-c", str(file)])
+        try:
+            _wait(process, plain, home / "log")
+        except BaseException as error:
+            _stop(process)
+            if attempt == STARTS - 1 or not isinstance(error, RuntimeError):
+                raise
+        else:
+            break
     try:
-        _wait(process, plain, home / "log")
         yield Dovecot(process.pid, plain, secure)
     finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            for pid in reversed(tree(process.pid)):
-                os.kill(pid, 9)
-            process.wait(30)
+        _stop(process)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        for pid in reversed(tree(process.pid)):
+            os.kill(pid, 9)
+        process.wait(30)
 
 
 def _free_port() -> int:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
-PATIENCE = 30.0  # seconds until something that does not come fails the test
+PATIENCE = 60.0  # seconds until something that does not come fails the test
 _NUMBER = re.compile(r"\* (\d+) (EXISTS|EXPUNGE|RECENT)")
 _FETCH = re.compile(r"\* (\d+) FETCH \((.*)\)")
 _VANISHED = re.compile(r"\* VANISHED (\(EARLIER\) )?([\d:,]+)")

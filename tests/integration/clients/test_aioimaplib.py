@@ -12,7 +12,7 @@ from tests.integration.conftest import Tls
 
 
 async def _connect(server: Served, tls: Tls) -> IMAP4_SSL:
-    client = IMAP4_SSL("localhost", server.imaps, ssl_context=tls.client, timeout=30)
+    client = IMAP4_SSL("localhost", server.imaps, ssl_context=tls.client, timeout=60)
     await client.wait_hello_from_server()
     assert (await client.login(accounts.LOGIN, accounts.PASSWORD)).result == "OK"
     assert (await client.select("INBOX")).result == "OK"
@@ -45,11 +45,11 @@ async def test_aioimaplib_is_told_what_another_connection_does(
     reader, writer = await _connect(server, tls), await _connect(server, tls)
     idle = await reader.idle_start(timeout=60)
     await writer.uid("store", "2", "+FLAGS (\\Deleted)")
-    told = await asyncio.wait_for(reader.wait_server_push(), 30)
+    told = await asyncio.wait_for(reader.wait_server_push(), 60)
     assert told == [b"2 FETCH (UID 2 FLAGS (\\Seen \\Deleted \\Recent))"]
     await writer.expunge()
-    assert await asyncio.wait_for(reader.wait_server_push(), 30) == [b"2 EXPUNGE"]
+    assert await asyncio.wait_for(reader.wait_server_push(), 60) == [b"2 EXPUNGE"]
     reader.idle_done()
-    await asyncio.wait_for(idle, 30)
+    await asyncio.wait_for(idle, 60)
     for client in (reader, writer):
         await client.logout()

@@ -35,7 +35,7 @@ def _work(box: MailBox) -> None:
 
 async def test_imap_tools(server: Served, mail: Mail, tls: Tls, filled: Account) -> None:
     def work() -> None:
-        box = MailBox("localhost", server.imaps, ssl_context=tls.client, timeout=30)
+        box = MailBox("localhost", server.imaps, ssl_context=tls.client, timeout=60)
         with box.login(accounts.LOGIN, accounts.PASSWORD):
             _work(box)
 
@@ -59,15 +59,15 @@ async def test_imap_tools_is_told_of_new_mail(
     loop = asyncio.get_running_loop()
 
     def wait() -> list[bytes]:
-        box = MailBox("localhost", server.imaps, ssl_context=tls.client, timeout=30)
+        box = MailBox("localhost", server.imaps, ssl_context=tls.client, timeout=60)
         with box.login(accounts.LOGIN, accounts.PASSWORD):
             box.idle.start()  # type: ignore[no-untyped-call]
             loop.call_soon_threadsafe(idling.set)
-            told = box.idle.poll(timeout=30)
+            told = box.idle.poll(timeout=60)
             box.idle.stop()  # type: ignore[no-untyped-call]
             return told
 
     waiting = asyncio.create_task(asyncio.to_thread(wait))
-    await asyncio.wait_for(idling.wait(), 30)
+    await asyncio.wait_for(idling.wait(), 60)
     await accounts.put(mail, filled, "INBOX", accounts.message("news"))
     assert b"* %d EXISTS" % (accounts.INBOX_COUNT + 1) in await waiting

@@ -59,7 +59,7 @@ def _write(client: IMAPClient) -> None:
 
 async def test_imapclient(server: Served, mail: Mail, tls: Tls, filled: Account) -> None:
     def work() -> None:
-        with IMAPClient("localhost", server.imap, ssl=False, timeout=30) as client:
+        with IMAPClient("localhost", server.imap, ssl=False, timeout=60) as client:
             client.starttls(tls.client)
             client.login(accounts.LOGIN, accounts.PASSWORD)
             _read(client)
@@ -81,17 +81,17 @@ async def test_imapclient_is_told_of_new_mail(
     loop = asyncio.get_running_loop()
 
     def wait() -> list[tuple[int, bytes]]:
-        with IMAPClient("localhost", server.imaps, ssl_context=tls.client, timeout=30) as client:
+        with IMAPClient("localhost", server.imaps, ssl_context=tls.client, timeout=60) as client:
             client.login(accounts.LOGIN, accounts.PASSWORD)
             client.select_folder("INBOX")
             client.idle()
             loop.call_soon_threadsafe(idling.set)
-            told: list[tuple[int, bytes]] = client.idle_check(timeout=30)
+            told: list[tuple[int, bytes]] = client.idle_check(timeout=60)
             client.idle_done()
             return told
 
     waiting = asyncio.create_task(asyncio.to_thread(wait))
-    await asyncio.wait_for(idling.wait(), 30)
+    await asyncio.wait_for(idling.wait(), 60)
     await accounts.put(mail, filled, "INBOX", accounts.message("news"))
     assert (accounts.INBOX_COUNT + 1, b"EXISTS") in await waiting
 
@@ -100,7 +100,7 @@ async def test_imapclient_resumes_by_modseq(
     server: Served, mail: Mail, tls: Tls, filled: Account
 ) -> None:
     def work() -> None:
-        with IMAPClient("localhost", server.imaps, ssl_context=tls.client, timeout=30) as client:
+        with IMAPClient("localhost", server.imaps, ssl_context=tls.client, timeout=60) as client:
             client.login(accounts.LOGIN, accounts.PASSWORD)
             assert client.enable("CONDSTORE") == [b"CONDSTORE"]
             highest = client.select_folder("INBOX")[b"HIGHESTMODSEQ"]

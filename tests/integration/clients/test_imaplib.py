@@ -42,7 +42,7 @@ def _work(client: imaplib.IMAP4) -> None:
 async def test_imaplib_over_tls(server: Served, tls: Tls, alice: Account) -> None:
 
     def run() -> None:
-        _work(imaplib.IMAP4_SSL("localhost", server.imaps, ssl_context=tls.client, timeout=30))
+        _work(imaplib.IMAP4_SSL("localhost", server.imaps, ssl_context=tls.client, timeout=60))
 
     await asyncio.to_thread(run)
 
@@ -50,7 +50,7 @@ async def test_imaplib_over_tls(server: Served, tls: Tls, alice: Account) -> Non
 async def test_imaplib_over_starttls(server: Served, tls: Tls, alice: Account) -> None:
 
     def run() -> None:
-        client = imaplib.IMAP4("localhost", server.imap, timeout=30)
+        client = imaplib.IMAP4("localhost", server.imap, timeout=60)
         assert client.starttls(tls.client)[0] == "OK"
         _work(client)
 
@@ -61,7 +61,7 @@ async def test_the_certificate_is_checked(server: Served, alice: Account) -> Non
 
     def run() -> None:
         imaplib.IMAP4_SSL(
-            "localhost", server.imaps, ssl_context=ssl.create_default_context(), timeout=30
+            "localhost", server.imaps, ssl_context=ssl.create_default_context(), timeout=60
         )
 
     with pytest.raises(ssl.SSLCertVerificationError):

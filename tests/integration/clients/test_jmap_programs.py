@@ -184,7 +184,7 @@ async def test_swaks_hears_that_somebody_is_away(
              "--auth-password", PASSWORD, "--from", bob.login, "--to", alice.login,
              "--header", "Subject: Lunch?", "--body", "Today?"],
         )  # fmt: skip
-        await asyncio.wait_for(told.wait(), 30)
+        await asyncio.wait_for(told.wait(), 60)
     finally:
         mail.events.unsubscribe(told)
         responder.cancel()

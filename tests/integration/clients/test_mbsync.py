@@ -21,6 +21,7 @@ User {login}
 Pass "{password}"
 SSLType {tls}
 CertificateFile {ca}
+Timeout 60
 
 IMAPStore remote
 Account server

@@ -18,7 +18,7 @@ from mailserver.mail.context import Mail
 from mailserver.model import Account, Flags
 from tests.integration.conftest import Tls
 
-PATIENCE = 30.0  # seconds until an answer that does not come fails the test
+PATIENCE = 60.0  # seconds until an answer that does not come fails the test
 PASSWORD = "correct horse"
 
 

@@ -55,7 +55,7 @@ class Service:
 
     async def next(self) -> tuple[dict[str, str], Any]:
         """Return the headers and the JSON of the next message."""
-        headers, body = await asyncio.wait_for(self.came.get(), 30)
+        headers, body = await asyncio.wait_for(self.came.get(), 60)
         if headers.get("content-encoding") == "aes128gcm":
             body = webpush.decrypt(body, self.key, self.auth)
         return headers, json.loads(body)

@@ -68,6 +68,7 @@ class Open:
                 f"ws://{self._site.host}:{self._site.port}{path}",
                 additional_headers={"Authorization": authorization} if authorization else {},
                 subprotocols=[Subprotocol("jmap")],
+                open_timeout=PATIENCE,
             )
         )
 

@@ -44,7 +44,7 @@ def opened(site: Site, alice: Account) -> Open:
         path: str = "/jmap/ws", login: str | None = alice.login, **options: Any
     ) -> AsyncIterator[ClientConnection]:
         headers = {} if login is None else basic(login)
-        options.setdefault("subprotocols", [JMAP])
+        options = {"subprotocols": [JMAP], "open_timeout": 60, **options}
         async with connect(
             f"ws://{site.host}:{site.port}{path}", additional_headers=headers, **options
         ) as socket:
