@@ -4,6 +4,7 @@ mdbox, one password for every login, no system configuration and no system files
 belongs to `nobody`; Dovecot's own users are those of its package.
 """
 
+import contextlib
 import getpass
 import os
 import pwd
@@ -12,7 +13,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.smtp_delivery import tree
@@ -89,7 +89,7 @@ def installed() -> bool:
     return os.access(PROGRAM, os.X_OK)
 
 
-@contextmanager
+@contextlib.contextmanager
 def running(home: Path, password: str, certificate: Path, key: Path) -> Iterator[Dovecot]:
     """Run Dovecot below `home`; any login with the password is a user."""
     owner = pwd.getpwnam("nobody" if os.getuid() == 0 else getpass.getuser())
@@ -143,11 +143,12 @@ def _free_port() -> int:
 def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", port), timeout=10) as probe,
+        ):
+            if probe.recv(1):  # it is greeted when all ports could be had
+                return
+        time.sleep(0.05)
     text = log.read_text(errors="replace")[-4000:] if log.exists() else ""
     raise RuntimeError(f"Dovecot did not start\n{text}")
