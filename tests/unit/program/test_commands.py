@@ -17,7 +17,7 @@ def loaded(statement: str) -> set[str]:
     """Return the packages that a new interpreter has loaded after a statement."""
     done = subprocess.run(
         [sys.executable, "-c", f"{statement}\nimport sys\nprint(*sys.modules)"],
-        capture_output=True, text=True, check=True, timeout=120,
+        capture_output=True, text=True, check=True, timeout=600,
     )  # fmt: skip
     return {name.partition(".")[0] for name in done.stdout.split()}
 
