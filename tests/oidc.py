@@ -9,6 +9,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, KeyParameters, KeySet, OKPKey, RSAKey
 
 from mailserver.config import Oauth, Secret
+from tests.running import free_port
 
 AUDIENCE = "mail"
 ALGORITHMS = {"RSA": "RS256", "EC": "ES256", "OKP": "Ed25519"}
@@ -36,7 +37,7 @@ class Issuer:
         self.document: dict[str, Any] = {}  # in place of what discovery says
         self.body: bytes | None = None  # in place of the keys
         self._runner: web.AppRunner | None = None
-        self._port = 0
+        self._port = free_port()  # also after it was stopped for a while
 
     async def start(self) -> None:
         application = web.Application()
@@ -47,7 +48,6 @@ class Issuer:
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True)
         await site.start()
-        self._port = self._runner.addresses[0][1]
         self.url = f"http://127.0.0.1:{self._port}/realm"
 
     async def stop(self) -> None:

@@ -16,7 +16,14 @@ import pytest
 from mailserver.runtime.embedded.seaweedfs import SeaweedFS
 from tests.balancer import Backend, balancing
 from tests.nodes import LISTENERS, Installation, Node, nodes
-from tests.running import descendants
+from tests.running import descendants, free_port
+
+DELAY = "MAILSERVER_SERVER__STOP_DELAY"
+
+
+def places() -> dict[str, str]:
+    """Return ports that nobody takes while a node is away, as environment variables."""
+    return {f"MAILSERVER_LISTENERS__{name.upper()}__PORT": str(free_port()) for name in LISTENERS}
 
 
 @pytest.fixture
@@ -27,8 +34,7 @@ def pair(tmp_path: Path, dsn: str, seaweedfs: SeaweedFS) -> Iterator[list[Node]]
     """
     installation = Installation.make(tmp_path, dsn, seaweedfs)
     installation.populate("alice")
-    delay = {"MAILSERVER_SERVER__STOP_DELAY": "6"}
-    with nodes(installation, "a", "b", values={"b": delay}) as made:
+    with nodes(installation, "a", "b", values={"b": {**places(), DELAY: "6"}}) as made:
         yield made
 
 
@@ -55,15 +61,13 @@ class Load:
 
 def restarted(a: Node, b: Node) -> None:
     backends = [Backend(node.port("smtp"), node.port("http")) for node in (a, b)]
-    b.values = {  # it comes back where it was, and then stops at once
-        f"MAILSERVER_LISTENERS__{name.upper()}__PORT": str(b.port(name)) for name in LISTENERS
-    }
     with balancing(backends) as balancer:
         load = Load(balancer.port)
         threads = [threading.Thread(target=load.run) for _ in range(3)]
         for thread in threads:
             thread.start()
         assert b.stop() == 0
+        b.values = {**b.values, DELAY: "0"}  # it comes back where it was, and then stops at once
         b.start()
         load.ends.set()
         for thread in threads:
