@@ -27,6 +27,8 @@ class Link:
 
     async def send(self, *parts: bytes) -> None:
         """Write, and wait until there is room for more."""
+        if self.writer.is_closing():
+            raise ConnectionResetError  # uvloop raises RuntimeError when all has ended
         self.writer.writelines(parts)
         await self.writer.drain()
 
