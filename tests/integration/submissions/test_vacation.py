@@ -80,7 +80,7 @@ async def test_a_user_here_gets_the_reply_at_once(
     assert mail.delivery_tasks.is_set()
     assert await aftermath.once(mail) == 1
     (raw,) = await inbox(mail, bob)
-    assert raw.startswith(b"Return-Path: <>\r\nReceived: by mail.example.test with HTTP id ") or raw
+    assert raw.startswith(b"Return-Path: <>\r\nReceived: by mail.example.test with HTTP id ")
     reply = message_from_bytes(raw, policy=default)
     assert reply["return-path"] == "<>"
     assert reply["from"] == "alice@example.test"
